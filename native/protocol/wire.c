@@ -216,8 +216,8 @@ const char *wire_name(uint16_t type) {
     }
 }
 
-int wire_hello_encode(const struct wire_header *header, const struct wire_hello *message, uint8_t *buffer,
-    size_t size) {
+int wire_hello_encode(const struct wire_header *header, const struct wire_hello *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_HELLO);
     put(&w, message->role, 1);
@@ -241,8 +241,8 @@ int wire_hello_decode(const uint8_t *data, size_t size, struct wire_header *ret_
     return 0;
 }
 
-int wire_ack_encode(const struct wire_header *header, const struct wire_ack *message, uint8_t *buffer,
-    size_t size) {
+int wire_ack_encode(const struct wire_header *header, const struct wire_ack *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_ACK);
     put(&w, message->acknowledged, 4);
@@ -262,8 +262,8 @@ int wire_ack_decode(const uint8_t *data, size_t size, struct wire_header *ret_he
     return 0;
 }
 
-int wire_nack_encode(const struct wire_header *header, const struct wire_nack *message, uint8_t *buffer,
-    size_t size) {
+int wire_nack_encode(const struct wire_header *header, const struct wire_nack *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_NACK);
     put(&w, message->refused, 4);
@@ -289,8 +289,8 @@ int wire_nack_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     return 0;
 }
 
-int wire_sync_begin_encode(const struct wire_header *header, const struct wire_sync_begin *message, uint8_t *buffer,
-    size_t size) {
+int wire_sync_begin_encode(const struct wire_header *header, const struct wire_sync_begin *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_SYNC_BEGIN);
     (void)message;
@@ -309,8 +309,8 @@ int wire_sync_begin_decode(const uint8_t *data, size_t size, struct wire_header 
     return 0;
 }
 
-int wire_sync_end_encode(const struct wire_header *header, const struct wire_sync_end *message, uint8_t *buffer,
-    size_t size) {
+int wire_sync_end_encode(const struct wire_header *header, const struct wire_sync_end *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_SYNC_END);
     (void)message;
@@ -329,8 +329,8 @@ int wire_sync_end_decode(const uint8_t *data, size_t size, struct wire_header *r
     return 0;
 }
 
-int wire_put_target_encode(const struct wire_header *header, const struct wire_put_target *message, uint8_t *buffer,
-    size_t size) {
+int wire_put_target_encode(const struct wire_header *header, const struct wire_put_target *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_PUT_TARGET);
     put(&w, message->plan, 8);
@@ -345,6 +345,7 @@ int wire_put_target_encode(const struct wire_header *header, const struct wire_p
     put(&w, message->max_concurrency, 4);
     put(&w, message->max_waiting, 4);
     put(&w, message->keep_alive_ms, 4);
+    put(&w, message->freeze_after_ms, 4);
     put(&w, message->log_format, 1);
     put_slice(&w, message->configuration, WIRE_PUT_TARGET_CONFIGURATION_MAX, false);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
@@ -367,6 +368,7 @@ int wire_put_target_decode(const uint8_t *data, size_t size, struct wire_header 
     message.max_concurrency = (uint32_t)get(&r, 4);
     message.max_waiting = (uint32_t)get(&r, 4);
     message.keep_alive_ms = (uint32_t)get(&r, 4);
+    message.freeze_after_ms = (uint32_t)get(&r, 4);
     message.log_format = (uint8_t)get(&r, 1);
     message.configuration = get_slice(&r, WIRE_PUT_TARGET_CONFIGURATION_MAX, false);
     if (r.bad || r.at != r.end || header.type != WIRE_PUT_TARGET)
@@ -376,8 +378,8 @@ int wire_put_target_decode(const uint8_t *data, size_t size, struct wire_header 
     return 0;
 }
 
-int wire_del_target_encode(const struct wire_header *header, const struct wire_del_target *message, uint8_t *buffer,
-    size_t size) {
+int wire_del_target_encode(const struct wire_header *header, const struct wire_del_target *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_DEL_TARGET);
     (void)message;
@@ -396,8 +398,8 @@ int wire_del_target_decode(const uint8_t *data, size_t size, struct wire_header 
     return 0;
 }
 
-int wire_put_route_encode(const struct wire_header *header, const struct wire_put_route *message, uint8_t *buffer,
-    size_t size) {
+int wire_put_route_encode(const struct wire_header *header, const struct wire_put_route *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_PUT_ROUTE);
     put_slice(&w, message->name, WIRE_PUT_ROUTE_NAME_MAX, true);
@@ -425,8 +427,8 @@ int wire_put_route_decode(const uint8_t *data, size_t size, struct wire_header *
     return 0;
 }
 
-int wire_del_route_encode(const struct wire_header *header, const struct wire_del_route *message, uint8_t *buffer,
-    size_t size) {
+int wire_del_route_encode(const struct wire_header *header, const struct wire_del_route *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_DEL_ROUTE);
     (void)message;
@@ -445,8 +447,8 @@ int wire_del_route_decode(const uint8_t *data, size_t size, struct wire_header *
     return 0;
 }
 
-int wire_put_limit_encode(const struct wire_header *header, const struct wire_put_limit *message, uint8_t *buffer,
-    size_t size) {
+int wire_put_limit_encode(const struct wire_header *header, const struct wire_put_limit *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_PUT_LIMIT);
     put(&w, message->concurrency, 4);
@@ -466,8 +468,8 @@ int wire_put_limit_decode(const uint8_t *data, size_t size, struct wire_header *
     return 0;
 }
 
-int wire_env_retire_encode(const struct wire_header *header, const struct wire_env_retire *message, uint8_t *buffer,
-    size_t size) {
+int wire_env_retire_encode(const struct wire_header *header, const struct wire_env_retire *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_ENV_RETIRE);
     (void)message;
@@ -486,8 +488,8 @@ int wire_env_retire_decode(const uint8_t *data, size_t size, struct wire_header 
     return 0;
 }
 
-int wire_drain_encode(const struct wire_header *header, const struct wire_drain *message, uint8_t *buffer,
-    size_t size) {
+int wire_drain_encode(const struct wire_header *header, const struct wire_drain *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_DRAIN);
     (void)message;
@@ -506,8 +508,8 @@ int wire_drain_decode(const uint8_t *data, size_t size, struct wire_header *ret_
     return 0;
 }
 
-int wire_snapshot_environment_encode(const struct wire_header *header, const struct wire_snapshot_environment *message, uint8_t *buffer,
-    size_t size) {
+int wire_snapshot_environment_encode(const struct wire_header *header, const struct wire_snapshot_environment *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_SNAPSHOT_ENVIRONMENT);
     put(&w, message->target, 8);
@@ -531,8 +533,8 @@ int wire_snapshot_environment_decode(const uint8_t *data, size_t size, struct wi
     return 0;
 }
 
-int wire_snapshot_end_encode(const struct wire_header *header, const struct wire_snapshot_end *message, uint8_t *buffer,
-    size_t size) {
+int wire_snapshot_end_encode(const struct wire_header *header, const struct wire_snapshot_end *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_SNAPSHOT_END);
     put(&w, message->in_flight, 4);
@@ -552,8 +554,8 @@ int wire_snapshot_end_decode(const uint8_t *data, size_t size, struct wire_heade
     return 0;
 }
 
-int wire_env_state_encode(const struct wire_header *header, const struct wire_env_state *message, uint8_t *buffer,
-    size_t size) {
+int wire_env_state_encode(const struct wire_header *header, const struct wire_env_state *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_ENV_STATE);
     put(&w, message->target, 8);
@@ -577,8 +579,8 @@ int wire_env_state_decode(const uint8_t *data, size_t size, struct wire_header *
     return 0;
 }
 
-int wire_demand_encode(const struct wire_header *header, const struct wire_demand *message, uint8_t *buffer,
-    size_t size) {
+int wire_demand_encode(const struct wire_header *header, const struct wire_demand *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_DEMAND);
     put(&w, message->waiting, 4);
@@ -604,8 +606,8 @@ int wire_demand_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
-int wire_limit_state_encode(const struct wire_header *header, const struct wire_limit_state *message, uint8_t *buffer,
-    size_t size) {
+int wire_limit_state_encode(const struct wire_header *header, const struct wire_limit_state *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_LIMIT_STATE);
     put(&w, message->in_use, 4);
@@ -627,8 +629,8 @@ int wire_limit_state_decode(const uint8_t *data, size_t size, struct wire_header
     return 0;
 }
 
-int wire_put_plan_encode(const struct wire_header *header, const struct wire_put_plan *message, uint8_t *buffer,
-    size_t size) {
+int wire_put_plan_encode(const struct wire_header *header, const struct wire_put_plan *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_PUT_PLAN);
     put(&w, message->max, 4);
@@ -666,8 +668,8 @@ int wire_put_plan_decode(const uint8_t *data, size_t size, struct wire_header *r
     return 0;
 }
 
-int wire_del_plan_encode(const struct wire_header *header, const struct wire_del_plan *message, uint8_t *buffer,
-    size_t size) {
+int wire_del_plan_encode(const struct wire_header *header, const struct wire_del_plan *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_DEL_PLAN);
     (void)message;
@@ -686,8 +688,8 @@ int wire_del_plan_decode(const uint8_t *data, size_t size, struct wire_header *r
     return 0;
 }
 
-int wire_plan_state_encode(const struct wire_header *header, const struct wire_plan_state *message, uint8_t *buffer,
-    size_t size) {
+int wire_plan_state_encode(const struct wire_header *header, const struct wire_plan_state *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_PLAN_STATE);
     put(&w, message->state, 1);
@@ -709,8 +711,8 @@ int wire_plan_state_decode(const uint8_t *data, size_t size, struct wire_header 
     return 0;
 }
 
-int wire_put_runtime_encode(const struct wire_header *header, const struct wire_put_runtime *message, uint8_t *buffer,
-    size_t size) {
+int wire_put_runtime_encode(const struct wire_header *header, const struct wire_put_runtime *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_PUT_RUNTIME);
     put_slice(&w, message->name, WIRE_PUT_RUNTIME_NAME_MAX, true);
@@ -730,8 +732,8 @@ int wire_put_runtime_decode(const uint8_t *data, size_t size, struct wire_header
     return 0;
 }
 
-int wire_runtime_state_encode(const struct wire_header *header, const struct wire_runtime_state *message, uint8_t *buffer,
-    size_t size) {
+int wire_runtime_state_encode(const struct wire_header *header, const struct wire_runtime_state *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_RUNTIME_STATE);
     put_slice(&w, message->name, WIRE_RUNTIME_STATE_NAME_MAX, true);
@@ -757,8 +759,8 @@ int wire_runtime_state_decode(const uint8_t *data, size_t size, struct wire_head
     return 0;
 }
 
-int wire_task_encode(const struct wire_header *header, const struct wire_task *message, uint8_t *buffer,
-    size_t size) {
+int wire_task_encode(const struct wire_header *header, const struct wire_task *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_TASK);
     put(&w, message->kind, 1);
@@ -786,8 +788,8 @@ int wire_task_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     return 0;
 }
 
-int wire_task_started_encode(const struct wire_header *header, const struct wire_task_started *message, uint8_t *buffer,
-    size_t size) {
+int wire_task_started_encode(const struct wire_header *header, const struct wire_task_started *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_TASK_STARTED);
     (void)message;
@@ -806,8 +808,8 @@ int wire_task_started_decode(const uint8_t *data, size_t size, struct wire_heade
     return 0;
 }
 
-int wire_task_done_encode(const struct wire_header *header, const struct wire_task_done *message, uint8_t *buffer,
-    size_t size) {
+int wire_task_done_encode(const struct wire_header *header, const struct wire_task_done *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_TASK_DONE);
     put(&w, message->status, 4);
@@ -835,8 +837,8 @@ int wire_task_done_decode(const uint8_t *data, size_t size, struct wire_header *
     return 0;
 }
 
-int wire_peer_encode(const struct wire_header *header, const struct wire_peer *message, uint8_t *buffer,
-    size_t size) {
+int wire_peer_encode(const struct wire_header *header, const struct wire_peer *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_PEER);
     put(&w, message->role, 1);
@@ -858,8 +860,8 @@ int wire_peer_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     return 0;
 }
 
-int wire_node_encode(const struct wire_header *header, const struct wire_node *message, uint8_t *buffer,
-    size_t size) {
+int wire_node_encode(const struct wire_header *header, const struct wire_node *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_NODE);
     put(&w, message->cgroup_version, 1);
@@ -885,8 +887,8 @@ int wire_node_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     return 0;
 }
 
-int wire_launch_encode(const struct wire_header *header, const struct wire_launch *message, uint8_t *buffer,
-    size_t size) {
+int wire_launch_encode(const struct wire_header *header, const struct wire_launch *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_LAUNCH);
     put(&w, message->plan, 8);
@@ -906,8 +908,8 @@ int wire_launch_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
-int wire_launched_encode(const struct wire_header *header, const struct wire_launched *message, uint8_t *buffer,
-    size_t size) {
+int wire_launched_encode(const struct wire_header *header, const struct wire_launched *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_LAUNCHED);
     put(&w, message->descriptors, 1);
@@ -929,8 +931,8 @@ int wire_launched_decode(const uint8_t *data, size_t size, struct wire_header *r
     return 0;
 }
 
-int wire_launch_failed_encode(const struct wire_header *header, const struct wire_launch_failed *message, uint8_t *buffer,
-    size_t size) {
+int wire_launch_failed_encode(const struct wire_header *header, const struct wire_launch_failed *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_LAUNCH_FAILED);
     put(&w, message->retryable, 1);
@@ -956,8 +958,8 @@ int wire_launch_failed_decode(const uint8_t *data, size_t size, struct wire_head
     return 0;
 }
 
-int wire_end_encode(const struct wire_header *header, const struct wire_end *message, uint8_t *buffer,
-    size_t size) {
+int wire_end_encode(const struct wire_header *header, const struct wire_end *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_END);
     put(&w, message->reason, 1);
@@ -977,8 +979,8 @@ int wire_end_decode(const uint8_t *data, size_t size, struct wire_header *ret_he
     return 0;
 }
 
-int wire_exited_encode(const struct wire_header *header, const struct wire_exited *message, uint8_t *buffer,
-    size_t size) {
+int wire_exited_encode(const struct wire_header *header, const struct wire_exited *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_EXITED);
     put(&w, message->status, 4);
@@ -1006,8 +1008,8 @@ int wire_exited_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
-int wire_zygote_ready_encode(const struct wire_header *header, const struct wire_zygote_ready *message, uint8_t *buffer,
-    size_t size) {
+int wire_zygote_ready_encode(const struct wire_header *header, const struct wire_zygote_ready *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_ZYGOTE_READY);
     put_slice(&w, message->version, WIRE_ZYGOTE_READY_VERSION_MAX, true);
@@ -1027,8 +1029,8 @@ int wire_zygote_ready_decode(const uint8_t *data, size_t size, struct wire_heade
     return 0;
 }
 
-int wire_fork_encode(const struct wire_header *header, const struct wire_fork *message, uint8_t *buffer,
-    size_t size) {
+int wire_fork_encode(const struct wire_header *header, const struct wire_fork *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_FORK);
     put(&w, message->descriptors, 1);
@@ -1056,8 +1058,8 @@ int wire_fork_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     return 0;
 }
 
-int wire_forked_encode(const struct wire_header *header, const struct wire_forked *message, uint8_t *buffer,
-    size_t size) {
+int wire_forked_encode(const struct wire_header *header, const struct wire_forked *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_FORKED);
     put(&w, message->pid, 4);
@@ -1077,8 +1079,8 @@ int wire_forked_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
-int wire_fork_failed_encode(const struct wire_header *header, const struct wire_fork_failed *message, uint8_t *buffer,
-    size_t size) {
+int wire_fork_failed_encode(const struct wire_header *header, const struct wire_fork_failed *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_FORK_FAILED);
     put_slice(&w, message->step, WIRE_FORK_FAILED_STEP_MAX, true);
@@ -1100,8 +1102,8 @@ int wire_fork_failed_decode(const uint8_t *data, size_t size, struct wire_header
     return 0;
 }
 
-int wire_start_encode(const struct wire_header *header, const struct wire_start *message, uint8_t *buffer,
-    size_t size) {
+int wire_start_encode(const struct wire_header *header, const struct wire_start *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_START);
     put(&w, message->init_type, 1);
@@ -1127,8 +1129,8 @@ int wire_start_decode(const uint8_t *data, size_t size, struct wire_header *ret_
     return 0;
 }
 
-int wire_init_done_encode(const struct wire_header *header, const struct wire_init_done *message, uint8_t *buffer,
-    size_t size) {
+int wire_init_done_encode(const struct wire_header *header, const struct wire_init_done *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_INIT_DONE);
     (void)message;
@@ -1147,8 +1149,8 @@ int wire_init_done_decode(const uint8_t *data, size_t size, struct wire_header *
     return 0;
 }
 
-int wire_init_error_encode(const struct wire_header *header, const struct wire_init_error *message, uint8_t *buffer,
-    size_t size) {
+int wire_init_error_encode(const struct wire_header *header, const struct wire_init_error *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_INIT_ERROR);
     put_slice(&w, message->error_type, WIRE_INIT_ERROR_ERROR_TYPE_MAX, true);
@@ -1170,8 +1172,8 @@ int wire_init_error_decode(const uint8_t *data, size_t size, struct wire_header 
     return 0;
 }
 
-int wire_invoke_encode(const struct wire_header *header, const struct wire_invoke *message, uint8_t *buffer,
-    size_t size) {
+int wire_invoke_encode(const struct wire_header *header, const struct wire_invoke *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_INVOKE);
     put_raw(&w, message->id, 16);
@@ -1207,8 +1209,8 @@ int wire_invoke_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
-int wire_result_encode(const struct wire_header *header, const struct wire_result *message, uint8_t *buffer,
-    size_t size) {
+int wire_result_encode(const struct wire_header *header, const struct wire_result *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_RESULT);
     put_raw(&w, message->id, 16);
@@ -1236,8 +1238,8 @@ int wire_result_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
-int wire_chunk_encode(const struct wire_header *header, const struct wire_chunk *message, uint8_t *buffer,
-    size_t size) {
+int wire_chunk_encode(const struct wire_header *header, const struct wire_chunk *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_CHUNK);
     put_slice(&w, message->data, WIRE_CHUNK_DATA_MAX, false);
@@ -1257,8 +1259,8 @@ int wire_chunk_decode(const uint8_t *data, size_t size, struct wire_header *ret_
     return 0;
 }
 
-int wire_ready_encode(const struct wire_header *header, const struct wire_ready *message, uint8_t *buffer,
-    size_t size) {
+int wire_ready_encode(const struct wire_header *header, const struct wire_ready *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_READY);
     (void)message;
@@ -1277,8 +1279,8 @@ int wire_ready_decode(const uint8_t *data, size_t size, struct wire_header *ret_
     return 0;
 }
 
-int wire_call_encode(const struct wire_header *header, const struct wire_call *message, uint8_t *buffer,
-    size_t size) {
+int wire_call_encode(const struct wire_header *header, const struct wire_call *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_CALL);
     put(&w, message->flags, 1);
@@ -1312,8 +1314,8 @@ int wire_call_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     return 0;
 }
 
-int wire_call_chunk_encode(const struct wire_header *header, const struct wire_call_chunk *message, uint8_t *buffer,
-    size_t size) {
+int wire_call_chunk_encode(const struct wire_header *header, const struct wire_call_chunk *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_CALL_CHUNK);
     put_slice(&w, message->data, WIRE_CALL_CHUNK_DATA_MAX, false);
@@ -1333,8 +1335,8 @@ int wire_call_chunk_decode(const uint8_t *data, size_t size, struct wire_header 
     return 0;
 }
 
-int wire_cancel_encode(const struct wire_header *header, const struct wire_cancel *message, uint8_t *buffer,
-    size_t size) {
+int wire_cancel_encode(const struct wire_header *header, const struct wire_cancel *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_CANCEL);
     (void)message;
@@ -1353,13 +1355,14 @@ int wire_cancel_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
-int wire_answer_encode(const struct wire_header *header, const struct wire_answer *message, uint8_t *buffer,
-    size_t size) {
+int wire_answer_encode(const struct wire_header *header, const struct wire_answer *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_ANSWER);
     put(&w, message->status, 2);
     put(&w, message->outcome, 1);
     put_slice(&w, message->code, WIRE_ANSWER_CODE_MAX, true);
+    put_slice(&w, message->reason, WIRE_ANSWER_REASON_MAX, true);
     put_slice(&w, message->message, WIRE_ANSWER_MESSAGE_MAX, true);
     put_raw(&w, message->request_id, 16);
     put_slice(&w, message->executed_version, WIRE_ANSWER_EXECUTED_VERSION_MAX, true);
@@ -1379,6 +1382,7 @@ int wire_answer_decode(const uint8_t *data, size_t size, struct wire_header *ret
     message.status = (uint16_t)get(&r, 2);
     message.outcome = (uint8_t)get(&r, 1);
     message.code = get_slice(&r, WIRE_ANSWER_CODE_MAX, true);
+    message.reason = get_slice(&r, WIRE_ANSWER_REASON_MAX, true);
     message.message = get_slice(&r, WIRE_ANSWER_MESSAGE_MAX, true);
     get_raw(&r, message.request_id, 16);
     message.executed_version = get_slice(&r, WIRE_ANSWER_EXECUTED_VERSION_MAX, true);
@@ -1394,8 +1398,8 @@ int wire_answer_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
-int wire_answer_chunk_encode(const struct wire_header *header, const struct wire_answer_chunk *message, uint8_t *buffer,
-    size_t size) {
+int wire_answer_chunk_encode(const struct wire_header *header, const struct wire_answer_chunk *message,
+    uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_ANSWER_CHUNK);
     put_slice(&w, message->data, WIRE_ANSWER_CHUNK_DATA_MAX, false);

@@ -253,6 +253,7 @@ class PutTarget(Message, frozen=True, kw_only=True):
         ("max_concurrency", "u32", 0),
         ("max_waiting", "u32", 0),
         ("keep_alive_ms", "u32", 0),
+        ("freeze_after_ms", "u32", 0),
         ("log_format", "u8", 0),
         ("configuration", "bytes", 65536),
     )
@@ -268,6 +269,7 @@ class PutTarget(Message, frozen=True, kw_only=True):
     max_concurrency: int = 0
     max_waiting: int = 0
     keep_alive_ms: int = 0
+    freeze_after_ms: int = 0
     log_format: int = 0
     configuration: bytes = b""
 
@@ -708,6 +710,7 @@ class Answer(Message, frozen=True, kw_only=True):
         ("status", "u16", 0),
         ("outcome", "u8", 0),
         ("code", "str", 64),
+        ("reason", "str", 64),
         ("message", "str", 512),
         ("request_id", "id", 0),
         ("executed_version", "str", 20),
@@ -720,6 +723,7 @@ class Answer(Message, frozen=True, kw_only=True):
     status: int = 0
     outcome: int = 0
     code: str = ""
+    reason: str = ""
     message: str = ""
     request_id: bytes = bytes(16)
     executed_version: str = ""

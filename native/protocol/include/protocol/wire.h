@@ -181,11 +181,63 @@ enum wire_end_reason {
 #define WIRE_CALL_BODY_MAX 65536u
 #define WIRE_CALL_CHUNK_DATA_MAX 65536u
 #define WIRE_ANSWER_CODE_MAX 64u
+#define WIRE_ANSWER_REASON_MAX 64u
 #define WIRE_ANSWER_MESSAGE_MAX 512u
 #define WIRE_ANSWER_EXECUTED_VERSION_MAX 20u
 #define WIRE_ANSWER_LOG_TAIL_MAX 4096u
 #define WIRE_ANSWER_BODY_MAX 65536u
 #define WIRE_ANSWER_CHUNK_DATA_MAX 65536u
+
+/* X(name, NAME) for every message. */
+#define WIRE_MESSAGES(X) \
+    X(hello, HELLO) \
+    X(ack, ACK) \
+    X(nack, NACK) \
+    X(sync_begin, SYNC_BEGIN) \
+    X(sync_end, SYNC_END) \
+    X(put_target, PUT_TARGET) \
+    X(del_target, DEL_TARGET) \
+    X(put_route, PUT_ROUTE) \
+    X(del_route, DEL_ROUTE) \
+    X(put_limit, PUT_LIMIT) \
+    X(env_retire, ENV_RETIRE) \
+    X(drain, DRAIN) \
+    X(snapshot_environment, SNAPSHOT_ENVIRONMENT) \
+    X(snapshot_end, SNAPSHOT_END) \
+    X(env_state, ENV_STATE) \
+    X(demand, DEMAND) \
+    X(limit_state, LIMIT_STATE) \
+    X(put_plan, PUT_PLAN) \
+    X(del_plan, DEL_PLAN) \
+    X(plan_state, PLAN_STATE) \
+    X(put_runtime, PUT_RUNTIME) \
+    X(runtime_state, RUNTIME_STATE) \
+    X(task, TASK) \
+    X(task_started, TASK_STARTED) \
+    X(task_done, TASK_DONE) \
+    X(peer, PEER) \
+    X(node, NODE) \
+    X(launch, LAUNCH) \
+    X(launched, LAUNCHED) \
+    X(launch_failed, LAUNCH_FAILED) \
+    X(end, END) \
+    X(exited, EXITED) \
+    X(zygote_ready, ZYGOTE_READY) \
+    X(fork, FORK) \
+    X(forked, FORKED) \
+    X(fork_failed, FORK_FAILED) \
+    X(start, START) \
+    X(init_done, INIT_DONE) \
+    X(init_error, INIT_ERROR) \
+    X(invoke, INVOKE) \
+    X(result, RESULT) \
+    X(chunk, CHUNK) \
+    X(ready, READY) \
+    X(call, CALL) \
+    X(call_chunk, CALL_CHUNK) \
+    X(cancel, CANCEL) \
+    X(answer, ANSWER) \
+    X(answer_chunk, ANSWER_CHUNK)
 
 struct wire_slice {
     const uint8_t *data; /* into the packet; not terminated */
@@ -207,25 +259,25 @@ int wire_peek(const uint8_t *data, size_t size, struct wire_header *ret_header);
 /* The message's name, or "?". */
 const char *wire_name(uint16_t type);
 
-/* X_encode writes header (its type and version are filled in) and fields; returns the packet's size, -EMSGSIZE
- * (does not fit in the buffer), or -EINVAL (a field is above its maximum). X_decode returns 0 or -EBADMSG and leaves
- * its outputs untouched on failure. */
+/* X_encode writes header (its type and version are filled in) and fields; returns the packet's size,
+ * -EMSGSIZE (does not fit in the buffer), or -EINVAL (a field is above its maximum). X_decode returns 0 or
+ * -EBADMSG and leaves its outputs untouched on failure. */
 
 struct wire_hello {
     uint8_t role;
     struct wire_slice build;
     uint64_t features;
 };
-int wire_hello_encode(const struct wire_header *header, const struct wire_hello *message, uint8_t *buffer,
-    size_t size);
+int wire_hello_encode(const struct wire_header *header, const struct wire_hello *message,
+    uint8_t *buffer, size_t size);
 int wire_hello_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_hello *ret_message);
 
 struct wire_ack {
     uint32_t acknowledged;
 };
-int wire_ack_encode(const struct wire_header *header, const struct wire_ack *message, uint8_t *buffer,
-    size_t size);
+int wire_ack_encode(const struct wire_header *header, const struct wire_ack *message,
+    uint8_t *buffer, size_t size);
 int wire_ack_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_ack *ret_message);
 
@@ -235,24 +287,24 @@ struct wire_nack {
     struct wire_slice field;
     struct wire_slice reason;
 };
-int wire_nack_encode(const struct wire_header *header, const struct wire_nack *message, uint8_t *buffer,
-    size_t size);
+int wire_nack_encode(const struct wire_header *header, const struct wire_nack *message,
+    uint8_t *buffer, size_t size);
 int wire_nack_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_nack *ret_message);
 
 struct wire_sync_begin {
     char empty;
 };
-int wire_sync_begin_encode(const struct wire_header *header, const struct wire_sync_begin *message, uint8_t *buffer,
-    size_t size);
+int wire_sync_begin_encode(const struct wire_header *header, const struct wire_sync_begin *message,
+    uint8_t *buffer, size_t size);
 int wire_sync_begin_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_sync_begin *ret_message);
 
 struct wire_sync_end {
     char empty;
 };
-int wire_sync_end_encode(const struct wire_header *header, const struct wire_sync_end *message, uint8_t *buffer,
-    size_t size);
+int wire_sync_end_encode(const struct wire_header *header, const struct wire_sync_end *message,
+    uint8_t *buffer, size_t size);
 int wire_sync_end_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_sync_end *ret_message);
 
@@ -269,19 +321,20 @@ struct wire_put_target {
     uint32_t max_concurrency;
     uint32_t max_waiting;
     uint32_t keep_alive_ms;
+    uint32_t freeze_after_ms;
     uint8_t log_format;
     struct wire_slice configuration;
 };
-int wire_put_target_encode(const struct wire_header *header, const struct wire_put_target *message, uint8_t *buffer,
-    size_t size);
+int wire_put_target_encode(const struct wire_header *header, const struct wire_put_target *message,
+    uint8_t *buffer, size_t size);
 int wire_put_target_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_put_target *ret_message);
 
 struct wire_del_target {
     char empty;
 };
-int wire_del_target_encode(const struct wire_header *header, const struct wire_del_target *message, uint8_t *buffer,
-    size_t size);
+int wire_del_target_encode(const struct wire_header *header, const struct wire_del_target *message,
+    uint8_t *buffer, size_t size);
 int wire_del_target_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_del_target *ret_message);
 
@@ -292,40 +345,40 @@ struct wire_put_route {
     uint64_t alternate;
     uint32_t alternate_weight;
 };
-int wire_put_route_encode(const struct wire_header *header, const struct wire_put_route *message, uint8_t *buffer,
-    size_t size);
+int wire_put_route_encode(const struct wire_header *header, const struct wire_put_route *message,
+    uint8_t *buffer, size_t size);
 int wire_put_route_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_put_route *ret_message);
 
 struct wire_del_route {
     char empty;
 };
-int wire_del_route_encode(const struct wire_header *header, const struct wire_del_route *message, uint8_t *buffer,
-    size_t size);
+int wire_del_route_encode(const struct wire_header *header, const struct wire_del_route *message,
+    uint8_t *buffer, size_t size);
 int wire_del_route_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_del_route *ret_message);
 
 struct wire_put_limit {
     uint32_t concurrency;
 };
-int wire_put_limit_encode(const struct wire_header *header, const struct wire_put_limit *message, uint8_t *buffer,
-    size_t size);
+int wire_put_limit_encode(const struct wire_header *header, const struct wire_put_limit *message,
+    uint8_t *buffer, size_t size);
 int wire_put_limit_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_put_limit *ret_message);
 
 struct wire_env_retire {
     char empty;
 };
-int wire_env_retire_encode(const struct wire_header *header, const struct wire_env_retire *message, uint8_t *buffer,
-    size_t size);
+int wire_env_retire_encode(const struct wire_header *header, const struct wire_env_retire *message,
+    uint8_t *buffer, size_t size);
 int wire_env_retire_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_env_retire *ret_message);
 
 struct wire_drain {
     char empty;
 };
-int wire_drain_encode(const struct wire_header *header, const struct wire_drain *message, uint8_t *buffer,
-    size_t size);
+int wire_drain_encode(const struct wire_header *header, const struct wire_drain *message,
+    uint8_t *buffer, size_t size);
 int wire_drain_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_drain *ret_message);
 
@@ -334,16 +387,16 @@ struct wire_snapshot_environment {
     uint8_t state;
     uint64_t invocations;
 };
-int wire_snapshot_environment_encode(const struct wire_header *header, const struct wire_snapshot_environment *message, uint8_t *buffer,
-    size_t size);
+int wire_snapshot_environment_encode(const struct wire_header *header, const struct wire_snapshot_environment *message,
+    uint8_t *buffer, size_t size);
 int wire_snapshot_environment_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_snapshot_environment *ret_message);
 
 struct wire_snapshot_end {
     uint32_t in_flight;
 };
-int wire_snapshot_end_encode(const struct wire_header *header, const struct wire_snapshot_end *message, uint8_t *buffer,
-    size_t size);
+int wire_snapshot_end_encode(const struct wire_header *header, const struct wire_snapshot_end *message,
+    uint8_t *buffer, size_t size);
 int wire_snapshot_end_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_snapshot_end *ret_message);
 
@@ -352,8 +405,8 @@ struct wire_env_state {
     uint8_t state;
     struct wire_slice reason;
 };
-int wire_env_state_encode(const struct wire_header *header, const struct wire_env_state *message, uint8_t *buffer,
-    size_t size);
+int wire_env_state_encode(const struct wire_header *header, const struct wire_env_state *message,
+    uint8_t *buffer, size_t size);
 int wire_env_state_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_env_state *ret_message);
 
@@ -363,8 +416,8 @@ struct wire_demand {
     uint32_t idle;
     uint32_t starting;
 };
-int wire_demand_encode(const struct wire_header *header, const struct wire_demand *message, uint8_t *buffer,
-    size_t size);
+int wire_demand_encode(const struct wire_header *header, const struct wire_demand *message,
+    uint8_t *buffer, size_t size);
 int wire_demand_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_demand *ret_message);
 
@@ -372,8 +425,8 @@ struct wire_limit_state {
     uint32_t in_use;
     uint32_t limit;
 };
-int wire_limit_state_encode(const struct wire_header *header, const struct wire_limit_state *message, uint8_t *buffer,
-    size_t size);
+int wire_limit_state_encode(const struct wire_header *header, const struct wire_limit_state *message,
+    uint8_t *buffer, size_t size);
 int wire_limit_state_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_limit_state *ret_message);
 
@@ -389,16 +442,16 @@ struct wire_put_plan {
     uint32_t descriptors;
     uint8_t cpu;
 };
-int wire_put_plan_encode(const struct wire_header *header, const struct wire_put_plan *message, uint8_t *buffer,
-    size_t size);
+int wire_put_plan_encode(const struct wire_header *header, const struct wire_put_plan *message,
+    uint8_t *buffer, size_t size);
 int wire_put_plan_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_put_plan *ret_message);
 
 struct wire_del_plan {
     char empty;
 };
-int wire_del_plan_encode(const struct wire_header *header, const struct wire_del_plan *message, uint8_t *buffer,
-    size_t size);
+int wire_del_plan_encode(const struct wire_header *header, const struct wire_del_plan *message,
+    uint8_t *buffer, size_t size);
 int wire_del_plan_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_del_plan *ret_message);
 
@@ -406,16 +459,16 @@ struct wire_plan_state {
     uint8_t state;
     struct wire_slice reason;
 };
-int wire_plan_state_encode(const struct wire_header *header, const struct wire_plan_state *message, uint8_t *buffer,
-    size_t size);
+int wire_plan_state_encode(const struct wire_header *header, const struct wire_plan_state *message,
+    uint8_t *buffer, size_t size);
 int wire_plan_state_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_plan_state *ret_message);
 
 struct wire_put_runtime {
     struct wire_slice name;
 };
-int wire_put_runtime_encode(const struct wire_header *header, const struct wire_put_runtime *message, uint8_t *buffer,
-    size_t size);
+int wire_put_runtime_encode(const struct wire_header *header, const struct wire_put_runtime *message,
+    uint8_t *buffer, size_t size);
 int wire_put_runtime_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_put_runtime *ret_message);
 
@@ -425,8 +478,8 @@ struct wire_runtime_state {
     uint32_t pid;
     struct wire_slice reason;
 };
-int wire_runtime_state_encode(const struct wire_header *header, const struct wire_runtime_state *message, uint8_t *buffer,
-    size_t size);
+int wire_runtime_state_encode(const struct wire_header *header, const struct wire_runtime_state *message,
+    uint8_t *buffer, size_t size);
 int wire_runtime_state_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_runtime_state *ret_message);
 
@@ -437,16 +490,16 @@ struct wire_task {
     uint32_t memory_mb;
     uint32_t timeout_ms;
 };
-int wire_task_encode(const struct wire_header *header, const struct wire_task *message, uint8_t *buffer,
-    size_t size);
+int wire_task_encode(const struct wire_header *header, const struct wire_task *message,
+    uint8_t *buffer, size_t size);
 int wire_task_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_task *ret_message);
 
 struct wire_task_started {
     char empty;
 };
-int wire_task_started_encode(const struct wire_header *header, const struct wire_task_started *message, uint8_t *buffer,
-    size_t size);
+int wire_task_started_encode(const struct wire_header *header, const struct wire_task_started *message,
+    uint8_t *buffer, size_t size);
 int wire_task_started_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_task_started *ret_message);
 
@@ -457,8 +510,8 @@ struct wire_task_done {
     struct wire_slice step;
     uint32_t error;
 };
-int wire_task_done_encode(const struct wire_header *header, const struct wire_task_done *message, uint8_t *buffer,
-    size_t size);
+int wire_task_done_encode(const struct wire_header *header, const struct wire_task_done *message,
+    uint8_t *buffer, size_t size);
 int wire_task_done_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_task_done *ret_message);
 
@@ -466,8 +519,8 @@ struct wire_peer {
     uint8_t role;
     uint32_t peer_epoch;
 };
-int wire_peer_encode(const struct wire_header *header, const struct wire_peer *message, uint8_t *buffer,
-    size_t size);
+int wire_peer_encode(const struct wire_header *header, const struct wire_peer *message,
+    uint8_t *buffer, size_t size);
 int wire_peer_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_peer *ret_message);
 
@@ -477,16 +530,16 @@ struct wire_node {
     uint32_t landlock_abi;
     struct wire_slice kernel;
 };
-int wire_node_encode(const struct wire_header *header, const struct wire_node *message, uint8_t *buffer,
-    size_t size);
+int wire_node_encode(const struct wire_header *header, const struct wire_node *message,
+    uint8_t *buffer, size_t size);
 int wire_node_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_node *ret_message);
 
 struct wire_launch {
     uint64_t plan;
 };
-int wire_launch_encode(const struct wire_header *header, const struct wire_launch *message, uint8_t *buffer,
-    size_t size);
+int wire_launch_encode(const struct wire_header *header, const struct wire_launch *message,
+    uint8_t *buffer, size_t size);
 int wire_launch_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_launch *ret_message);
 
@@ -494,8 +547,8 @@ struct wire_launched {
     uint8_t descriptors;
     uint32_t uid;
 };
-int wire_launched_encode(const struct wire_header *header, const struct wire_launched *message, uint8_t *buffer,
-    size_t size);
+int wire_launched_encode(const struct wire_header *header, const struct wire_launched *message,
+    uint8_t *buffer, size_t size);
 int wire_launched_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_launched *ret_message);
 
@@ -505,16 +558,16 @@ struct wire_launch_failed {
     struct wire_slice step;
     struct wire_slice reason;
 };
-int wire_launch_failed_encode(const struct wire_header *header, const struct wire_launch_failed *message, uint8_t *buffer,
-    size_t size);
+int wire_launch_failed_encode(const struct wire_header *header, const struct wire_launch_failed *message,
+    uint8_t *buffer, size_t size);
 int wire_launch_failed_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_launch_failed *ret_message);
 
 struct wire_end {
     uint8_t reason;
 };
-int wire_end_encode(const struct wire_header *header, const struct wire_end *message, uint8_t *buffer,
-    size_t size);
+int wire_end_encode(const struct wire_header *header, const struct wire_end *message,
+    uint8_t *buffer, size_t size);
 int wire_end_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_end *ret_message);
 
@@ -525,16 +578,16 @@ struct wire_exited {
     struct wire_slice step;
     uint32_t error;
 };
-int wire_exited_encode(const struct wire_header *header, const struct wire_exited *message, uint8_t *buffer,
-    size_t size);
+int wire_exited_encode(const struct wire_header *header, const struct wire_exited *message,
+    uint8_t *buffer, size_t size);
 int wire_exited_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_exited *ret_message);
 
 struct wire_zygote_ready {
     struct wire_slice version;
 };
-int wire_zygote_ready_encode(const struct wire_header *header, const struct wire_zygote_ready *message, uint8_t *buffer,
-    size_t size);
+int wire_zygote_ready_encode(const struct wire_header *header, const struct wire_zygote_ready *message,
+    uint8_t *buffer, size_t size);
 int wire_zygote_ready_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_zygote_ready *ret_message);
 
@@ -545,16 +598,16 @@ struct wire_fork {
     uint32_t nofile;
     uint32_t nproc;
 };
-int wire_fork_encode(const struct wire_header *header, const struct wire_fork *message, uint8_t *buffer,
-    size_t size);
+int wire_fork_encode(const struct wire_header *header, const struct wire_fork *message,
+    uint8_t *buffer, size_t size);
 int wire_fork_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_fork *ret_message);
 
 struct wire_forked {
     uint32_t pid;
 };
-int wire_forked_encode(const struct wire_header *header, const struct wire_forked *message, uint8_t *buffer,
-    size_t size);
+int wire_forked_encode(const struct wire_header *header, const struct wire_forked *message,
+    uint8_t *buffer, size_t size);
 int wire_forked_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_forked *ret_message);
 
@@ -562,8 +615,8 @@ struct wire_fork_failed {
     struct wire_slice step;
     uint32_t error;
 };
-int wire_fork_failed_encode(const struct wire_header *header, const struct wire_fork_failed *message, uint8_t *buffer,
-    size_t size);
+int wire_fork_failed_encode(const struct wire_header *header, const struct wire_fork_failed *message,
+    uint8_t *buffer, size_t size);
 int wire_fork_failed_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_fork_failed *ret_message);
 
@@ -573,16 +626,16 @@ struct wire_start {
     struct wire_slice log_stream;
     struct wire_slice configuration;
 };
-int wire_start_encode(const struct wire_header *header, const struct wire_start *message, uint8_t *buffer,
-    size_t size);
+int wire_start_encode(const struct wire_header *header, const struct wire_start *message,
+    uint8_t *buffer, size_t size);
 int wire_start_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_start *ret_message);
 
 struct wire_init_done {
     char empty;
 };
-int wire_init_done_encode(const struct wire_header *header, const struct wire_init_done *message, uint8_t *buffer,
-    size_t size);
+int wire_init_done_encode(const struct wire_header *header, const struct wire_init_done *message,
+    uint8_t *buffer, size_t size);
 int wire_init_done_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_init_done *ret_message);
 
@@ -590,8 +643,8 @@ struct wire_init_error {
     struct wire_slice error_type;
     struct wire_slice body;
 };
-int wire_init_error_encode(const struct wire_header *header, const struct wire_init_error *message, uint8_t *buffer,
-    size_t size);
+int wire_init_error_encode(const struct wire_header *header, const struct wire_init_error *message,
+    uint8_t *buffer, size_t size);
 int wire_init_error_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_init_error *ret_message);
 
@@ -606,8 +659,8 @@ struct wire_invoke {
     uint32_t total;
     struct wire_slice body;
 };
-int wire_invoke_encode(const struct wire_header *header, const struct wire_invoke *message, uint8_t *buffer,
-    size_t size);
+int wire_invoke_encode(const struct wire_header *header, const struct wire_invoke *message,
+    uint8_t *buffer, size_t size);
 int wire_invoke_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_invoke *ret_message);
 
@@ -618,24 +671,24 @@ struct wire_result {
     uint32_t total;
     struct wire_slice body;
 };
-int wire_result_encode(const struct wire_header *header, const struct wire_result *message, uint8_t *buffer,
-    size_t size);
+int wire_result_encode(const struct wire_header *header, const struct wire_result *message,
+    uint8_t *buffer, size_t size);
 int wire_result_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_result *ret_message);
 
 struct wire_chunk {
     struct wire_slice data;
 };
-int wire_chunk_encode(const struct wire_header *header, const struct wire_chunk *message, uint8_t *buffer,
-    size_t size);
+int wire_chunk_encode(const struct wire_header *header, const struct wire_chunk *message,
+    uint8_t *buffer, size_t size);
 int wire_chunk_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_chunk *ret_message);
 
 struct wire_ready {
     char empty;
 };
-int wire_ready_encode(const struct wire_header *header, const struct wire_ready *message, uint8_t *buffer,
-    size_t size);
+int wire_ready_encode(const struct wire_header *header, const struct wire_ready *message,
+    uint8_t *buffer, size_t size);
 int wire_ready_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_ready *ret_message);
 
@@ -649,24 +702,24 @@ struct wire_call {
     uint32_t total;
     struct wire_slice body;
 };
-int wire_call_encode(const struct wire_header *header, const struct wire_call *message, uint8_t *buffer,
-    size_t size);
+int wire_call_encode(const struct wire_header *header, const struct wire_call *message,
+    uint8_t *buffer, size_t size);
 int wire_call_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_call *ret_message);
 
 struct wire_call_chunk {
     struct wire_slice data;
 };
-int wire_call_chunk_encode(const struct wire_header *header, const struct wire_call_chunk *message, uint8_t *buffer,
-    size_t size);
+int wire_call_chunk_encode(const struct wire_header *header, const struct wire_call_chunk *message,
+    uint8_t *buffer, size_t size);
 int wire_call_chunk_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_call_chunk *ret_message);
 
 struct wire_cancel {
     char empty;
 };
-int wire_cancel_encode(const struct wire_header *header, const struct wire_cancel *message, uint8_t *buffer,
-    size_t size);
+int wire_cancel_encode(const struct wire_header *header, const struct wire_cancel *message,
+    uint8_t *buffer, size_t size);
 int wire_cancel_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_cancel *ret_message);
 
@@ -674,6 +727,7 @@ struct wire_answer {
     uint16_t status;
     uint8_t outcome;
     struct wire_slice code;
+    struct wire_slice reason;
     struct wire_slice message;
     uint8_t request_id[16];
     struct wire_slice executed_version;
@@ -683,15 +737,15 @@ struct wire_answer {
     uint32_t total;
     struct wire_slice body;
 };
-int wire_answer_encode(const struct wire_header *header, const struct wire_answer *message, uint8_t *buffer,
-    size_t size);
+int wire_answer_encode(const struct wire_header *header, const struct wire_answer *message,
+    uint8_t *buffer, size_t size);
 int wire_answer_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_answer *ret_message);
 
 struct wire_answer_chunk {
     struct wire_slice data;
 };
-int wire_answer_chunk_encode(const struct wire_header *header, const struct wire_answer_chunk *message, uint8_t *buffer,
-    size_t size);
+int wire_answer_chunk_encode(const struct wire_header *header, const struct wire_answer_chunk *message,
+    uint8_t *buffer, size_t size);
 int wire_answer_chunk_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_answer_chunk *ret_message);

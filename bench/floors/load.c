@@ -1,0 +1,165 @@
+/* The load of the benches: keeps one request in flight on each connection and writes every round trip to standard output
+ * as a 32-bit float, in microseconds. One thread, epoll, no allocation while measuring.
+ *
+ *   load http PORT    REQUEST CONNECTIONS SECONDS [GAP]    over loopback TCP
+ *   load call SOCKET  REQUEST CONNECTIONS SECONDS [GAP]    over a SOCK_SEQPACKET socket of the dispatcher
+ *
+ * GAP: milliseconds of idleness before each request. REQUEST is a file with the bytes to send. A call's header has the call's number at byte 16, which is counted up; its
+ * answer must be an ANSWER with outcome 0. The first fifth of the time warms up and is not written. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CONNECTIONS_MAX = 1024, ANSWER = 163, OBJECT_AT = 16, OUTCOME_AT = 34 };
+enum { SAMPLES_MAX = 1 << 24 };
+
+struct load {
+    int call; /* a dispatcher's socket, not HTTP */
+    const char *address;
+    char request[131072];
+    size_t request_size;
+    size_t answer_size; /* HTTP: every answer is as long as the first */
+    uint64_t number;
+    struct timespec gap;
+    struct {
+        int fd;
+        uint64_t sent;
+        size_t received;
+    } connections[CONNECTIONS_MAX];
+    float *samples;
+    size_t n_samples;
+};
+
+static uint64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void die(const char *what) {
+    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static int load_connect(const struct load *load) {
+    int fd, one = 1, size = 512 * 1024;
+    if (load->call) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        strncpy(address.sun_path, load->address, sizeof(address.sun_path) - 1);
+        fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+            die(load->address);
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    } else {
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(load->address))};
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+            die(load->address);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    }
+    return fd;
+}
+
+static void load_send(struct load *load, unsigned i) {
+    if (load->call) {
+        load->number++;
+        memcpy(load->request + OBJECT_AT, &load->number, sizeof(load->number));
+    }
+    if (load->gap.tv_sec > 0 || load->gap.tv_nsec > 0)
+        nanosleep(&load->gap, NULL);
+    load->connections[i].received = 0;
+    load->connections[i].sent = now();
+    if (send(load->connections[i].fd, load->request, load->request_size, MSG_NOSIGNAL) != (ssize_t)load->request_size)
+        die("send");
+}
+
+/* Is the answer complete? */
+static int load_receive(struct load *load, unsigned i) {
+    static char answer[131072];
+    ssize_t n = recv(load->connections[i].fd, answer, sizeof(answer), 0);
+    if (n <= 0)
+        die("the server closed the connection");
+    if (!load->call) {
+        if (load->answer_size == 0)
+            load->answer_size = (size_t)n;
+        load->connections[i].received += (size_t)n;
+        return load->connections[i].received >= load->answer_size;
+    }
+    uint16_t type;
+    memcpy(&type, answer, sizeof(type));
+    if (type != ANSWER || n <= OUTCOME_AT || answer[OUTCOME_AT] != 0) {
+        fprintf(stderr, "load: message %u, outcome %d: %.*s\n", type, answer[OUTCOME_AT], (int)n - OUTCOME_AT,
+            answer + OUTCOME_AT);
+        exit(2);
+    }
+    return 1;
+}
+
+static void load_run(struct load *load, unsigned n_connections, double seconds) {
+    struct epoll_event events[CONNECTIONS_MAX];
+    int loop = epoll_create1(EPOLL_CLOEXEC);
+    uint64_t start = now();
+    uint64_t end = start + (uint64_t)(seconds * 1e9);
+    uint64_t count_from = start + (end - start) / 5;
+
+    for (unsigned i = 0; i < n_connections; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
+        load->connections[i].fd = load_connect(load);
+        if (epoll_ctl(loop, EPOLL_CTL_ADD, load->connections[i].fd, &event) < 0)
+            die("epoll");
+    }
+    for (unsigned i = 0; i < n_connections; i++)
+        load_send(load, i);
+    for (uint64_t at = start; at < end;) {
+        int n = epoll_wait(loop, events, CONNECTIONS_MAX, 10000);
+        if (n == 0) {
+            fprintf(stderr, "load: no answer within 10 s\n");
+            exit(2);
+        }
+        for (int e = 0; e < n; e++) {
+            unsigned i = events[e].data.u32;
+            if (!load_receive(load, i))
+                continue;
+            at = now();
+            if (at > count_from && load->n_samples < SAMPLES_MAX)
+                load->samples[load->n_samples++] = (float)(at - load->connections[i].sent) / 1000.0f;
+            load_send(load, i);
+        }
+    }
+    close(loop);
+}
+
+int main(int argc, char **argv) {
+    static struct load load;
+    int fd;
+    if (argc != 6 && argc != 7)
+        return 64;
+    if (argc == 7)
+        load.gap = (struct timespec){.tv_sec = atoi(argv[6]) / 1000, .tv_nsec = atoi(argv[6]) % 1000 * 1000000L};
+    load.call = strcmp(argv[1], "call") == 0;
+    load.address = argv[2];
+    fd = open(argv[3], O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, load.request, sizeof(load.request));
+    if (size <= 0)
+        die(argv[3]);
+    load.request_size = (size_t)size;
+    load.samples = malloc(sizeof(float) * SAMPLES_MAX);
+    unsigned n_connections = (unsigned)atoi(argv[4]);
+    if (load.samples == NULL || n_connections == 0 || n_connections > CONNECTIONS_MAX)
+        return 64;
+    load_run(&load, n_connections, atof(argv[5]));
+    if (fwrite(load.samples, sizeof(float), load.n_samples, stdout) != load.n_samples)
+        die("write");
+    return 0;
+}

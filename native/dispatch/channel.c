@@ -1,0 +1,310 @@
+/* The environment's channel; see the header. Everything read here was written by the function. */
+#include "dispatch/channel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/descriptor.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/invocation.h"
+#include "dispatch/perform.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+/* ---- out ---------------------------------------------------------------------------------------------------------- */
+
+static struct wire_slice text(const char *text) {
+    return (struct wire_slice){(const uint8_t *)text, (uint32_t)strlen(text)};
+}
+
+int channel_start(struct environment *environment) {
+    struct dispatch *dispatch = environment->dispatch;
+    const struct target *target = environment->target;
+    struct wire_header header = {.object = environment->id};
+    char stream[96];
+    struct wire_start start = {
+        .init_type = environment->init_type,
+        .log_format = target->log_format,
+        .configuration = {target->configuration, target->configuration_size},
+    };
+    int size;
+
+    log_stream_name(environment->id, target->version, stream, sizeof(stream));
+    start.log_stream = text(stream);
+    size = wire_start_encode(&header, &start, dispatch->packet_out, WIRE_MESSAGE_MAX);
+    return size < 0 ? size : packet_send(environment->channel.fd, dispatch->packet_out, (size_t)size, NULL, 0);
+}
+
+static int send_head(struct environment *environment, const struct invocation *invocation) {
+    struct dispatch *dispatch = environment->dispatch;
+    const struct request *request = invocation->request;
+    struct wire_header header = {.object = environment->id};
+    char arn[WIRE_INVOKE_ARN_MAX + 1];
+    uint64_t now = clock_monotonic_us();
+    uint64_t left = invocation->deadline_us > now ? invocation->deadline_us - now : 0;
+    struct wire_invoke invoke = {
+        .deadline_ms = (clock_real_us() + left) / 1000,
+        .trace = request->trace,
+        .client_context = request->client_context,
+        .cognito_identity = request->cognito_identity,
+        .tenant = request->tenant,
+        .total = request->total,
+        .body = {request->body, MIN(request->total, WIRE_INVOKE_BODY_MAX)},
+    };
+    int size;
+
+    invocation_arn(invocation, arn, sizeof(arn));
+    invoke.arn = text(arn);
+    memcpy(invoke.id, invocation->id, 16);
+    size = wire_invoke_encode(&header, &invoke, dispatch->packet_out, WIRE_MESSAGE_MAX);
+    return size < 0 ? size : packet_send(environment->channel.fd, dispatch->packet_out, (size_t)size, NULL, 0);
+}
+
+static void want_writing(struct environment *environment, bool writing) {
+    if (environment->channel_writing == writing)
+        return;
+    environment->channel_writing = writing;
+    (void)loop_change(&environment->dispatch->loop, &environment->channel, writing ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* 0 when all is sent, 1 when the socket is full, or a negative errno. */
+static int send_more(struct environment *environment) {
+    struct dispatch *dispatch = environment->dispatch;
+    const struct invocation *invocation = environment->invocations[0];
+    const struct request *request = invocation->request;
+    int r = 0;
+
+    if (environment->sending_head) {
+        r = send_head(environment, invocation);
+        if (r >= 0) {
+            environment->sending_head = false;
+            environment->sent = MIN(request->total, WIRE_INVOKE_BODY_MAX);
+        }
+    }
+    while (r >= 0 && environment->sent < request->total) {
+        struct wire_header header = {.object = environment->id};
+        struct wire_chunk chunk = {
+            .data = {request->body + environment->sent, MIN(request->total - environment->sent, WIRE_CHUNK_DATA_MAX)}};
+        int size = wire_chunk_encode(&header, &chunk, dispatch->packet_out, WIRE_MESSAGE_MAX);
+        r = size < 0 ? size : packet_send(environment->channel.fd, dispatch->packet_out, (size_t)size, NULL, 0);
+        if (r >= 0)
+            environment->sent += chunk.data.size;
+    }
+    want_writing(environment, r == -EAGAIN);
+    return r == -EAGAIN ? 1 : r;
+}
+
+static bool sent_all(const struct environment *environment) {
+    const struct invocation *invocation = environment->invocations[0];
+    return invocation != NULL && !environment->sending_head && environment->sent == invocation->request->total;
+}
+
+int channel_invoke(struct environment *environment) {
+    environment->sending_head = true;
+    environment->sent = 0;
+    return send_more(environment);
+}
+
+/* ---- in ----------------------------------------------------------------------------------------------------------- */
+
+static void violate(struct environment *environment, const char *what) {
+    struct environment_detail detail = {.what = what};
+    environment_handle(environment, EVENT_VIOLATION, &detail);
+}
+
+static void on_init_error(struct environment *environment, const uint8_t *data, size_t size) {
+    struct wire_header header;
+    struct wire_init_error message;
+    struct environment_detail detail = {.error = true};
+
+    if (wire_init_error_decode(data, size, &header, &message) < 0) {
+        violate(environment, "malformed INIT_ERROR");
+        return;
+    }
+    detail.body = message.body;
+    detail.error_type = message.error_type;
+    environment_handle(environment, EVENT_INIT_ERROR, &detail);
+}
+
+/* Makes ready for the rest of a body. False: there is no memory for it; it is read and forgotten. */
+static bool expect_rest(struct invocation *invocation, uint32_t total) {
+    struct dispatch *dispatch = invocation->target->dispatch;
+    if (!budget_take(&dispatch->budget, total))
+        return false;
+    invocation->result_charge = total;
+    invocation->result = malloc(total);
+    return invocation->result != NULL;
+}
+
+static void on_result(struct environment *environment, const uint8_t *data, size_t size) {
+    struct invocation *invocation = environment->invocations[0];
+    struct wire_header header;
+    struct wire_result message;
+    struct environment_detail detail = {0};
+
+    if (wire_result_decode(data, size, &header, &message) < 0) {
+        violate(environment, "malformed RESULT");
+        return;
+    }
+    if (environment->state != ENVIRONMENT_BUSY || memcmp(message.id, invocation->id, 16) != 0) {
+        violate(environment, "RESULT for an invocation that it does not have");
+        return;
+    }
+    if (!sent_all(environment) || message.body.size > message.total || (message.total > 0 && message.body.size == 0)) {
+        violate(environment, "RESULT out of order");
+        return;
+    }
+    detail.body = message.body;
+    detail.error = message.error != 0;
+    detail.error_type = message.error_type;
+    invocation->result_discarded = message.total > RESPONSE_BODY_MAX;
+    if (message.body.size == message.total) {
+        environment_handle(
+            environment, header.flags & WIRE_HEADER_READY ? EVENT_RESULT_READY : EVENT_RESULT, &detail);
+        return;
+    }
+    invocation->result_total = message.total;
+    invocation->result_error = detail.error;
+    invocation->result_ready = (header.flags & WIRE_HEADER_READY) != 0;
+    snprintf(invocation->error_type, sizeof(invocation->error_type), "%.*s", (int)message.error_type.size,
+        (const char *)message.error_type.data);
+    if (!invocation->result_discarded && !expect_rest(invocation, message.total)) {
+        count_one(&environment->dispatch->counters.node->refused_memory);
+        invocation_refuse(
+            invocation, 503, "ServiceException", NULL, "The node's memory for payloads is in use; try again.");
+        invocation->result_discarded = invocation->result_refused = true;
+    }
+    if (!invocation->result_discarded)
+        memcpy(invocation->result, message.body.data, message.body.size);
+    invocation->result_size = message.body.size;
+    environment_handle(environment, EVENT_RESULT_PART, NULL);
+}
+
+static void on_chunk(struct environment *environment, const uint8_t *data, size_t size) {
+    struct invocation *invocation = environment->invocations[0];
+    struct wire_header header;
+    struct wire_chunk message;
+    struct environment_detail detail;
+
+    if (wire_chunk_decode(data, size, &header, &message) < 0) {
+        violate(environment, "malformed CHUNK");
+        return;
+    }
+    if (environment->state != ENVIRONMENT_REPLYING || message.data.size == 0 ||
+        message.data.size > invocation->result_total - invocation->result_size) {
+        violate(environment, "CHUNK beyond what was announced");
+        return;
+    }
+    if (!invocation->result_discarded)
+        memcpy(invocation->result + invocation->result_size, message.data.data, message.data.size);
+    invocation->result_size += message.data.size;
+    if (invocation->result_size < invocation->result_total)
+        return;
+    detail = (struct environment_detail){
+        .body = {invocation->result, invocation->result != NULL ? invocation->result_total : 0},
+        .error = invocation->result_error,
+        .error_type = text(invocation->error_type),
+    };
+    environment_handle(environment, invocation->result_ready ? EVENT_BODY_DONE_READY : EVENT_BODY_DONE, &detail);
+}
+
+static void on_packet(struct environment *environment, const uint8_t *data, size_t size) {
+    struct wire_header header;
+    struct wire_init_done init_done;
+    struct wire_ready ready;
+
+    if (wire_peek(data, size, &header) < 0) {
+        violate(environment, "malformed header");
+        return;
+    }
+    switch (header.type) {
+    case WIRE_INIT_DONE:
+        if (wire_init_done_decode(data, size, &header, &init_done) < 0)
+            violate(environment, "malformed INIT_DONE");
+        else
+            environment_handle(environment, EVENT_INIT_DONE, NULL);
+        return;
+    case WIRE_INIT_ERROR:
+        on_init_error(environment, data, size);
+        return;
+    case WIRE_RESULT:
+        on_result(environment, data, size);
+        return;
+    case WIRE_CHUNK:
+        on_chunk(environment, data, size);
+        return;
+    case WIRE_READY:
+        if (wire_ready_decode(data, size, &header, &ready) < 0)
+            violate(environment, "malformed READY");
+        else
+            environment_handle(environment, EVENT_READY, NULL);
+        return;
+    default:
+        violate(environment, "a message that environments do not send");
+        return;
+    }
+}
+
+/* Reads one packet. False: nothing more to read now, or no channel any more. */
+static bool read_one(struct environment *environment) {
+    struct dispatch *dispatch = environment->dispatch;
+    ssize_t n;
+
+    do
+        n = recv(environment->channel.fd, dispatch->packet_in, WIRE_MESSAGE_MAX, MSG_DONTWAIT | MSG_TRUNC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    if (n <= 0)
+        environment_handle(environment, EVENT_HANGUP, NULL);
+    else if ((size_t)n > WIRE_MESSAGE_MAX)
+        violate(environment, "a packet above the largest message");
+    else
+        on_packet(environment, dispatch->packet_in, (size_t)n);
+    return environment->channel.fd >= 0;
+}
+
+void channel_read(struct environment *environment) {
+    while (environment->channel.fd >= 0 && read_one(environment))
+        ;
+}
+
+static void on_ready(struct watch *watch, uint32_t events) {
+    struct environment *environment = list_entry(watch, struct environment, channel);
+
+    if ((events & EPOLLOUT) && environment->channel_writing && send_more(environment) < 0) {
+        environment_handle(environment, EVENT_HANGUP, NULL);
+        return;
+    }
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)
+        return;
+    /* One packet is the usual; only of a body that comes in parts, more are read at once. */
+    for (unsigned i = 0; i < CHANNEL_BATCH && read_one(environment); i++)
+        if (environment->state != ENVIRONMENT_REPLYING)
+            return;
+}
+
+int channel_attach(struct environment *environment, int fd) {
+    static const int off;
+    environment->channel = (struct watch){.fd = fd, .ready = on_ready};
+    environment->channel_writing = false;
+    if (fd < 0)
+        return -EBADF;
+    /* Older kernels do not know it: a descriptor that is sent all the same is dropped unseen. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
+    if (fd_set_nonblocking(fd, 1) < 0)
+        return -EBADF;
+    return loop_add(&environment->dispatch->loop, &environment->channel, EPOLLIN);
+}
+
+void channel_detach(struct environment *environment) {
+    loop_remove(&environment->dispatch->loop, &environment->channel);
+    cleanup_close(&environment->channel.fd);
+}

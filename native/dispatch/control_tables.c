@@ -1,0 +1,127 @@
+/* What the control plane puts: targets, routes, limits. Each message is applied whole or refused whole. */
+#include <errno.h>
+
+#include "dispatch/control.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/perform.h"
+
+static int refuse(struct refusal *refusal, int error, const char *field, const char *reason) {
+    refusal->field = field;
+    refusal->reason = reason;
+    return error;
+}
+
+static int put_target(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct wire_header header;
+    struct wire_put_target message;
+    const char *field = "";
+    int r;
+
+    if (wire_put_target_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    r = target_put(control->dispatch, &header, &message, &field);
+    return r < 0 ? refuse(refusal, r, field, r == -ENOMEM ? "out of memory" : "out of range") : 0;
+}
+
+static int put_route(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct dispatch *dispatch = control->dispatch;
+    struct wire_header header;
+    struct wire_put_route message;
+
+    if (wire_put_route_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    if (header.object == 0)
+        return refuse(refusal, -EINVAL, "object", "out of range");
+    if (message.name.size == 0)
+        return refuse(refusal, -EINVAL, "name", "empty");
+    if (message.alternate_weight > ROUTE_WEIGHT_ONE)
+        return refuse(refusal, -EINVAL, "alternate_weight", "above 65536");
+    if (target_find(dispatch, message.target) == NULL)
+        return refuse(refusal, -ENOENT, "target", "no such target");
+    if (message.alternate != 0 && target_find(dispatch, message.alternate) == NULL)
+        return refuse(refusal, -ENOENT, "alternate", "no such target");
+    if (routes_put(&dispatch->routes, &header, &message, control->mark) < 0)
+        return refuse(refusal, -ENOMEM, "", "out of memory");
+    return 0;
+}
+
+static int put_limit(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct dispatch *dispatch = control->dispatch;
+    struct wire_header header;
+    struct wire_put_limit message;
+
+    if (wire_put_limit_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    if (header.object != 0)
+        return refuse(refusal, -ENOENT, "object", "only the account has a limit");
+    if (header.generation < dispatch->account_generation)
+        return 0;
+    dispatch->account_generation = header.generation;
+    dispatch->account.limit = message.concurrency;
+    levels_account(dispatch);
+    return 0;
+}
+
+static void retire_environment(struct dispatch *dispatch, uint64_t id) {
+    struct environment *environment = table_get(&dispatch->environments, id);
+    if (environment != NULL)
+        environment_handle(environment, EVENT_RETIRE, NULL);
+}
+
+static void sync_begin(struct control *control) {
+    control->mark++;
+    control->synchronising = true;
+    /* The tables come whole from here on, with generations of their own: none is too old. */
+    control->dispatch->account_generation = 0;
+}
+
+static int sync_end(struct control *control, struct refusal *refusal) {
+    struct dispatch *dispatch = control->dispatch;
+    if (!control->synchronising)
+        return refuse(refusal, -EPROTO, "", "SYNC_END without SYNC_BEGIN");
+    control->synchronising = false;
+    routes_sweep(&dispatch->routes, control->mark);
+    targets_sweep(dispatch);
+    dispatch->synced = true;
+    return transport_listen(&dispatch->transport);
+}
+
+int control_apply(struct control *control, const uint8_t *packet, size_t size, const struct wire_header *header,
+    struct refusal *refusal) {
+    struct dispatch *dispatch = control->dispatch;
+
+    switch (header->type) {
+    case WIRE_PUT_TARGET:
+        return put_target(control, packet, size, refusal);
+    case WIRE_PUT_ROUTE:
+        return put_route(control, packet, size, refusal);
+    case WIRE_PUT_LIMIT:
+        return put_limit(control, packet, size, refusal);
+    default:
+        break;
+    }
+    /* The others consist of a header. */
+    if (size != WIRE_HEADER_SIZE)
+        return refuse(refusal, -EBADMSG, "", "malformed, or not known");
+    switch (header->type) {
+    case WIRE_DEL_TARGET:
+        target_del(dispatch, header->object);
+        return 0;
+    case WIRE_DEL_ROUTE:
+        routes_del(&dispatch->routes, header->object);
+        return 0;
+    case WIRE_ENV_RETIRE:
+        retire_environment(dispatch, header->object);
+        return 0;
+    case WIRE_DRAIN:
+        dispatch_drain(dispatch, false);
+        return 0;
+    case WIRE_SYNC_BEGIN:
+        sync_begin(control);
+        return 0;
+    case WIRE_SYNC_END:
+        return sync_end(control, refusal);
+    default:
+        return refuse(refusal, -EOPNOTSUPP, "", "not known");
+    }
+}

@@ -1,0 +1,104 @@
+/* The whole: opening, one turn, closing; see the header. */
+#include "dispatch/dispatch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "dispatch/channel.h"
+#include "dispatch/invocation.h"
+#include "dispatch/perform.h"
+
+int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *options) {
+    int r;
+
+    memset(dispatch, 0, sizeof(*dispatch));
+    dispatch->loop.epoll = -1;
+    dispatch->counters.fd = -1;
+    dispatch->account.limit = ACCOUNT_CONCURRENCY_DEFAULT;
+    dispatch->budget.limit = BUDGET_DEFAULT;
+    list_init(&dispatch->dead);
+    control_init(&dispatch->control, dispatch);
+    transport_init(&dispatch->transport, options->listener, options->allow_uids);
+    random_bytes(&dispatch->randomness, (uint8_t *)&dispatch->routes.seed, sizeof(dispatch->routes.seed));
+    dispatch->packet_in = malloc(WIRE_MESSAGE_MAX);
+    dispatch->packet_out = malloc(WIRE_MESSAGE_MAX);
+    if (dispatch->packet_in == NULL || dispatch->packet_out == NULL)
+        return -ENOMEM;
+    r = loop_open(&dispatch->loop);
+    if (r >= 0)
+        r = counters_open(&dispatch->counters, clock_real_us());
+    if (r >= 0)
+        r = logs_open(&dispatch->logs, &dispatch->counters, options->logs, options->confine);
+    if (r >= 0)
+        r = launcher_open(&dispatch->launcher, dispatch, options->launcher);
+    if (r >= 0 && options->confine != NULL)
+        r = options->confine();
+    return r;
+}
+
+void dispatch_drain(struct dispatch *dispatch, bool leave) {
+    dispatch->draining = true;
+    dispatch->leave_drained = dispatch->leave_drained || leave;
+}
+
+static bool drained(const struct dispatch *dispatch) {
+    return dispatch->leave_drained && dispatch->account.in_use == 0 && transport_flushed(&dispatch->transport);
+}
+
+int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
+    struct counters_node *node = dispatch->counters.node;
+    int r = loop_turn(&dispatch->loop, dispatch->in_flight <= 1, patience_us);
+    if (r < 0)
+        return r;
+    control_flush(&dispatch->control);
+    transport_collect(&dispatch->transport);
+    environments_collect(dispatch);
+    atomic_store_explicit(&node->loop_turns, dispatch->loop.turns, memory_order_relaxed);
+    atomic_store_explicit(&node->loop_spins, dispatch->loop.spins, memory_order_relaxed);
+    atomic_store_explicit(&node->payload_bytes, dispatch->budget.used, memory_order_relaxed);
+    return dispatch->leave || drained(dispatch);
+}
+
+static void free_environments(struct dispatch *dispatch) {
+    struct environment *environment;
+    size_t at = 0;
+
+    while ((environment = table_next(&dispatch->environments, &at)) != NULL) {
+        struct invocation *invocation = environment->invocations[0];
+        if (invocation == NULL)
+            invocation = environment->reserved_for;
+        if (invocation != NULL)
+            invocation_free(invocation);
+        environment->reserved_for = NULL;
+        environment->invocations[0] = NULL;
+        channel_detach(environment);
+        logs_detach(environment);
+        cleanup_close(&environment->freeze_fd);
+        cleanup_close(&environment->peak_fd);
+        cleanup_close(&environment->listener_fd);
+        timer_drop(&dispatch->loop.timers, &environment->timer);
+        free(environment);
+    }
+    table_done(&dispatch->environments);
+}
+
+void dispatch_close(struct dispatch *dispatch) {
+    if (dispatch->loop.epoll < 0)
+        return;
+    /* Connections first: nobody waits any more, what is queued goes with them. */
+    transport_done(&dispatch->transport);
+    launcher_close(&dispatch->launcher);
+    control_close(&dispatch->control);
+    environments_collect(dispatch);
+    free_environments(dispatch);
+    targets_done(dispatch);
+    routes_done(&dispatch->routes);
+    logs_close(&dispatch->logs);
+    counters_close(&dispatch->counters);
+    loop_close(&dispatch->loop);
+    free(dispatch->packet_in);
+    free(dispatch->packet_out);
+}

@@ -1,0 +1,226 @@
+/* Exchanges: from CALL to admission, and the one answer; see the header. Runs in the loop. */
+#include "dispatch/exchange.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/invocation.h"
+#include "dispatch/json.h"
+#include "dispatch/request.h"
+#include "dispatch/schedule.h"
+
+#define THROTTLED "TooManyRequestsException"
+
+void exchange_answer(struct exchange *exchange, struct answer *answer) {
+    struct counters_node *node = exchange->dispatch->counters.node;
+
+    if (answer->outcome == WIRE_OUTCOME_SUCCESS)
+        count_one(&node->answers_success);
+    else if (answer->outcome == WIRE_OUTCOME_FUNCTION_ERROR)
+        count_one(&node->answers_function_error);
+    else
+        count_one(&node->answers_refused);
+    count_less(&node->calls_open, 1);
+    transport_answer(exchange, answer);
+    request_free(exchange->request);
+    free(exchange);
+}
+
+void exchange_refuse(
+    struct exchange *exchange, uint16_t status, const char *code, const char *reason, const char *message) {
+    struct answer answer = {
+        .status = status, .outcome = WIRE_OUTCOME_REFUSED, .code = code, .reason = reason, .message = message};
+    exchange_answer(exchange, &answer);
+}
+
+static void refuse_not_found(struct exchange *exchange, struct wire_slice name, struct wire_slice qualifier) {
+    char message[512];
+    snprintf(message, sizeof(message), "Function not found: %.*s%s%.*s", (int)name.size, (const char *)name.data,
+        qualifier.size > 0 ? ":" : "", (int)qualifier.size, (const char *)qualifier.data);
+    count_one(&exchange->dispatch->counters.node->refused_not_found);
+    exchange_refuse(exchange, 404, "ResourceNotFoundException", NULL, message);
+}
+
+static void refuse_too_large(struct exchange *exchange, uint32_t total) {
+    char message[160];
+    snprintf(message, sizeof(message), "Request must be smaller than %u bytes for the InvokeFunction operation; it has %u.",
+        REQUEST_BODY_MAX, total);
+    count_one(&exchange->dispatch->counters.node->refused_too_large);
+    exchange_refuse(exchange, 413, "RequestTooLargeException", NULL, message);
+}
+
+static void throttle(struct exchange *exchange, struct target *target, enum admission admission) {
+    struct counters_node *node = exchange->dispatch->counters.node;
+    count_one(&target->slot->throttles);
+    switch (admission) {
+    case ADMISSION_FUNCTION:
+        count_one(&node->throttled_function);
+        exchange_refuse(exchange, 429, THROTTLED, "ReservedFunctionConcurrentInvocationLimitExceeded",
+            "Rate Exceeded: the function's reserved concurrency is in use.");
+        break;
+    case ADMISSION_ACCOUNT:
+        count_one(&node->throttled_account);
+        exchange_refuse(exchange, 429, THROTTLED, "ConcurrentInvocationLimitExceeded",
+            "Rate Exceeded: the account's concurrency is in use.");
+        break;
+    default:
+        count_one(&node->throttled_target);
+        exchange_refuse(exchange, 429, THROTTLED, "ConcurrentInvocationLimitExceeded",
+            "Rate Exceeded: every execution environment of the function is at work and its waiting queue is full.");
+        break;
+    }
+}
+
+static void dry_run(struct exchange *exchange, const struct target *target) {
+    struct answer answer = {.status = 204, .outcome = WIRE_OUTCOME_SUCCESS, .version = target->version};
+    exchange_answer(exchange, &answer);
+}
+
+static void refuse_memory(struct exchange *exchange) {
+    count_one(&exchange->dispatch->counters.node->refused_memory);
+    exchange_refuse(exchange, 503, "ServiceException", NULL, "The node's memory for payloads is in use; try again.");
+}
+
+static struct target *resolve(struct dispatch *dispatch, struct wire_slice name, struct wire_slice qualifier) {
+    static const struct wire_slice latest = {(const uint8_t *)"$LATEST", 7};
+    const struct route *route = routes_find(&dispatch->routes, name, qualifier);
+    /* No qualifier means $LATEST, whether or not there is a route for the bare name. */
+    if (route == NULL && qualifier.size == 0)
+        route = routes_find(&dispatch->routes, name, latest);
+    return route != NULL ? target_find(dispatch, route_pick(route, random_u16(&dispatch->randomness))) : NULL;
+}
+
+/* The body is there: route, check, admit, go. */
+static void complete(struct exchange *exchange) {
+    struct dispatch *dispatch = exchange->dispatch;
+    struct request *request = exchange->request;
+    struct target *target = resolve(dispatch, request->name, request->qualifier);
+    struct invocation *invocation;
+    enum admission admission;
+    struct load load;
+    uint32_t tokens;
+
+    exchange->complete_us = clock_monotonic_us();
+    if (target == NULL) {
+        refuse_not_found(exchange, request->name, request->qualifier);
+        return;
+    }
+    count_one(&target->slot->calls);
+    count_add(&target->slot->request_bytes, request->total);
+    if (request->total > 0 && !json_valid(request->body, request->total)) {
+        count_one(&dispatch->counters.node->refused_malformed);
+        exchange_refuse(exchange, 400, "InvalidRequestContentException", NULL,
+            "Could not parse request body into json: the payload is not valid JSON.");
+        return;
+    }
+    if (request->flags & WIRE_CALL_DRY_RUN) {
+        dry_run(exchange, target);
+        return;
+    }
+    load = (struct load){target->in_flight, target->max_environments, target->max_waiting};
+    admission = admission_take(&dispatch->account, &target->function->concurrency, &load, &tokens);
+    if (admission != ADMISSION_GRANTED) {
+        throttle(exchange, target, admission);
+        return;
+    }
+    invocation = invocation_new(target, request, exchange, tokens);
+    if (invocation == NULL) {
+        admission_give_back(&dispatch->account, &target->function->concurrency, tokens);
+        refuse_memory(exchange);
+        return;
+    }
+    levels_account(dispatch);
+    schedule_invocation(invocation);
+}
+
+void exchange_begin(
+    struct connection *connection, const struct wire_header *header, const struct wire_call *call) {
+    struct dispatch *dispatch = connection->dispatch;
+    struct exchange *exchange = calloc(1, sizeof(*exchange));
+    int r;
+
+    count_one(&dispatch->counters.node->calls);
+    count_one(&dispatch->counters.node->calls_open);
+    if (exchange == NULL || table_put(&connection->calls, header->object, exchange) < 0) {
+        /* Without memory for an exchange there is none for an answer. */
+        free(exchange);
+        count_less(&dispatch->counters.node->calls_open, 1);
+        count_one(&dispatch->counters.node->abandoned);
+        connection_break(connection);
+        return;
+    }
+    *exchange = (struct exchange){.dispatch = dispatch, .connection = connection, .call = header->object};
+    list_push_back(&connection->exchanges, &exchange->node);
+    if (dispatch->draining) {
+        count_one(&dispatch->counters.node->refused_draining);
+        exchange_refuse(exchange, 503, "ServiceException", NULL, "The node is shutting down.");
+        return;
+    }
+    if (connection->calls.size > TRANSPORT_CALLS_MAX) {
+        exchange_refuse(exchange, 429, THROTTLED, "CallerRateLimitExceeded", "Too many calls at once on one connection.");
+        return;
+    }
+    /* Early, before the rest of the body is taken. */
+    if (resolve(dispatch, call->name, call->qualifier) == NULL) {
+        refuse_not_found(exchange, call->name, call->qualifier);
+        return;
+    }
+    r = request_new(&exchange->request, &dispatch->budget, call);
+    if (r == -EMSGSIZE) {
+        refuse_too_large(exchange, call->total);
+        return;
+    }
+    if (r < 0) {
+        refuse_memory(exchange);
+        return;
+    }
+    if (exchange->request->received == exchange->request->total)
+        complete(exchange);
+}
+
+int exchange_append(struct exchange *exchange, struct wire_slice data) {
+    int r;
+    if (exchange->request == NULL)
+        return -EBADMSG; /* complete already: more than was announced */
+    r = request_append(exchange->request, data);
+    if (r < 0)
+        return r;
+    if (exchange->request->received == exchange->request->total)
+        complete(exchange);
+    return 0;
+}
+
+/* Takes the invocation's mind off this exchange. What waits has nobody to wait for. */
+static void detach(struct exchange *exchange) {
+    struct invocation *invocation = exchange->invocation;
+    struct target *target;
+
+    if (invocation == NULL)
+        return;
+    exchange->invocation = NULL;
+    invocation->exchange = NULL;
+    if (!invocation->is_waiting)
+        return;
+    target = invocation->target;
+    invocation_free(invocation);
+    schedule_target(target);
+    target_settle(target);
+}
+
+void exchange_cancel(struct exchange *exchange) {
+    count_one(&exchange->dispatch->counters.node->cancelled);
+    detach(exchange);
+    exchange_refuse(exchange, 499, "RequestCancelled", NULL, "The caller cancelled the call.");
+}
+
+void exchange_abandon(struct exchange *exchange) {
+    struct counters_node *node = exchange->dispatch->counters.node;
+    count_less(&node->calls_open, 1);
+    count_one(&node->abandoned);
+    detach(exchange);
+    request_free(exchange->request);
+    free(exchange);
+}

@@ -1,0 +1,21 @@
+/* The channel of an environment: START, INVOKE and its CHUNKs out; INIT_DONE, INIT_ERROR, RESULT, CHUNK, READY in.
+ *
+ * What comes in is hostile: decoded by the generated codec, checked against state and lengths announced, copied. No descriptor
+ * is ever taken from it: the kernel is told to refuse them (SO_PASSRIGHTS, Linux 6.16), and they are received into nothing. */
+#pragma once
+
+#include <stdint.h>
+
+struct environment;
+
+/* Packets read of one environment before others have their turn. */
+#define CHANNEL_BATCH 16
+
+int channel_attach(struct environment *environment, int fd);
+/* Reads what has arrived. */
+void channel_read(struct environment *environment);
+void channel_detach(struct environment *environment);
+/* 0 or a negative errno: the environment cannot be used. */
+int channel_start(struct environment *environment);
+/* Sends as much as the socket takes; the rest follows when it can. */
+int channel_invoke(struct environment *environment);

@@ -1,0 +1,185 @@
+/* The counters page: a memfd made by the dispatcher, written by its threads, read by the control plane, which gets the
+ * descriptor with HELLO and maps it read-only. Nothing is sent per invocation; who wants to know looks here.
+ *
+ * Layout (little-endian, every field naturally aligned, size COUNTERS_SIZE, sealed against resizing and against new
+ * writable mappings):
+ *
+ *      0  struct counters_head: magic "RTCP", version, where the parts are, when this dispatcher started
+ *    256  node counters: u64 each, in the order of COUNTERS_NODE
+ *   1024  node histograms: HISTOGRAM_BUCKETS u64 each, in the order of COUNTERS_NODE_HISTOGRAMS
+ *  16384  COUNTERS_SLOTS slots of 4,096 bytes, one per target: struct counters_slot. target 0: the slot is free. A slot
+ *         is given to another target only after its own was retired, and is zero then. Slot 0 takes all targets that
+ *         found none free, its `target` is 2^64-1.
+ *
+ * A histogram is log-linear: values below 8 have a bucket each, above them every power of two is divided into eight, so
+ * that a bucket is at most 12.5 % wide. histogram_bucket() is the rule; microseconds; the last bucket takes what is above.
+ *
+ * Counters only grow, except where marked "level". Writers use relaxed atomics: each value is whole, the page is not a
+ * snapshot. A new version number means that the layout changed; appending counters does not change it. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define COUNTERS_MAGIC 0x50435452u /* "RTCP" */
+#define COUNTERS_VERSION 1u
+#define COUNTERS_NODE_OFFSET 256u
+#define COUNTERS_HISTOGRAMS_OFFSET 1024u
+#define COUNTERS_SLOTS_OFFSET 16384u
+#define COUNTERS_SLOT_SIZE 4096u
+#define COUNTERS_SLOTS 4096u
+#define COUNTERS_SIZE (COUNTERS_SLOTS_OFFSET + COUNTERS_SLOTS * COUNTERS_SLOT_SIZE)
+#define HISTOGRAM_BUCKETS 240u
+
+/* clang-format off */
+#define COUNTERS_NODE(X) \
+    X(calls)                   /* CALLs taken from invokers, dry runs included */ \
+    X(answers_success)         /* calls = answers of the three kinds + calls_open + abandoned */ \
+    X(answers_function_error) \
+    X(answers_refused) \
+    X(abandoned)               /* the connection went away before the answer */ \
+    X(cancelled)               /* released by CANCEL; counted in answers_refused too */ \
+    X(calls_open)              /* level: taken and not answered */ \
+    X(throttled_account)       /* refused: the account's concurrency */ \
+    X(throttled_function)      /* refused: the function's reserved concurrency */ \
+    X(throttled_target)        /* refused: environments and waiting queue of the target are full */ \
+    X(refused_not_found) \
+    X(refused_too_large) \
+    X(refused_malformed)       /* body is not JSON */ \
+    X(refused_memory)          /* the node's budget for payloads */ \
+    X(refused_draining) \
+    X(invocations)             /* INVOKEs sent */ \
+    X(invocations_in_flight)   /* level: environments at work, whether or not somebody still waits */ \
+    X(waiting)                 /* level: invocations in waiting queues */ \
+    X(waited_too_long) \
+    X(launches) \
+    X(launch_failures) \
+    X(cold_starts)             /* first invocations of an environment */ \
+    X(environments)            /* level: from LAUNCH to the end */ \
+    X(environments_idle)       /* level */ \
+    X(environments_frozen)     /* level */ \
+    X(environments_ended) \
+    X(init_errors)             /* init phases that ended in INIT_ERROR or exit */ \
+    X(init_timeouts)           /* init phases over their limit, repeated inside an invocation */ \
+    X(timeouts) \
+    X(exits)                   /* environments that left while they owed something */ \
+    X(out_of_memory) \
+    X(violations)              /* environments ended for breaking the channel's protocol */ \
+    X(responses_too_large) \
+    X(logic_errors)            /* transitions that must not happen: a bug of ours */ \
+    X(payload_bytes)           /* level: memory in use for payloads */ \
+    X(connections)             /* level: invokers */ \
+    X(connections_refused) \
+    X(connections_dropped)     /* malformed packets, or too slow in reading */ \
+    X(log_lines) \
+    X(log_bytes)               /* of lines */ \
+    X(log_records_dropped)     /* by a full ring, or a full disk */ \
+    X(log_bytes_written) \
+    X(log_throttled)           /* times a log pipe was left unread for its token bucket */ \
+    X(log_write_errors) \
+    X(control_messages) \
+    X(control_refused)         /* NACKs */ \
+    X(loop_turns) \
+    X(loop_spins)              /* turns that found their work by spinning */
+
+#define COUNTERS_NODE_HISTOGRAMS(X) \
+    X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \
+    X(overhead_us)             /* the same without the time in the environment and in the queue */ \
+    X(wait_us)                 /* in the waiting queue, of those that waited */ \
+    X(launch_us)               /* LAUNCH until LAUNCHED */ \
+    X(init_us)                 /* START until INIT_DONE */ \
+    X(duration_us)             /* INVOKE until RESULT complete */
+
+#define COUNTERS_SLOT(X) \
+    X(calls) \
+    X(success) \
+    X(function_errors)         /* by the handler */ \
+    X(timeouts) \
+    X(exits) \
+    X(throttles) \
+    X(cold_starts) \
+    X(init_errors) \
+    X(waited) \
+    X(request_bytes) \
+    X(response_bytes) \
+    X(billed_ms) \
+    X(log_lines) \
+    X(log_bytes) \
+    X(peak_kb)                 /* level: the highest peak memory seen */
+/* clang-format on */
+
+struct counters_head {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t size;
+    uint32_t slots;
+    uint32_t slot_size;
+    uint32_t buckets;
+    uint32_t n_node;
+    uint32_t n_node_histograms;
+    uint32_t n_slot;
+    uint32_t slots_offset;
+    uint64_t started_us; /* since the epoch */
+};
+
+struct histogram {
+    _Atomic uint64_t buckets[HISTOGRAM_BUCKETS];
+};
+
+struct counters_slot {
+    _Atomic uint64_t target; /* object of PUT_TARGET */
+    uint8_t function_uid[16];
+    uint64_t reserved;
+#define X(name) _Atomic uint64_t name;
+    COUNTERS_SLOT(X)
+#undef X
+    uint8_t padding[256 - 32 - 15 * 8];
+    struct histogram duration_us; /* at 256 */
+    struct histogram init_us;     /* at 2176 */
+};
+
+struct counters_node {
+#define X(name) _Atomic uint64_t name;
+    COUNTERS_NODE(X)
+#undef X
+};
+
+struct counters_histograms {
+#define X(name) struct histogram name;
+    COUNTERS_NODE_HISTOGRAMS(X)
+#undef X
+};
+
+struct counters {
+    int fd;
+    uint8_t *page;
+    struct counters_node *node;
+    struct counters_histograms *histograms;
+    struct counters_slot *slots;
+    uint32_t free_from; /* where the search for a free slot begins */
+};
+
+int counters_open(struct counters *ret_counters, uint64_t started_us);
+void counters_close(struct counters *counters);
+
+/* Never NULL: slot 0 when all are taken. */
+struct counters_slot *counters_take(struct counters *counters, uint64_t target, const uint8_t function_uid[16]);
+void counters_give_back(struct counters *counters, struct counters_slot *slot);
+
+static inline void count_add(_Atomic uint64_t *counter, uint64_t n) {
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+static inline void count_one(_Atomic uint64_t *counter) {
+    count_add(counter, 1);
+}
+static inline void count_less(_Atomic uint64_t *counter, uint64_t n) {
+    atomic_fetch_sub_explicit(counter, n, memory_order_relaxed);
+}
+
+unsigned histogram_bucket(uint64_t value);
+/* The smallest value that falls into the bucket. */
+uint64_t histogram_floor(unsigned bucket);
+void histogram_add(struct histogram *histogram, uint64_t value);
+/* The value below which `per_mille` of all lie, to the bucket's middle; 0 when empty. */
+uint64_t histogram_quantile(const struct histogram *histogram, unsigned per_mille);
+uint64_t histogram_count(const struct histogram *histogram);

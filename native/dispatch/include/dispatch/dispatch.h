@@ -1,0 +1,71 @@
+/* The data plane process. Takes calls from invokers, finds them an environment, answers; keeps the functions' logs; asks the
+ * launcher for environments within what the control plane granted it. Needs the control plane only to learn what exists.
+ *
+ * Started by the launcher as its own user with
+ *   fd 3  SOCK_SEQPACKET to the launcher
+ *   fd 4  the listener of RUN/dispatch.sock, SOCK_SEQPACKET
+ *   fd 5  the logs directory
+ * and nothing else; all later descriptors arrive in messages. Applies its seccomp filter before it reads a byte. One loop in one
+ * thread, and the log writer's thread. State is in struct dispatch; a crash loses it, and with it the environments: the
+ * launcher ends them, callers see their connection close, the listener stays.
+ *
+ * Leaves with 0 when the launcher's socket closes, or drained after its DRAIN. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "dispatch/admission.h"
+#include "dispatch/control.h"
+#include "dispatch/counters.h"
+#include "dispatch/launcher.h"
+#include "dispatch/logs.h"
+#include "dispatch/loop.h"
+#include "dispatch/random.h"
+#include "dispatch/request.h"
+#include "dispatch/route.h"
+#include "dispatch/target.h"
+#include "dispatch/transport.h"
+
+#define ACCOUNT_CONCURRENCY_DEFAULT 1000u
+
+struct dispatch {
+    struct loop loop;
+    struct counters counters;
+    struct randomness randomness;
+    struct logs logs;
+    struct launcher_link launcher;
+    struct control control;
+    struct transport transport;
+
+    struct account account;
+    struct budget budget;
+    struct routes routes;
+    struct targets targets;
+    struct table environments; /* by id, until DEAD */
+    struct list dead;          /* freed after the batch */
+    uint64_t account_generation; /* of the limit */
+    uint64_t last_environment;
+    uint32_t in_flight; /* invocations bound to environments */
+
+    uint8_t *packet_in, *packet_out; /* WIRE_MESSAGE_MAX each; hold nothing across calls */
+    bool synced;        /* a SYNC_END was seen: serving */
+    bool draining;      /* no new calls */
+    bool leave_drained; /* and leave when the last one is done */
+    bool leave;
+};
+
+struct dispatch_options {
+    int launcher, listener, logs; /* descriptors, taken over */
+    const char *allow_uids;       /* NULL: only root may connect */
+    int (*confine)(void);         /* applies the seccomp filter to the calling thread; NULL: none */
+};
+
+/* Opens everything, then confines both threads. 0 or a negative errno. */
+int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *options);
+/* One turn of the loop and what comes after a batch. 0, a negative errno, or 1: time to leave. */
+int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us);
+void dispatch_close(struct dispatch *dispatch);
+/* DRAIN. */
+void dispatch_drain(struct dispatch *dispatch, bool leave);

@@ -1,0 +1,29 @@
+/* The link to the launcher (descriptor 3): LAUNCH, END out; LAUNCHED, LAUNCH_FAILED, EXITED, PEER, DRAIN in. When it closes, all
+ * ends: environments are the launcher's children. What the socket does not take waits as a bit on its environment. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "dispatch/loop.h"
+#include "protocol/wire.h"
+
+struct dispatch;
+struct environment;
+
+struct launcher_link {
+    struct watch watch;
+    struct dispatch *dispatch;
+    struct list outbox;
+    char build[WIRE_HELLO_BUILD_MAX + 1]; /* the launcher's: the control plane's must be the same */
+    uint32_t epoch;
+    uint32_t launching; /* LAUNCHes not answered */
+    bool hello_sent, writing;
+    uint8_t packet[4096]; /* larger messages it does not send */
+};
+
+int launcher_open(struct launcher_link *link, struct dispatch *dispatch, int fd);
+void launcher_close(struct launcher_link *link);
+void launcher_launch(struct environment *environment);
+void launcher_end(struct environment *environment, uint8_t reason);

@@ -1,0 +1,46 @@
+/* The ring between the loop, which puts records in, and the log writer's thread, which takes them out. One producer, one
+ * consumer, no locks; a full ring drops (the caller counts). An entry never wraps: what does not fit at the end is
+ * preceded by a filler.
+ *
+ * The consumer sleeps when there is nothing; the first entry wakes it, and it then rests for RING_REST_US before it looks,
+ * so that a busy node pays a hundred wake-ups a second and not one per record. A ring that is half full cuts the rest short. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RING_SIZE (8u << 20)
+#define RING_RESERVE 65536u /* for entries that must not be lost */
+#define RING_REST_US 10000u
+
+struct log_file;
+
+struct ring_entry {
+    uint32_t size;         /* whole, this header included, a multiple of 8; 0: filler up to the ring's end */
+    uint32_t payload_size;
+    struct log_file *file;
+    uint8_t payload[]; /* none: the file is not needed any more */
+};
+
+struct log_ring {
+    _Alignas(64) _Atomic uint64_t head; /* written by the producer: bytes put in, ever */
+    _Alignas(64) _Atomic uint64_t tail; /* written by the consumer: bytes taken out */
+    _Alignas(64) _Atomic uint32_t asleep; /* futex: 1 while the consumer sleeps without a limit */
+    _Atomic uint32_t hurry;               /* futex: 1 cuts a rest short */
+    _Atomic uint32_t stop;
+    _Alignas(64) uint8_t data[RING_SIZE];
+};
+
+/* Room for a record, to be filled and committed; NULL when full. `vital`: may use the reserve. */
+struct ring_entry *ring_reserve(struct log_ring *ring, uint32_t payload_size, bool vital);
+void ring_commit(struct log_ring *ring, const struct ring_entry *entry);
+
+/* The consumer's: the next entry or NULL; to be released before the next is asked for. */
+const struct ring_entry *ring_peek(struct log_ring *ring);
+void ring_release(struct log_ring *ring, const struct ring_entry *entry);
+/* Sleeps until there is something and a rest is over, at most limit_us. */
+void ring_wait(struct log_ring *ring, uint64_t limit_us);
+/* From the producer: no more will come. */
+void ring_stop(struct log_ring *ring);

@@ -1,0 +1,25 @@
+/* Carries out what the state table commands. */
+#pragma once
+
+#include "dispatch/environment.h"
+
+struct target;
+
+/* Time limits of ours, not the function's. */
+#define PERFORM_LAUNCH_US 30000000u /* LAUNCH until LAUNCHED */
+#define PERFORM_LEAVE_US 200000u    /* hang-up until END */
+#define PERFORM_EXIT_US 5000000u    /* that END until EXITED */
+#define PERFORM_PEAK_US 100000u     /* peak memory is read at most so often */
+
+/* The environment may be gone when this returns (state DEAD); its memory is freed after the batch. */
+void environment_handle(
+    struct environment *environment, enum environment_event event, const struct environment_detail *detail);
+struct environment *environment_new(struct target *target);
+/* Frees those that died during the batch. */
+void environments_collect(struct dispatch *dispatch);
+
+/* freezer.c. Reads peak memory unless it was read a moment ago. */
+void environment_sample(struct environment *environment);
+void environment_see_peak(struct environment *environment, uint64_t kb);
+void environment_freeze(struct environment *environment);
+void environment_thaw(struct environment *environment);

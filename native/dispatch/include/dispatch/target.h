@@ -1,0 +1,89 @@
+/* Targets: one immutable function version as deployed, with its limits, idle environments and waiting queue; and
+ * functions, which their versions share: reservation, log.
+ *
+ * A target is retired when it is deleted or not put again: no route leads to it any more, its idle environments end, what
+ * waits or runs is finished; the structure goes with its last environment and invocation. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "dispatch/admission.h"
+#include "dispatch/counters.h"
+#include "dispatch/environment.h"
+#include "dispatch/logs.h"
+#include "dispatch/table.h"
+#include "dispatch/timers.h"
+#include "protocol/wire.h"
+
+struct dispatch;
+
+struct function {
+    uint8_t uid[16];
+    struct function *next; /* another with the same hash */
+    struct concurrency concurrency;
+    struct log_file *log;
+    struct bucket log_bucket;
+    uint64_t lost_records, lost_bytes; /* that the log ring did not take, until a DROPPED record says so */
+    uint32_t targets;
+};
+
+struct target {
+    uint64_t id, generation;
+    uint32_t mark;
+    bool retired;
+    struct dispatch *dispatch;
+    struct function *function;
+    struct counters_slot *slot;
+
+    uint64_t plan;
+    char function_name[WIRE_PUT_TARGET_FUNCTION_NAME_MAX + 1];
+    char version[WIRE_PUT_TARGET_FUNCTION_VERSION_MAX + 1];
+    uint32_t version_number; /* 0: $LATEST */
+    char arn[WIRE_PUT_TARGET_ARN_MAX + 1];
+    uint32_t memory_mb, timeout_ms, init_timeout_ms, keep_alive_ms, freeze_after_ms;
+    uint32_t max_environments, max_waiting;
+    uint8_t log_format;
+    uint8_t *configuration;
+    uint32_t configuration_size;
+
+    uint32_t in_state[ENVIRONMENT_STATES_N]; /* environments */
+    uint32_t reserved_starting; /* of the starting ones, those that will not take from the queue */
+    struct list environments;
+    struct list idle; /* most recently used first; one stack per tenant when that comes */
+    struct list waiting; /* invocations, oldest first */
+    uint32_t n_waiting;
+    uint32_t in_flight; /* waiting or bound */
+
+    struct timer timer; /* the head gets ripe, or has waited too long, or a launch may be tried again */
+    uint64_t retry_us;  /* no launch before: the launcher had no room */
+    uint32_t backoff_ms;
+    uint64_t p50_us; /* of durations; 0: not known */
+    uint32_t p50_age;
+
+    bool demand_dirty;
+    struct list dirty; /* in levels.targets */
+};
+
+struct targets {
+    struct table by_id;
+    struct table functions; /* by the first 8 bytes of the uid */
+};
+
+/* Newer generation wins. On -EINVAL *ret_field names what is wrong. */
+int target_put(struct dispatch *dispatch, const struct wire_header *header, const struct wire_put_target *message,
+    const char **ret_field);
+void target_del(struct dispatch *dispatch, uint64_t id);
+void targets_sweep(struct dispatch *dispatch);
+/* NULL: unknown or retired. */
+struct target *target_find(struct dispatch *dispatch, uint64_t id);
+/* Frees a retired target that has nothing left. */
+void target_settle(struct target *target);
+void targets_done(struct dispatch *dispatch);
+
+/* Environments that are not ending. */
+uint32_t target_live(const struct target *target);
+uint32_t target_starting(const struct target *target);
+uint32_t target_established(const struct target *target);
+uint32_t target_busy(const struct target *target);

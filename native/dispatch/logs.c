@@ -1,0 +1,403 @@
+/* Log pipes and records; see the header. This side runs in the loop. */
+#include "dispatch/logs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/descriptor.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/invocation.h"
+#include "dispatch/log_ring.h"
+#include "dispatch/log_writer.h"
+#include "dispatch/render.h"
+
+#define PARTIAL_FIRST 4096u
+
+/* ---- records ------------------------------------------------------------------------------------------------------ */
+
+static void store(uint8_t *at, uint64_t value, unsigned width) {
+    for (unsigned i = 0; i < width; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+void log_record_header(uint8_t ret_header[LOG_RECORD_HEADER], uint32_t payload, uint64_t time_us, enum log_kind kind,
+    const struct log_tag *tag) {
+    store(ret_header, LOG_RECORD_HEADER + payload, 4);
+    store(ret_header + 4, 0, 4);
+    store(ret_header + 8, time_us, 8);
+    ret_header[16] = (uint8_t)kind;
+    store(ret_header + 17, tag->version, 3);
+    store(ret_header + 20, tag->environment, 8);
+    memcpy(ret_header + 28, tag->request_id, 16);
+}
+
+void log_report_pack(uint8_t ret_packed[LOG_REPORT_SIZE], const struct log_report *report) {
+    store(ret_packed, report->duration_us, 8);
+    store(ret_packed + 8, report->billed_ms, 8);
+    store(ret_packed + 16, report->init_us, 8);
+    store(ret_packed + 24, report->memory_mb, 4);
+    store(ret_packed + 28, report->peak_mb, 4);
+    ret_packed[32] = report->status;
+    ret_packed[33] = report->init_type;
+    store(ret_packed + 34, report->error_type_size, 2);
+    store(ret_packed + 36, 0, 4);
+}
+
+/* Into the ring, in up to two parts. -ENOBUFS when it does not fit. */
+static int try_emit(struct logs *logs, struct log_file *file, enum log_kind kind, const struct log_tag *tag,
+    uint64_t time_us, struct wire_slice first, struct wire_slice second) {
+    uint32_t payload = first.size + second.size;
+    struct ring_entry *entry;
+    uint8_t *at;
+
+    entry = file != NULL ? ring_reserve(logs->ring, LOG_RECORD_HEADER + payload, false) : NULL;
+    if (entry == NULL)
+        return -ENOBUFS;
+    entry->file = file;
+    log_record_header(entry->payload, payload, time_us, kind, tag);
+    at = entry->payload + LOG_RECORD_HEADER;
+    if (first.size > 0)
+        memcpy(at, first.data, first.size);
+    if (second.size > 0)
+        memcpy(at + first.size, second.data, second.size);
+    ring_commit(logs->ring, entry);
+    return 0;
+}
+
+/* What was lost before is told first, in its place. */
+static void emit(struct environment *environment, enum log_kind kind, const struct log_tag *tag, uint64_t time_us,
+    struct wire_slice first, struct wire_slice second) {
+    struct function *function = environment->target->function;
+    struct logs *logs = &environment->dispatch->logs;
+    int r = 0;
+
+    if (function->lost_records > 0) {
+        static const struct log_tag outside;
+        uint8_t lost[17];
+        store(lost, function->lost_records, 8);
+        store(lost + 8, function->lost_bytes, 8);
+        lost[16] = LOG_DROPPED_BUSY;
+        r = try_emit(logs, function->log, LOG_KIND_DROPPED, &outside, time_us,
+            (struct wire_slice){lost, sizeof(lost)}, (struct wire_slice){0});
+        if (r >= 0)
+            function->lost_records = function->lost_bytes = 0;
+    }
+    if (r >= 0)
+        r = try_emit(logs, function->log, kind, tag, time_us, first, second);
+    if (r < 0) {
+        function->lost_records++;
+        function->lost_bytes += first.size + second.size;
+        count_one(&logs->counters->node->log_records_dropped);
+    }
+}
+
+static struct log_tag tag_of(const struct environment *environment, const struct invocation *invocation) {
+    struct log_tag tag = {.environment = environment->id, .version = environment->target->version_number};
+    if (invocation != NULL)
+        memcpy(tag.request_id, invocation->id, 16);
+    return tag;
+}
+
+static void emit_report(struct environment *environment, const struct invocation *invocation, enum log_kind kind,
+    const struct log_report *report) {
+    struct log_tag tag = tag_of(environment, invocation);
+    uint8_t packed[LOG_REPORT_SIZE];
+
+    log_report_pack(packed, report);
+    emit(environment, kind, &tag, clock_real_us(),
+        (struct wire_slice){packed, sizeof(packed)},
+        (struct wire_slice){(const uint8_t *)report->error_type, report->error_type_size});
+}
+
+void logs_start(struct environment *environment, const struct invocation *invocation) {
+    struct log_tag tag = tag_of(environment, invocation);
+    uint64_t now = clock_real_us();
+    char line[RENDER_MAX];
+
+    emit(environment, LOG_KIND_START, &tag, now,
+        (struct wire_slice){0}, (struct wire_slice){0});
+    if (invocation->tail != NULL)
+        log_tail_append(invocation->tail, line,
+            render_start(
+                line, environment->target->log_format, now, invocation->id, environment->target->version));
+}
+
+void logs_report(
+    struct environment *environment, const struct invocation *invocation, const struct log_report *report) {
+    struct log_tag tag = tag_of(environment, invocation);
+    int json = environment->target->log_format;
+    uint64_t now = clock_real_us();
+    char line[RENDER_MAX];
+
+    emit(environment, LOG_KIND_END, &tag, now,
+        (struct wire_slice){0}, (struct wire_slice){0});
+    emit_report(environment, invocation, LOG_KIND_REPORT, report);
+    if (invocation->tail == NULL)
+        return;
+    log_tail_append(invocation->tail, line, render_end(line, json, invocation->id));
+    log_tail_append(invocation->tail, line, render_report(line, json, now, invocation->id, report));
+}
+
+void logs_init_start(struct environment *environment) {
+    struct log_tag tag = tag_of(environment, NULL);
+    emit(environment, LOG_KIND_INIT_START, &tag, clock_real_us(),
+        (struct wire_slice){&environment->init_type, 1}, (struct wire_slice){0});
+}
+
+void logs_init_report(struct environment *environment, const struct log_report *report) {
+    emit_report(environment, NULL, LOG_KIND_INIT_REPORT, report);
+}
+
+/* ---- the token bucket --------------------------------------------------------------------------------------------- */
+
+#define BUCKET_BURST_SECONDS 2
+
+void bucket_init(struct bucket *bucket, uint64_t rate, uint64_t now_us) {
+    *bucket = (struct bucket){.tokens = (int64_t)rate * BUCKET_BURST_SECONDS, .rate = rate, .filled_us = now_us};
+}
+
+static void bucket_fill(struct bucket *bucket, uint64_t now_us) {
+    uint64_t passed = now_us - bucket->filled_us;
+    /* Whole tokens only; the rest of the time stays for the next filling. */
+    uint64_t more = MIN(passed, 10u * 1000000u) * bucket->rate / 1000000;
+    int64_t most = (int64_t)bucket->rate * BUCKET_BURST_SECONDS;
+    if (more == 0)
+        return;
+    bucket->tokens = MIN(bucket->tokens + (int64_t)more, most);
+    bucket->filled_us = now_us;
+}
+
+uint64_t bucket_wait(struct bucket *bucket, uint64_t now_us) {
+    bucket_fill(bucket, now_us);
+    if (bucket->tokens >= 0)
+        return 0;
+    return (uint64_t)-bucket->tokens * 1000000 / bucket->rate + 1;
+}
+
+uint64_t bucket_take(struct bucket *bucket, uint64_t n, uint64_t now_us) {
+    bucket_fill(bucket, now_us);
+    bucket->tokens -= (int64_t)n;
+    return bucket_wait(bucket, now_us);
+}
+
+/* ---- lines -------------------------------------------------------------------------------------------------------- */
+
+static struct invocation *present(const struct environment *environment) {
+    return environment->invocations[0];
+}
+
+static void line(struct environment *environment, const uint8_t *data, uint32_t size) {
+    struct dispatch *dispatch = environment->dispatch;
+    struct invocation *invocation = present(environment);
+    struct log_tag tag = tag_of(environment, invocation);
+    struct wire_slice partial = {environment->log.partial, environment->log.partial_size};
+
+    emit(environment, LOG_KIND_LINE, &tag, clock_real_us(), partial,
+        (struct wire_slice){data, size});
+    if (invocation != NULL && invocation->tail != NULL) {
+        log_tail_append(invocation->tail, partial.data, partial.size);
+        log_tail_append(invocation->tail, data, size);
+        log_tail_append(invocation->tail, "\n", 1);
+    }
+    count_one(&dispatch->counters.node->log_lines);
+    count_add(&dispatch->counters.node->log_bytes, partial.size + size);
+    count_one(&environment->target->slot->log_lines);
+    count_add(&environment->target->slot->log_bytes, partial.size + size);
+    environment->log.partial_size = 0;
+}
+
+/* Keeps what has no newline yet. Without memory for it, it becomes a line of its own. */
+static void keep(struct environment *environment, const uint8_t *data, uint32_t size) {
+    struct log_pipe *log = &environment->log;
+    uint32_t needed = log->partial_size + size;
+
+    if (needed > log->partial_capacity) {
+        uint32_t capacity = log->partial_capacity == 0 ? PARTIAL_FIRST : log->partial_capacity;
+        while (capacity < needed)
+            capacity *= 2;
+        uint8_t *bigger = realloc(log->partial, capacity);
+        if (bigger == NULL) {
+            line(environment, data, size);
+            return;
+        }
+        log->partial = bigger;
+        log->partial_capacity = capacity;
+    }
+    memcpy(log->partial + log->partial_size, data, size);
+    log->partial_size = needed;
+}
+
+static void split(struct environment *environment, const uint8_t *data, uint32_t size) {
+    while (size > 0) {
+        uint32_t room = LOG_LINE_MAX - environment->log.partial_size, looked = MIN(size, room);
+        const uint8_t *newline = memchr(data, '\n', looked);
+        if (newline != NULL) {
+            uint32_t length = (uint32_t)(newline - data);
+            line(environment, data, length);
+            data += length + 1;
+            size -= length + 1;
+        } else if (size >= room) {
+            line(environment, data, room);
+            data += room;
+            size -= room;
+        } else {
+            keep(environment, data, size);
+            return;
+        }
+    }
+}
+
+/* What has no newline at the end of an invocation is a line; big buffers are not kept. */
+static void finish(struct environment *environment) {
+    struct log_pipe *log = &environment->log;
+    if (log->partial_size > 0)
+        line(environment, NULL, 0);
+    if (log->partial_capacity > PARTIAL_FIRST) {
+        free(log->partial);
+        log->partial = NULL;
+        log->partial_capacity = 0;
+    }
+}
+
+/* ---- pipes -------------------------------------------------------------------------------------------------------- */
+
+static void stop_watching(struct environment *environment) {
+    struct log_pipe *log = &environment->log;
+    loop_remove(&environment->dispatch->loop, &log->watch);
+    timer_drop(&environment->dispatch->loop.timers, &log->timer);
+    cleanup_close(&log->watch.fd);
+}
+
+/* One read. The number of bytes, 0 at the pipe's end or when there is nothing more to come now. */
+static uint32_t read_once(struct environment *environment) {
+    struct logs *logs = &environment->dispatch->logs;
+    ssize_t n;
+
+    do
+        n = read(environment->log.watch.fd, logs->buffer, LOG_READ_SIZE);
+    while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        split(environment, logs->buffer, (uint32_t)n);
+        return (uint32_t)n;
+    }
+    if (n == 0 || errno != EAGAIN)
+        stop_watching(environment);
+    return 0;
+}
+
+/* Charges both buckets. Returns for how long the pipe should be left alone. */
+static uint64_t charge(struct environment *environment, uint64_t n, uint64_t now) {
+    uint64_t function = bucket_take(&environment->target->function->log_bucket, n, now);
+    uint64_t node = bucket_take(&environment->dispatch->logs.bucket, n, now);
+    return MAX(function, node);
+}
+
+static void read_pipe(struct environment *environment, uint64_t now) {
+    struct log_pipe *log = &environment->log;
+    struct timers *timers = &environment->dispatch->loop.timers;
+    uint64_t debt = MAX(bucket_wait(&environment->target->function->log_bucket, now),
+        bucket_wait(&environment->dispatch->logs.bucket, now));
+    uint32_t n;
+
+    if (debt > 0) {
+        count_one(&environment->dispatch->counters.node->log_throttled);
+        timer_set(timers, &log->timer, now + debt);
+        return;
+    }
+    n = read_once(environment);
+    if (log->watch.fd < 0)
+        return;
+    if (n == 0) {
+        (void)loop_change(&environment->dispatch->loop, &log->watch, EPOLLIN | EPOLLONESHOT);
+        return;
+    }
+    debt = charge(environment, n, now);
+    /* A pipe that was full is read again at once: its writer waits. */
+    timer_set(timers, &log->timer, now + MAX(debt, n == LOG_READ_SIZE ? 1 : LOG_PAUSE_US));
+}
+
+static void on_readable(struct watch *watch, uint32_t events) {
+    struct environment *environment = list_entry(watch, struct environment, log.watch);
+    (void)events;
+    read_pipe(environment, environment->dispatch->loop.now_us);
+}
+
+static void on_timer(struct timer *timer, uint64_t now) {
+    struct environment *environment = list_entry(timer, struct environment, log.timer);
+    if (environment->log.watch.fd >= 0)
+        read_pipe(environment, now);
+}
+
+void logs_attach(struct environment *environment, int fd) {
+    struct log_pipe *log = &environment->log;
+    *log = (struct log_pipe){.watch = {.fd = fd, .ready = on_readable}};
+    timer_init(&log->timer, on_timer);
+    if (fd < 0)
+        return;
+    if (fd_set_nonblocking(fd, 1) < 0 ||
+        loop_add(&environment->dispatch->loop, &log->watch, EPOLLIN | EPOLLONESHOT) < 0)
+        cleanup_close(&log->watch.fd);
+}
+
+void logs_drain(struct environment *environment) {
+    uint64_t total = 0;
+    uint32_t n;
+
+    while (environment->log.watch.fd >= 0 && total < LOG_DRAIN_MAX) {
+        n = read_once(environment);
+        total += n;
+        /* Less than what fits: the pipe was empty behind it. */
+        if (n < LOG_READ_SIZE)
+            break;
+    }
+    finish(environment);
+    if (total > 0)
+        (void)charge(environment, total, environment->dispatch->loop.now_us);
+}
+
+void logs_detach(struct environment *environment) {
+    stop_watching(environment);
+    free(environment->log.partial);
+    environment->log.partial = NULL;
+    environment->log.partial_size = environment->log.partial_capacity = 0;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------ */
+
+int logs_open(struct logs *logs, struct counters *counters, int directory, int (*confine)(void)) {
+    struct logs opened = {.counters = counters};
+    int r;
+
+    opened.buffer = malloc(LOG_READ_SIZE);
+    opened.ring = aligned_alloc(64, (sizeof(*opened.ring) + 63) & ~(size_t)63);
+    if (opened.buffer == NULL || opened.ring == NULL) {
+        free(opened.buffer);
+        free(opened.ring);
+        return -ENOMEM;
+    }
+    /* The data part is not touched: memory comes with use. */
+    memset(opened.ring, 0, offsetof(struct log_ring, data));
+    r = log_writer_start(&opened.writer, opened.ring, counters, directory, confine);
+    if (r < 0) {
+        free(opened.buffer);
+        free(opened.ring);
+        return r;
+    }
+    bucket_init(&opened.bucket, LOG_NODE_RATE, clock_monotonic_us());
+    *logs = opened;
+    return 0;
+}
+
+void logs_close(struct logs *logs) {
+    if (logs->ring == NULL)
+        return;
+    ring_stop(logs->ring);
+    log_writer_join(logs->writer);
+    free(logs->ring);
+    free(logs->buffer);
+    *logs = (struct logs){0};
+}

@@ -1,0 +1,82 @@
+/* runtimed-dispatch: the data plane process. What it is given and how it ends: dispatch.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/descriptor.h"
+#include "dispatch/dispatch.h"
+#ifdef RUNTIMED_SECCOMP
+#include "jail/seccomp.h"
+#endif
+
+#define FD_LAUNCHER 3
+#define FD_LISTENER 4
+#define FD_LOGS 5
+
+#ifdef RUNTIMED_SECCOMP
+static int confine(void) {
+    return seccomp_apply(seccomp_dispatch);
+}
+#endif
+
+static int fail(const char *step, int error) {
+    fprintf(stderr, "runtimed-dispatch: %s: %s\n", step, strerror(-error));
+    return EXIT_FAILURE;
+}
+
+/* Five descriptors per environment, one per connection. */
+static void raise_limits(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int main(void) {
+    struct dispatch_options options = {
+        .launcher = FD_LAUNCHER,
+        .listener = FD_LISTENER,
+        .logs = FD_LOGS,
+        .allow_uids = getenv("RUNTIMED_ALLOW_UIDS"),
+    };
+    struct dispatch *dispatch;
+    int r;
+
+    for (int fd = FD_LAUNCHER; fd <= FD_LOGS; fd++) {
+        r = fd_set_cloexec(fd, 1);
+        if (r < 0)
+            return fail("descriptors 3, 4 and 5 are expected", r);
+    }
+    r = fd_set_nonblocking(FD_LISTENER, 1);
+    if (r < 0)
+        return fail("the listener", r);
+    /* Nothing to inherit: other users' files are none of its business, its own logs are for one group. */
+    umask(0027);
+    raise_limits();
+    signal(SIGPIPE, SIG_IGN);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return fail("no_new_privs", -errno);
+#ifdef RUNTIMED_SECCOMP
+    options.confine = confine;
+#endif
+    dispatch = malloc(sizeof(*dispatch));
+    if (dispatch == NULL)
+        return fail("memory", -ENOMEM);
+    r = dispatch_open(dispatch, &options);
+    if (r < 0)
+        return fail("opening", r);
+    do
+        r = dispatch_turn(dispatch, 1000000);
+    while (r == 0);
+    dispatch_close(dispatch);
+    free(dispatch);
+    return r < 0 ? fail("the loop", r) : EXIT_SUCCESS;
+}

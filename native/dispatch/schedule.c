@@ -1,0 +1,190 @@
+/* Scheduling; see the header and admission.h for the rules. */
+#include "dispatch/schedule.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/exchange.h"
+#include "dispatch/invocation.h"
+#include "dispatch/perform.h"
+
+static struct invocation *head_of(const struct target *target) {
+    return list_empty(&target->waiting) ? NULL : list_entry(target->waiting.next, struct invocation, waiting);
+}
+
+static void count_queue(struct target *target, struct invocation *invocation, bool in) {
+    _Atomic uint64_t *waiting = &target->dispatch->counters.node->waiting;
+    invocation->is_waiting = in;
+    if (in) {
+        target->n_waiting++;
+        count_one(waiting);
+    } else {
+        target->n_waiting--;
+        count_less(waiting, 1);
+    }
+    levels_target(target);
+}
+
+static void enqueue(struct invocation *invocation) {
+    struct target *target = invocation->target;
+    list_push_back(&target->waiting, &invocation->waiting);
+    count_queue(target, invocation, true);
+    count_one(&target->slot->waited);
+}
+
+void schedule_unqueue(struct invocation *invocation) {
+    if (!invocation->is_waiting)
+        return;
+    list_remove(&invocation->waiting);
+    count_queue(invocation->target, invocation, false);
+}
+
+struct invocation *schedule_pop(struct target *target) {
+    struct invocation *invocation = head_of(target);
+    if (invocation != NULL)
+        schedule_unqueue(invocation);
+    return invocation;
+}
+
+void schedule_push_back(struct invocation *invocation) {
+    list_push_front(&invocation->target->waiting, &invocation->waiting);
+    count_queue(invocation->target, invocation, true);
+}
+
+static void assign(struct environment *environment, struct invocation *invocation) {
+    struct environment_detail detail = {.invocation = invocation};
+    environment_handle(environment, EVENT_ASSIGN, &detail);
+}
+
+void schedule_invocation(struct invocation *invocation) {
+    struct target *target = invocation->target;
+    if (!list_empty(&target->idle)) {
+        assign(list_entry(target->idle.next, struct environment, idle), invocation);
+        return;
+    }
+    enqueue(invocation);
+    schedule_target(target);
+}
+
+void schedule_environment(struct environment *environment) {
+    struct dispatch *dispatch = environment->dispatch;
+    struct target *target = environment->target;
+    struct invocation *invocation = environment->reserved_for;
+    uint64_t now = clock_monotonic_us(), keep;
+
+    environment->reserved_for = NULL;
+    if (invocation == NULL) {
+        invocation = schedule_pop(target);
+        if (invocation != NULL) {
+            invocation->waited_us = now - invocation->arrived_us;
+            histogram_add(&dispatch->counters.histograms->wait_us, invocation->waited_us);
+        }
+    }
+    if (invocation != NULL) {
+        assign(environment, invocation);
+        return;
+    }
+    if (environment->retire || target->retired || target->keep_alive_ms == 0) {
+        environment_handle(environment, EVENT_RETIRE, NULL);
+        return;
+    }
+    list_push_front(&target->idle, &environment->idle);
+    environment->idle_us = now;
+    keep = target->keep_alive_ms;
+    if (target->freeze_after_ms != 0 && environment->freeze_fd >= 0)
+        keep = MIN(keep, (uint64_t)target->freeze_after_ms);
+    timer_set(&dispatch->loop.timers, &environment->timer, now + keep * 1000);
+}
+
+struct environment *schedule_launch(struct target *target, struct invocation *reserved, uint32_t incarnation) {
+    struct environment *environment = environment_new(target);
+    uint64_t limit;
+
+    if (environment == NULL)
+        return NULL;
+    environment->incarnation = incarnation;
+    environment->reserved_for = reserved;
+    limit = environment->launched_us + PERFORM_LAUNCH_US;
+    if (reserved != NULL) {
+        target->reserved_starting++;
+        limit = MIN(limit, reserved->deadline_us);
+    }
+    timer_set(&target->dispatch->loop.timers, &environment->timer, limit);
+    launcher_launch(environment);
+    return environment;
+}
+
+static uint64_t wait_limit_us(const struct target *target) {
+    return ((uint64_t)target->init_timeout_ms + target->timeout_ms) * 1000 + SCHEDULE_WAIT_SLACK_US;
+}
+
+/* Those that waited long enough, as far as it matters; *ret_next: when the next one will have. */
+static uint32_t count_ripe(const struct target *target, uint64_t now, uint32_t enough, uint64_t *ret_next) {
+    uint64_t patience = start_patience_us(target->p50_us);
+    uint32_t ripe = 0;
+    list_for_each(node, &target->waiting) {
+        const struct invocation *invocation = list_entry(node, struct invocation, waiting);
+        if (invocation->arrived_us + patience > now) {
+            *ret_next = invocation->arrived_us + patience;
+            break;
+        }
+        if (++ripe >= enough)
+            break;
+    }
+    return ripe;
+}
+
+void schedule_target(struct target *target) {
+    struct dispatch *dispatch = target->dispatch;
+    uint64_t now, next = UINT64_MAX;
+    struct start_view view;
+    uint32_t launches;
+
+    if (target->n_waiting == 0) {
+        timer_clear(&target->timer);
+        return;
+    }
+    now = clock_monotonic_us();
+    view = (struct start_view){
+        .waiting = target->n_waiting,
+        .starting = target_starting(target),
+        .established = target_established(target),
+        .live = target_live(target),
+        .max_environments = target->max_environments,
+    };
+    if (view.established > 0 && view.live < view.max_environments)
+        view.ripe = count_ripe(target, now, view.starting + view.max_environments - view.live, &next);
+    launches = start_count(&view);
+    if (launches > 0 && now < target->retry_us) {
+        next = MIN(next, target->retry_us);
+        launches = 0;
+    }
+    for (; launches > 0; launches--) {
+        if (dispatch->launcher.launching >= SCHEDULE_LAUNCHES_MAX || schedule_launch(target, NULL, 0) == NULL) {
+            next = MIN(next, now + START_PATIENCE_US);
+            break;
+        }
+    }
+    next = MIN(next, head_of(target)->arrived_us + wait_limit_us(target));
+    timer_set(&dispatch->loop.timers, &target->timer, next);
+}
+
+void schedule_timer(struct target *target) {
+    struct dispatch *dispatch = target->dispatch;
+    uint64_t now = clock_monotonic_us(), limit = wait_limit_us(target);
+    struct invocation *head;
+
+    while ((head = head_of(target)) != NULL && head->arrived_us + limit <= now) {
+        schedule_unqueue(head);
+        count_one(&dispatch->counters.node->waited_too_long);
+        if (target_established(target) > 0)
+            invocation_refuse(head, 429, "TooManyRequestsException", "ConcurrentInvocationLimitExceeded",
+                "No execution environment became free in time.");
+        else
+            invocation_refuse(
+                head, 500, "ServiceException", NULL, "No execution environment could be started in time.");
+        invocation_free(head);
+    }
+    schedule_target(target);
+    target_settle(target);
+}

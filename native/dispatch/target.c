@@ -1,0 +1,275 @@
+/* Targets and functions; see the header. */
+#include "dispatch/target.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/invocation.h"
+#include "dispatch/log_ring.h"
+#include "dispatch/log_writer.h"
+#include "dispatch/perform.h"
+#include "dispatch/schedule.h"
+
+#define MEMORY_MB_MAX 32768u
+#define TIMEOUT_MS_MAX (90u * 60u * 1000u)
+#define ENVIRONMENTS_MAX 100000u
+
+/* ---- functions ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t uid_key(const uint8_t uid[16]) {
+    uint64_t key;
+    memcpy(&key, uid, sizeof(key));
+    return key;
+}
+
+static struct function *function_take(struct dispatch *dispatch, const uint8_t uid[16]) {
+    struct function *first = table_get(&dispatch->targets.functions, uid_key(uid)), *function = first;
+
+    while (function != NULL && memcmp(function->uid, uid, 16) != 0)
+        function = function->next;
+    if (function != NULL) {
+        function->targets++;
+        return function;
+    }
+    function = calloc(1, sizeof(*function));
+    if (function == NULL)
+        return NULL;
+    memcpy(function->uid, uid, 16);
+    function->concurrency.reserved = RESERVED_UNSET;
+    function->log = log_file_new(uid);
+    function->next = first;
+    if (function->log == NULL || table_put(&dispatch->targets.functions, uid_key(uid), function) < 0) {
+        free(function->log);
+        free(function);
+        return NULL;
+    }
+    bucket_init(&function->log_bucket, LOG_FUNCTION_RATE, dispatch->loop.now_us);
+    function->targets = 1;
+    return function;
+}
+
+/* The log's file belongs to the writer's thread: an empty entry, behind all records, tells it to let go. */
+static void log_let_go(struct logs *logs, struct log_file *log) {
+    struct ring_entry *entry = ring_reserve(logs->ring, 0, true);
+    if (entry == NULL)
+        return; /* cannot be: its reserve is larger than all functions that can end in a turn */
+    entry->file = log;
+    ring_commit(logs->ring, entry);
+}
+
+static void function_let_go(struct dispatch *dispatch, struct function *function) {
+    struct function *first;
+
+    if (--function->targets > 0)
+        return;
+    admission_reserve(&dispatch->account, &function->concurrency, RESERVED_UNSET);
+    first = table_get(&dispatch->targets.functions, uid_key(function->uid));
+    if (first == function) {
+        table_remove(&dispatch->targets.functions, uid_key(function->uid));
+        if (function->next != NULL)
+            (void)table_put(&dispatch->targets.functions, uid_key(function->uid), function->next);
+    } else {
+        while (first->next != function)
+            first = first->next;
+        first->next = function->next;
+    }
+    log_let_go(&dispatch->logs, function->log);
+    free(function);
+}
+
+/* ---- targets ------------------------------------------------------------------------------------------------------ */
+
+static const char *wrong_field(const struct wire_header *header, const struct wire_put_target *m) {
+    if (header->object == 0 || header->object == UINT64_MAX)
+        return "object";
+    if (m->function_name.size == 0)
+        return "function_name";
+    if (m->function_version.size == 0)
+        return "function_version";
+    if (m->memory_mb == 0 || m->memory_mb > MEMORY_MB_MAX)
+        return "memory_mb";
+    if (m->timeout_ms == 0 || m->timeout_ms > TIMEOUT_MS_MAX)
+        return "timeout_ms";
+    if (m->init_timeout_ms == 0 || m->init_timeout_ms > TIMEOUT_MS_MAX)
+        return "init_timeout_ms";
+    if (m->max_environments == 0 || m->max_environments > ENVIRONMENTS_MAX)
+        return "max_environments";
+    if (m->log_format > WIRE_LOG_FORMAT_JSON)
+        return "log_format";
+    return NULL;
+}
+
+static void copy_text(char *into, struct wire_slice slice) {
+    if (slice.size > 0)
+        memcpy(into, slice.data, slice.size);
+    into[slice.size] = '\0';
+}
+
+static void on_timer(struct timer *timer, uint64_t now) {
+    (void)now;
+    schedule_timer(list_entry(timer, struct target, timer));
+}
+
+static void target_free(struct target *target) {
+    struct dispatch *dispatch = target->dispatch;
+    timer_drop(&dispatch->loop.timers, &target->timer);
+    list_remove(&target->dirty);
+    counters_give_back(&dispatch->counters, target->slot);
+    function_let_go(dispatch, target->function);
+    free(target->configuration);
+    free(target);
+}
+
+static struct target *target_new(
+    struct dispatch *dispatch, const struct wire_header *header, const struct wire_put_target *message) {
+    struct target *target = calloc(1, sizeof(*target));
+
+    if (target == NULL)
+        return NULL;
+    target->function = function_take(dispatch, message->function_uid);
+    if (target->function == NULL) {
+        free(target);
+        return NULL;
+    }
+    target->id = header->object;
+    target->dispatch = dispatch;
+    target->slot = counters_take(&dispatch->counters, target->id, message->function_uid);
+    list_init(&target->environments);
+    list_init(&target->idle);
+    list_init(&target->waiting);
+    list_init(&target->dirty);
+    timer_init(&target->timer, on_timer);
+    if (table_put(&dispatch->targets.by_id, target->id, target) < 0) {
+        target_free(target);
+        return NULL;
+    }
+    return target;
+}
+
+static void fill(struct target *target, const struct wire_header *header, const struct wire_put_target *m) {
+    target->generation = header->generation;
+    target->plan = m->plan;
+    copy_text(target->function_name, m->function_name);
+    copy_text(target->version, m->function_version);
+    copy_text(target->arn, m->arn);
+    target->version_number = (uint32_t)(strtoul(target->version, NULL, 10) & 0xffffff);
+    target->memory_mb = m->memory_mb;
+    target->timeout_ms = m->timeout_ms;
+    target->init_timeout_ms = m->init_timeout_ms;
+    target->keep_alive_ms = m->keep_alive_ms;
+    target->freeze_after_ms = m->freeze_after_ms;
+    target->max_environments = m->max_environments;
+    target->max_waiting = m->max_waiting;
+    target->log_format = m->log_format;
+}
+
+int target_put(struct dispatch *dispatch, const struct wire_header *header, const struct wire_put_target *message,
+    const char **ret_field) {
+    struct target *target = table_get(&dispatch->targets.by_id, header->object);
+    const char *wrong = wrong_field(header, message);
+    _cleanup_free_ uint8_t *configuration = NULL;
+
+    if (wrong == NULL && target != NULL && memcmp(target->function->uid, message->function_uid, 16) != 0)
+        wrong = "function_uid";
+    if (wrong != NULL) {
+        *ret_field = wrong;
+        return -EINVAL;
+    }
+    if (target != NULL) {
+        target->mark = dispatch->control.mark;
+        if (header->generation <= target->generation && !target->retired)
+            return 0;
+    }
+    configuration = malloc(message->configuration.size + 1);
+    if (configuration == NULL)
+        return -ENOMEM;
+    if (target == NULL)
+        target = target_new(dispatch, header, message);
+    if (target == NULL)
+        return -ENOMEM;
+    if (message->configuration.size > 0)
+        memcpy(configuration, message->configuration.data, message->configuration.size);
+    free(target->configuration);
+    target->configuration = steal_pointer(configuration);
+    target->configuration_size = message->configuration.size;
+    target->retired = false;
+    target->mark = dispatch->control.mark;
+    fill(target, header, message);
+    admission_reserve(&dispatch->account, &target->function->concurrency, message->max_concurrency);
+    schedule_target(target);
+    return 0;
+}
+
+struct target *target_find(struct dispatch *dispatch, uint64_t id) {
+    struct target *target = table_get(&dispatch->targets.by_id, id);
+    return target != NULL && !target->retired ? target : NULL;
+}
+
+/* Idle environments end; starting ones are looked at when they are ready. */
+static void retire(struct target *target) {
+    target->retired = true;
+    while (!list_empty(&target->idle))
+        environment_handle(list_entry(target->idle.next, struct environment, idle), EVENT_RETIRE, NULL);
+}
+
+void target_settle(struct target *target) {
+    if (!target->retired || target->in_flight > 0 || !list_empty(&target->environments))
+        return;
+    table_remove(&target->dispatch->targets.by_id, target->id);
+    target_free(target);
+}
+
+void target_del(struct dispatch *dispatch, uint64_t id) {
+    struct target *target = target_find(dispatch, id);
+    if (target == NULL)
+        return;
+    retire(target);
+    target_settle(target);
+}
+
+void targets_sweep(struct dispatch *dispatch) {
+    struct target *target;
+    size_t at = 0;
+    while ((target = table_next(&dispatch->targets.by_id, &at)) != NULL) {
+        if (target->mark == dispatch->control.mark || target->retired)
+            continue;
+        retire(target);
+        target_settle(target);
+        at = 0; /* removal may have moved others in front of this place */
+    }
+}
+
+void targets_done(struct dispatch *dispatch) {
+    struct target *target;
+    size_t at = 0;
+    while ((target = table_next(&dispatch->targets.by_id, &at)) != NULL) {
+        while (!list_empty(&target->waiting))
+            invocation_free(list_entry(target->waiting.next, struct invocation, waiting));
+        target_free(target);
+    }
+    table_done(&dispatch->targets.by_id);
+    table_done(&dispatch->targets.functions);
+}
+
+/* ---- counts ------------------------------------------------------------------------------------------------------- */
+
+uint32_t target_starting(const struct target *target) {
+    return target->in_state[ENVIRONMENT_LAUNCHING] + target->in_state[ENVIRONMENT_INITIALIZING] -
+        target->reserved_starting;
+}
+
+uint32_t target_busy(const struct target *target) {
+    return target->in_state[ENVIRONMENT_BUSY] + target->in_state[ENVIRONMENT_REPLYING] +
+        target->in_state[ENVIRONMENT_SETTLING];
+}
+
+uint32_t target_established(const struct target *target) {
+    return target->in_state[ENVIRONMENT_IDLE] + target_busy(target);
+}
+
+uint32_t target_live(const struct target *target) {
+    return target_starting(target) + target->reserved_starting + target_established(target);
+}

@@ -1,0 +1,7 @@
+/* What an anchor is made of; shared by the shellmaker and jail_spawn. Internal. */
+#pragma once
+
+/* Net, ipc and uts namespaces for the caller and what it clones: loopback up, the host name set. */
+int shell_unshare(void);
+/* The life of an anchor. Says one byte on `ready` (-1: to nobody) when it has nothing left to lose. Never returns. */
+void shell_anchor(int ready) __attribute__((noreturn));

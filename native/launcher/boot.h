@@ -1,0 +1,43 @@
+/* The boot configuration: one JSON object on descriptor 3, written by `runtimed` (root) before it became the launcher.
+ * Trusted, and checked all the same. Strict: unknown members are refused. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "jail/plan.h"
+
+#define BOOT_DESCRIPTOR 3
+#define BOOT_INTERPRETERS_MAX 32
+#define BOOT_ZYGOTES_MAX 8
+
+struct boot_interpreter {
+    char *path;   /* as executed in the jail */
+    char *prefix; /* a directory that is shown in the jail at its own path */
+};
+
+struct boot {
+    char *build;
+    char *run_dir, *state_dir, *libexec, *bootstrap;
+    char *cgroup_name;
+    uint32_t uid_base;
+    struct jail_plan control; /* JAIL_SERVICE */
+    uint32_t dispatch_uid, dispatch_gid;
+    uint32_t socket_gid;
+    struct boot_interpreter interpreters[BOOT_INTERPRETERS_MAX];
+    unsigned n_interpreters;
+    uint32_t zygotes_per_runtime;
+    uint32_t shells;   /* kept in stock per zygote */
+    uint32_t tmp_pool; /* images kept in stock per size in use */
+    uint32_t drain_ms;
+};
+
+/* -EINVAL with a sentence in ret_reason. On failure nothing is left to free. */
+int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason, size_t reason_size);
+void boot_clear(struct boot *boot);
+/* Reads the descriptor to its end and closes it. */
+int boot_read(int fd, struct boot *ret, char *ret_reason, size_t reason_size);
+
+/* Blocks of 65,536 host ids. Block 0 holds the daemon's own ids; then come the zygotes', then the tasks'. */
+uint32_t boot_zygote_base(const struct boot *boot, unsigned runtime, unsigned zygote);
+uint32_t boot_task_base(const struct boot *boot, unsigned slot);

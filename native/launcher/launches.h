@@ -1,0 +1,100 @@
+/* Environments: from LAUNCH to EXITED and until nothing of them is left.
+ *
+ *   WAITING   granted; no zygote with a seat, shell or /tmp image at hand
+ *   FORKING   FORK sent, LAUNCHED sent
+ *   RUNNING   the zygote told its pid, which was verified to be a child of ours
+ *   DYING     its process or its anchor is gone; EXITED sent; the rest is being collected
+ *
+ * The limits are written before LAUNCHED is sent, and user code starts with START, which the dispatcher sends after it:
+ * no line of a function ever runs without limits. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/descriptor.h"
+#include "base/list.h"
+#include "jail/error.h"
+#include "protocol/wire.h"
+#include "reap.h"
+#include "seater.h"
+#include "table.h"
+
+struct server;
+struct plan;
+struct runtime;
+struct zygote;
+struct cell;
+
+/* Environments that wait at once; above it LAUNCH is refused. */
+#define LAUNCHES_WAITING_MAX 1024
+/* How long one waits for what it needs. */
+#define LAUNCHES_PATIENCE_US UINT64_C(10000000)
+
+enum environment_phase {
+    ENVIRONMENT_WAITING,
+    ENVIRONMENT_FORKING,
+    ENVIRONMENT_RUNNING,
+    ENVIRONMENT_DYING,
+};
+
+struct environment {
+    struct table_node node; /* by the dispatcher's id, while its dispatcher lives and EXITED is not sent */
+    struct list all;        /* launches.all */
+    struct list queue;      /* WAITING: of its runtime */
+    struct table_node serial; /* by our own number, which is what zygotes are told */
+    struct server *server;
+    uint64_t id;
+    bool told; /* EXITED or LAUNCH_FAILED sent, or nobody to tell */
+    enum environment_phase phase;
+    struct plan *plan; /* until EXITED is sent */
+    struct zygote *zygote;
+    uint32_t incarnation; /* of the zygote */
+    uint32_t uid;         /* inside the zygote's namespace */
+    struct cell *cell; /* until its anchor is reaped */
+    struct leaf leaf;
+    int tmp; /* our hold on the image of its /tmp; -1: none, it goes with the environment */
+    uint32_t tmp_mb;
+    struct child child;
+    bool child_gone; /* reaped, or there was none */
+    bool killed; /* by us: a SIGKILL is no sign of an exhausted memory limit */
+    int status;
+    struct jail_error error;
+    uint64_t asked_us;
+};
+
+struct launches {
+    struct table table;
+    struct table serials;
+    uint64_t serial; /* last given */
+    struct list all;
+    unsigned count;
+    unsigned waiting;
+    struct timer patience;
+};
+
+int launches_init(struct server *server);
+/* LAUNCH and END. 0, or -EBADMSG. */
+int launches_message(struct server *server, const struct wire_header *header, const struct packet *packet);
+/* FORKED and FORK_FAILED. */
+int launches_zygote_message(struct zygote *zygote, const struct wire_header *header, struct packet *packet);
+/* Something arrived that launches of the runtime may wait for. */
+void launches_retry(struct runtime *runtime);
+void launches_retry_all(struct server *server);
+/* The zygote died: what it was to fork will not come. */
+void launches_zygote_gone(struct zygote *zygote);
+/* The dispatcher died: its channels did, so its environments end. */
+void launches_end_all(struct server *server);
+/* The anchor of its shell was reaped. */
+void launches_anchor_gone(struct environment *environment);
+
+/* Between launches.c and exits.c. */
+
+/* Its grant is free again. */
+void environment_release(struct environment *environment);
+/* Takes it out of everything; nothing of it may be alive. */
+void environment_free(struct environment *environment);
+/* SIGKILL to whatever runs in its shell. */
+void environment_kill(struct environment *environment);
+/* A step of ours failed: EXITED will name it. */
+void environment_fail(struct environment *environment, const char *step, int error);

@@ -1,0 +1,126 @@
+/* runtimed-launcher: the one privileged process. Executed by `runtimed` as root with the boot configuration on
+ * descriptor 3; runs until SIGTERM, and leaves nothing behind. Its state: launcher.h. */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "control.h"
+#include "launcher.h"
+#include "place.h"
+
+/* What the whole process needs before anything is opened. */
+static int prepare_process(void) {
+    struct rlimit limit;
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)umask(022);
+    (void)prctl(PR_SET_NAME, "runtimed-launch");
+    /* About five descriptors for each environment. */
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    /* Inherited by all: no POSIX message queues, which a shell would keep from one environment to the next. */
+    const struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_MSGQUEUE, &none) < 0)
+        return -errno;
+    /* Mounts of ours stay ours and go with us; what the host unmounts goes here too. */
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0) {
+        say("cannot make a mount namespace: %s", strerror(errno));
+        return -errno;
+    }
+    return 0;
+}
+
+static int prepare_cgroups(struct server *server) {
+    int r = cgroup_tree_open(&server->cgroups, server->boot.cgroup_name);
+    if (r < 0) {
+        say("cannot use control groups: %s", strerror(-r));
+        return r;
+    }
+    r = cgroup_tree_sweep(&server->cgroups);
+    if (r > 0)
+        say("removed %d control groups that an earlier run left", r);
+    r = cgroup_make(&server->cgroups, "zygotes", &server->zygote_cgroup);
+    if (r < 0)
+        say("cannot make a control group: %s", strerror(-r));
+    return r;
+}
+
+static void drain_zygotes(void *owner) {
+    zygotes_drain(owner);
+}
+
+static void stop(void *owner) {
+    supervise_stop(owner);
+}
+
+static void end_of_turn(void *owner) {
+    control_acknowledge(owner);
+}
+
+static int start(struct server *server) {
+    int r = loop_init(&server->loop);
+    if (r == 0)
+        r = plans_init(&server->plans);
+    if (r == 0)
+        r = launches_init(server);
+    if (r == 0)
+        r = recycle_init(server);
+    if (r == 0)
+        r = tasks_init(server);
+    if (r == 0)
+        r = zygotes_init(server);
+    server->reaper.before = drain_zygotes;
+    server->reaper.stop = stop;
+    server->reaper.owner = server;
+    if (r == 0)
+        r = reaper_start(&server->reaper, &server->loop);
+    if (r == 0)
+        r = pools_start(server);
+    if (r == 0)
+        r = supervise_start(server);
+    if (r < 0)
+        say("cannot start: %s", strerror(-r));
+    return r;
+}
+
+static void remove_cgroups(struct server *server) {
+    cgroup_close(&server->zygote_cgroup);
+    (void)cgroup_tree_sweep(&server->cgroups);
+    int r = cgroup_tree_remove(&server->cgroups);
+    if (r < 0)
+        say("control groups are left behind: %s", strerror(-r));
+    cgroup_tree_close(&server->cgroups);
+}
+
+int main(void) {
+    struct server *server = calloc(1, sizeof(*server));
+    char reason[256] = "";
+    int r;
+
+    if (server == NULL)
+        return EXIT_FAILURE;
+    if (boot_read(BOOT_DESCRIPTOR, &server->boot, reason, sizeof(reason)) < 0) {
+        say("%s", reason);
+        return EXIT_FAILURE;
+    }
+    if (prepare_process() < 0 || place_open(server) < 0 || prepare_cgroups(server) < 0)
+        return EXIT_FAILURE;
+    r = start(server);
+    if (r == 0)
+        r = loop_run(&server->loop, end_of_turn, server);
+    remove_cgroups(server);
+    place_close(server);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,132 @@
+/* The launcher's place on the machine; see the header. */
+#include "place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "launcher.h"
+
+#define LOCK "launcher.lock"
+#define PID_FILE "runtimed.pid"
+#define DISPATCH_SOCKET "dispatch.sock"
+/* Made by the control plane, which may be killed before it removes it. */
+#define CONTROL_SOCKET "control.sock"
+#define BACKLOG 512
+
+static int open_directory(const char *path, int *ret) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        int error = errno;
+        say("%s: %s", path, strerror(error));
+        return -error;
+    }
+    *ret = fd;
+    return 0;
+}
+
+static int make_directory(struct server *server, const char *name, mode_t mode) {
+    if (mkdirat(server->state_dir, name, mode) < 0 && errno != EEXIST) {
+        int error = errno;
+        say("%s/%s: %s", server->boot.state_dir, name, strerror(error));
+        return -error;
+    }
+    return 0;
+}
+
+/* One launcher for each run directory, and one for each state directory. */
+static int lock(struct server *server) {
+    int fd = openat(server->run_dir, LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int error = errno;
+
+    if (fd < 0) {
+        say("%s/" LOCK ": %s", server->boot.run_dir, strerror(error));
+        return -error;
+    }
+    server->lock = fd;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0 || flock(server->state_dir, LOCK_EX | LOCK_NB) < 0) {
+        say("another runtimed uses %s or %s", server->boot.run_dir, server->boot.state_dir);
+        return -EBUSY;
+    }
+    return 0;
+}
+
+static void clear(const struct server *server) {
+    static const char *const names[] = {DISPATCH_SOCKET, CONTROL_SOCKET, PID_FILE};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        (void)unlinkat(server->run_dir, names[i], 0);
+}
+
+/* The control plane owns the socket, so that it and root may connect; members of the group may too. */
+static int listen_for_calls(struct server *server) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error;
+
+    /* A run directory's path may be longer than an address. */
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" DISPATCH_SOCKET, server->run_dir);
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+        fchownat(server->run_dir, DISPATCH_SOCKET, server->boot.control.uid, server->boot.socket_gid,
+            AT_SYMLINK_NOFOLLOW) < 0 ||
+        fchmodat(server->run_dir, DISPATCH_SOCKET, 0660, 0) < 0 || listen(fd, BACKLOG) < 0) {
+        error = errno;
+        say("%s/" DISPATCH_SOCKET ": %s", server->boot.run_dir, strerror(error));
+        return -error;
+    }
+    server->listener = steal_fd(&fd);
+    return 0;
+}
+
+static int write_pid(const struct server *server) {
+    char text[16];
+    _cleanup_close_ int fd =
+        openat(server->run_dir, PID_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -errno;
+    snprintf(text, sizeof(text), "%d\n", getpid());
+    return write_all(fd, text, strlen(text));
+}
+
+int place_open(struct server *server) {
+    int r;
+
+    server->run_dir = server->state_dir = server->lock = server->listener = server->logs = -1;
+    r = open_directory(server->boot.run_dir, &server->run_dir);
+    if (r == 0)
+        r = open_directory(server->boot.state_dir, &server->state_dir);
+    if (r == 0)
+        r = lock(server);
+    if (r < 0)
+        return r;
+    clear(server);
+    r = make_directory(server, "tmp", 0700);
+    if (r == 0)
+        r = make_directory(server, "logs", 0750);
+    if (r < 0)
+        return r;
+    server->logs = openat(server->state_dir, "logs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (server->logs < 0 || fchown(server->logs, server->boot.dispatch_uid, server->boot.control.gid) < 0) {
+        r = -errno;
+        say("%s/logs: %s", server->boot.state_dir, strerror(-r));
+        return r;
+    }
+    r = listen_for_calls(server);
+    return r < 0 ? r : write_pid(server);
+}
+
+void place_close(struct server *server) {
+    clear(server);
+    (void)unlinkat(server->run_dir, LOCK, 0);
+    cleanup_close(&server->listener);
+    cleanup_close(&server->logs);
+    cleanup_close(&server->state_dir);
+    cleanup_close(&server->lock);
+    cleanup_close(&server->run_dir);
+}

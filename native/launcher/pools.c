@@ -1,0 +1,225 @@
+/* Stock; see the header. */
+#include "pools.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "launcher.h"
+
+/* The pause after a launch before stock is filled again: the new environment starts and answers in that time, and on few
+ * cores making shells and images would take the processor from it. */
+#define REFILL_PAUSE_US 4000
+/* In a row of launches each pauses it anew, but not for longer than this. */
+#define REFILL_LATEST_US 40000
+/* Of the images above what is wanted, one in so many goes each second. */
+#define SHRINK_SHARE 16
+/* Images asked for at a time: each answer asks on. */
+#define IMAGES_ASKED_MAX 4
+
+static void refill(struct server *server) {
+    struct pools *pools = &server->pools;
+
+    zygotes_refill(server);
+    for (unsigned i = 0; i < POOL_SIZES; i++) {
+        struct tmp_pool *tmp = &pools->tmp[i];
+        while (tmp->size_mb != 0 && tmp->n + tmp->asked < tmp->wanted && tmp->asked < IMAGES_ASKED_MAX) {
+            if (imager_request(&pools->imager, tmp->size_mb) < 0)
+                break;
+            tmp->asked++;
+        }
+    }
+}
+
+static void refill_fire(void *owner) {
+    struct server *server = owner;
+    server->pools.urgent = false;
+    if (server->phase != PHASE_STOPPING)
+        refill(server);
+}
+
+void pools_taken(struct server *server, bool urgent) {
+    struct pools *pools = &server->pools;
+    if (urgent && !pools->urgent) {
+        pools->urgent = true;
+        loop_timer(&server->loop, &pools->refill, 0, refill_fire, server);
+    } else if (!pools->urgent) {
+        const uint64_t now = server->loop.now_us;
+        if (!loop_timer_on(&pools->refill))
+            pools->latest_us = now + REFILL_LATEST_US;
+        if (now < pools->latest_us)
+            loop_timer(&server->loop, &pools->refill, REFILL_PAUSE_US, refill_fire, server);
+    }
+}
+
+static struct tmp_pool *find_tmp(struct pools *pools, uint32_t size_mb) {
+    for (unsigned i = 0; i < POOL_SIZES; i++)
+        if (pools->tmp[i].size_mb == size_mb)
+            return &pools->tmp[i];
+    return NULL;
+}
+
+/* The pool for a size; when all are taken, the one that was idle longest gives way. */
+static struct tmp_pool *get_tmp(struct server *server, uint32_t size_mb) {
+    struct pools *pools = &server->pools;
+    struct tmp_pool *tmp = find_tmp(pools, size_mb);
+
+    if (tmp == NULL)
+        tmp = find_tmp(pools, 0);
+    for (unsigned i = 0; tmp == NULL && i < POOL_SIZES; i++) {
+        struct tmp_pool *candidate = &pools->tmp[i];
+        if (candidate->asked == 0 && (tmp == NULL || candidate->used_us < tmp->used_us))
+            tmp = candidate;
+    }
+    if (tmp == NULL)
+        tmp = &pools->tmp[0];
+    if (tmp->size_mb != size_mb) {
+        for (unsigned i = 0; i < tmp->n; i++)
+            imager_drop(&pools->imager, tmp->stock[i]);
+        *tmp = (struct tmp_pool){.size_mb = size_mb, .wanted = server->boot.tmp_pool};
+    }
+    tmp->used_us = server->loop.now_us;
+    return tmp;
+}
+
+static void image_made(void *owner, uint32_t size_mb, int tree, const char *step) {
+    struct server *server = owner;
+    struct pools *pools = &server->pools;
+    struct tmp_pool *tmp = find_tmp(pools, size_mb);
+
+    if (tmp != NULL && tmp->asked > 0)
+        tmp->asked--;
+    if (tree < 0) {
+        if (pools->error == 0)
+            say("cannot make an image for /tmp: %s: %s", step, strerror(-tree));
+        pools->error = tree;
+        snprintf(pools->step, sizeof(pools->step), "%s", step);
+        launches_retry_all(server);
+        return;
+    }
+    pools->error = 0;
+    if (tmp == NULL || tmp->n == POOL_STOCK || server->phase == PHASE_STOPPING) {
+        imager_drop(&pools->imager, tree);
+        return;
+    }
+    if (!tmp->known)
+        tmp->known = image_face_read(tree, &tmp->face) == 0;
+    tmp->stock[tmp->n++] = tree;
+    launches_retry_all(server);
+    if (tmp->n + tmp->asked < tmp->wanted)
+        pools_taken(server, false);
+}
+
+int pools_take_tmp(struct server *server, uint32_t size_mb) {
+    struct pools *pools = &server->pools;
+    struct tmp_pool *tmp = get_tmp(server, size_mb);
+
+    if (tmp->n > 0) {
+        pools_taken(server, tmp->n <= tmp->wanted / 2);
+        return tmp->stock[--tmp->n];
+    }
+    if (pools->error != 0) {
+        int error = pools->error; /* told once; the next launch tries again */
+        pools->error = 0;
+        return error;
+    }
+    if (tmp->asked == 0 && imager_request(&pools->imager, size_mb) == 0)
+        tmp->asked++;
+    pools_taken(server, true);
+    return -EAGAIN;
+}
+
+void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree) {
+    struct pools *pools = &server->pools;
+    struct tmp_pool *tmp = find_tmp(pools, size_mb);
+
+    if (tmp == NULL || tmp->n == POOL_STOCK || !tmp->known || server->phase == PHASE_STOPPING ||
+        !image_face_same(tree, &tmp->face)) {
+        imager_drop(&pools->imager, tree);
+        return;
+    }
+    tmp->stock[tmp->n++] = tree;
+    if (server->launches.waiting > 0)
+        launches_retry_all(server);
+}
+
+bool pools_shrink(struct server *server) {
+    struct pools *pools = &server->pools;
+    bool more = false;
+
+    for (unsigned i = 0; i < POOL_SIZES; i++) {
+        struct tmp_pool *tmp = &pools->tmp[i];
+        if (tmp->size_mb == 0 || tmp->n <= tmp->wanted)
+            continue;
+        for (unsigned n = (tmp->n - tmp->wanted + SHRINK_SHARE - 1) / SHRINK_SHARE; n > 0; n--)
+            imager_drop(&pools->imager, tmp->stock[--tmp->n]);
+        more = more || tmp->n > tmp->wanted;
+    }
+    return more;
+}
+
+void pools_expect_tmp(struct server *server, uint32_t size_mb) {
+    if (find_tmp(&server->pools, size_mb) != NULL)
+        return;
+    (void)get_tmp(server, size_mb);
+    pools_taken(server, false);
+}
+
+void pools_seat(struct server *server, struct zygote *zygote) {
+    uint64_t tag = (uint64_t)(zygote->runtime->index * BOOT_ZYGOTES_MAX + zygote->index) << 32 | zygote->incarnation;
+    int r = seater_seat(&server->pools.seater, tag, zygote->child.pid, zygote->uid_base);
+    if (r < 0)
+        say("cannot ask for a seat: %s", strerror(-r));
+    else
+        zygote->seat = SEAT_ASKED;
+}
+
+void pools_drop_leaf(struct server *server, struct leaf *leaf) {
+    if (leaf_is_there(leaf) && seater_remove(&server->pools.seater, leaf) < 0)
+        say("cgroup %s is left for the next start to remove", leaf->cgroup.name);
+    leaf_close(leaf);
+}
+
+static void seated(void *owner, uint64_t tag, int error, struct leaf *leaf) {
+    zygotes_seated(owner, tag, error, leaf);
+}
+
+static void side_gone(void *owner, const char *name) {
+    struct server *server = owner;
+    if (server->phase == PHASE_STOPPING)
+        return;
+    say("%s ended; without it no sandbox can be made: stopping", name);
+    supervise_stop(server);
+    supervise_stop(server);
+}
+
+int pools_start(struct server *server) {
+    struct pools *pools = &server->pools;
+    char directory[4096];
+    int r;
+
+    pools->seater.seated = seated;
+    pools->seater.owner = server;
+    pools->seater.side.gone = pools->imager.side.gone = side_gone;
+    pools->seater.side.owner = pools->imager.side.owner = server;
+    r = seater_start(&pools->seater, &server->loop, &server->reaper, &server->cgroups);
+    if (r < 0)
+        return r;
+    pools->imager.made = image_made;
+    pools->imager.owner = server;
+    if ((size_t)snprintf(directory, sizeof(directory), "%s/tmp", server->boot.state_dir) >= sizeof(directory))
+        return -ENAMETOOLONG;
+    return imager_start(&pools->imager, &server->loop, &server->reaper, directory);
+}
+
+void pools_stop(struct server *server) {
+    struct pools *pools = &server->pools;
+    loop_timer_off(&pools->refill);
+    for (unsigned i = 0; i < POOL_SIZES; i++)
+        for (; pools->tmp[i].n > 0; pools->tmp[i].n--)
+            close(pools->tmp[i].stock[pools->tmp[i].n - 1]);
+    side_stop(&pools->seater.side);
+    side_stop(&pools->imager.side);
+}

@@ -1,0 +1,61 @@
+/* What launches take from stock: leaves (cgroups with a zygote seated in them), /tmp images. Shells belong to the
+ * zygote in whose user namespace they were made (zygotes.h). Stock is filled again after replies are sent, by side
+ * processes: moving a process between v1 cgroups waits for an RCU grace period after some 20 ms without a move
+ * (6 to 15 ms), and an image takes about 1.5 ms to make and to tear down. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "imager.h"
+#include "jail/cgroup.h"
+#include "loop.h"
+#include "recycle.h"
+#include "seater.h"
+
+struct server;
+struct zygote;
+
+/* Sizes of /tmp in use at the same time for which stock is kept; other sizes are made on demand. */
+#define POOL_SIZES 8
+/* Images in stock of one size, with those that came back. */
+#define POOL_STOCK 512
+
+struct tmp_pool {
+    uint32_t size_mb; /* 0: free */
+    uint64_t used_us; /* last taken from */
+    int stock[POOL_STOCK];
+    unsigned n, asked, wanted;
+    bool known;             /* face is that of a fresh image of this size */
+    struct image_face face;
+};
+
+struct pools {
+    struct seater seater;
+    struct imager imager;
+    struct tmp_pool tmp[POOL_SIZES];
+    struct timer refill;
+    uint64_t latest_us; /* when it fires at the latest */
+    bool urgent; /* something waits for stock: fill now, not after the pause */
+    char step[32]; /* why the last image could not be made */
+    int error;
+};
+
+int pools_start(struct server *server);
+/* Stops the side processes; what is in stock is closed. */
+void pools_stop(struct server *server);
+/* A detached tree of that size: its descriptor, or -EAGAIN (asked for; launches_retry comes when it is there), or why
+ * images cannot be made. */
+int pools_take_tmp(struct server *server, uint32_t size_mb);
+/* A tree that is not used any more: back to stock when nothing was left in it. */
+void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree);
+/* Lets some go of what came back and is not needed. True: there is more. */
+bool pools_shrink(struct server *server);
+/* A plan of that size was put: keep stock. */
+void pools_expect_tmp(struct server *server, uint32_t size_mb);
+/* Asks for a fresh leaf with the zygote in it; zygotes_seated answers. */
+void pools_seat(struct server *server, struct zygote *zygote);
+/* Gives a leaf up: removed once empty. */
+void pools_drop_leaf(struct server *server, struct leaf *leaf);
+/* After a launch took from stock: fill again after a pause, or at once when stock is low. */
+void pools_taken(struct server *server, bool urgent);

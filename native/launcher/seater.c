@@ -1,0 +1,241 @@
+/* The seater; see the header. The upper half runs in the side process, the lower in the launcher.
+ *
+ * Packets, both ways, are of one process with itself: structs as they lie in memory. */
+#include "seater.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+/* Measured: a move within 12 ms of the last takes 15-70 us for four hierarchies, after 50 ms 6,000-15,000. */
+#define TICK_MS 8
+/* How long after the last seat the fast path is kept open: longer than the pauses within a burst of cold starts. */
+#define WARM_US 1000000
+/* A leaf that is not empty yet is tried again this often. */
+#define RETRY_MS 2
+/* Leaves are made ahead of their seats, in quiet moments; making one takes some 100 us. */
+#define SPARE_MS 4
+#define SPARES 8
+/* Leaves that wait to be empty; more than that are left for the sweep at the next start. */
+#define PENDING_MAX 16384
+
+enum seater_kind { SEATER_SEAT, SEATER_REMOVE };
+
+struct seater_request {
+    enum seater_kind kind;
+    uint64_t tag;
+    pid_t pid;
+    uid_t uid;
+    char name[CGROUP_NAME_MAX];
+};
+
+enum seater_descriptors { SEATER_FREEZE = 1, SEATER_PEAK = 2 };
+
+struct seater_answer {
+    uint64_t tag;
+    int error;
+    unsigned hierarchies; /* that many directory descriptors come first */
+    unsigned descriptors; /* then these, where the machine has them */
+    char name[CGROUP_NAME_MAX];
+};
+
+/* ---- the side process ---------------------------------------------------------------------------------------- */
+
+struct seats {
+    const struct cgroup_tree *tree;
+    int socket;
+    uint64_t serial;
+    struct leaf spares[SPARES];
+    unsigned n_spares;
+    char (*pending)[CGROUP_NAME_MAX];
+    unsigned n_pending;
+    uint64_t warm_until_us;
+    int warm; /* v1: a cgroup.procs to write to; otherwise -1 */
+};
+
+static int make_leaf(struct seats *seats, struct leaf *ret) {
+    char name[CGROUP_NAME_MAX];
+    struct leaf leaf;
+    leaf_init(&leaf);
+    snprintf(name, sizeof(name), "e%llu", (unsigned long long)++seats->serial);
+    int r = cgroup_make(seats->tree, name, &leaf.cgroup);
+    if (r < 0)
+        return r;
+    leaf.freeze = cgroup_open_freeze(seats->tree, &leaf.cgroup);
+    leaf.peak = cgroup_open_peak(seats->tree, &leaf.cgroup);
+    *ret = leaf;
+    return 0;
+}
+
+static void seat(struct seats *seats, const struct seater_request *request) {
+    struct seater_answer answer = {.tag = request->tag};
+    struct leaf leaf;
+    int fds[CGROUP_HIERARCHIES + 2];
+    unsigned n = 0;
+
+    leaf_init(&leaf);
+    if (seats->n_spares > 0)
+        leaf = seats->spares[--seats->n_spares];
+    else
+        answer.error = make_leaf(seats, &leaf);
+    if (answer.error == 0)
+        answer.error = seats->tree->version == 2 ? cgroup_delegate(seats->tree, &leaf.cgroup, request->uid)
+                                                 : cgroup_attach(seats->tree, &leaf.cgroup, request->pid);
+    if (answer.error == 0) {
+        memcpy(answer.name, leaf.cgroup.name, sizeof(answer.name));
+        answer.hierarchies = seats->tree->n;
+        for (unsigned i = 0; i < seats->tree->n; i++)
+            fds[n++] = leaf.cgroup.fds[i];
+        if (leaf.freeze >= 0) {
+            answer.descriptors |= SEATER_FREEZE;
+            fds[n++] = leaf.freeze;
+        }
+        if (leaf.peak >= 0) {
+            answer.descriptors |= SEATER_PEAK;
+            fds[n++] = leaf.peak;
+        }
+    }
+    (void)packet_send(seats->socket, &answer, sizeof(answer), fds, n);
+    if (answer.error != 0 && leaf_is_there(&leaf))
+        (void)cgroup_remove(seats->tree, &leaf.cgroup);
+    leaf_close(&leaf);
+    seats->warm_until_us = clock_monotonic_us() + WARM_US;
+}
+
+/* True when the directory is gone, or will not go by trying again. */
+static bool remove_leaf(const struct seats *seats, const char *name) {
+    struct leaf leaf;
+    leaf_init(&leaf);
+    memcpy(leaf.cgroup.name, name, sizeof(leaf.cgroup.name));
+    int r = cgroup_remove(seats->tree, &leaf.cgroup);
+    leaf_close(&leaf);
+    return r != -EBUSY;
+}
+
+static void retry_pending(struct seats *seats) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < seats->n_pending; i++)
+        if (!remove_leaf(seats, seats->pending[i]))
+            memmove(seats->pending[kept++], seats->pending[i], CGROUP_NAME_MAX);
+    seats->n_pending = kept;
+}
+
+static void take_request(struct seats *seats, struct packet *packet) {
+    struct seater_request request;
+    if (packet->size != sizeof(request))
+        return;
+    memcpy(&request, packet->data, sizeof(request));
+    if (request.kind == SEATER_SEAT)
+        seat(seats, &request);
+    else if (!remove_leaf(seats, request.name) && seats->n_pending < PENDING_MAX)
+        memcpy(seats->pending[seats->n_pending++], request.name, CGROUP_NAME_MAX);
+}
+
+/* Moving oneself to where one is takes the same locks as any move. In one hierarchy only: the lock is one for all. */
+static int open_warm(const struct cgroup_tree *tree) {
+    for (unsigned i = 0; i < tree->n; i++)
+        if (!tree->hierarchies[i].unified)
+            return openat(tree->hierarchies[i].fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    return -1;
+}
+
+static void seats_run(int socket, void *argument) {
+    uint8_t buffer[SIDE_MESSAGE_MAX];
+    struct seats seats = {.tree = argument, .socket = socket};
+    struct pollfd poller = {.fd = socket, .events = POLLIN};
+    bool broken = false;
+
+    seats.pending = malloc((size_t)PENDING_MAX * CGROUP_NAME_MAX);
+    if (seats.pending == NULL)
+        return;
+    seats.warm = seats.tree->version == 2 ? -1 : open_warm(seats.tree);
+    for (;;) {
+        bool warm = seats.warm >= 0 && clock_monotonic_us() < seats.warm_until_us;
+        bool spare = seats.n_spares < SPARES && !broken;
+        int n = poll(&poller, 1, seats.n_pending > 0 ? RETRY_MS : spare ? SPARE_MS : warm ? TICK_MS : -1);
+        if (n > 0) {
+            struct packet packet = {.data = buffer, .capacity = sizeof(buffer)};
+            if (packet_receive(socket, &packet, 0) <= 0)
+                return;
+            take_request(&seats, &packet);
+            packet_close_fds(&packet);
+            broken = false;
+            continue;
+        }
+        if (spare) {
+            broken = make_leaf(&seats, &seats.spares[seats.n_spares]) < 0;
+            seats.n_spares += broken ? 0 : 1;
+        }
+        retry_pending(&seats);
+        if (warm)
+            (void)!write(seats.warm, "0", 1);
+    }
+}
+
+/* ---- the launcher ---------------------------------------------------------------------------------------------- */
+
+void leaf_init(struct leaf *leaf) {
+    memset(leaf, 0, sizeof(*leaf));
+    for (unsigned i = 0; i < CGROUP_HIERARCHIES; i++)
+        leaf->cgroup.fds[i] = -1;
+    leaf->freeze = leaf->peak = -1;
+}
+
+void leaf_close(struct leaf *leaf) {
+    cleanup_close(&leaf->freeze);
+    cleanup_close(&leaf->peak);
+    for (unsigned i = 0; i < CGROUP_HIERARCHIES; i++)
+        cleanup_close(&leaf->cgroup.fds[i]);
+    leaf->cgroup.name[0] = '\0';
+}
+
+static void message(struct side *side, struct packet *packet) {
+    struct seater *seater = (struct seater *)(void *)((char *)side - offsetof(struct seater, side));
+    struct seater_answer answer;
+    struct leaf leaf;
+    unsigned n = 0;
+
+    if (packet->size != sizeof(answer))
+        return;
+    memcpy(&answer, packet->data, sizeof(answer));
+    leaf_init(&leaf);
+    if (answer.error == 0) {
+        memcpy(leaf.cgroup.name, answer.name, sizeof(leaf.cgroup.name));
+        for (unsigned i = 0; i < answer.hierarchies; i++)
+            leaf.cgroup.fds[i] = steal_fd(&packet->fds[n++]);
+        if ((answer.descriptors & SEATER_FREEZE) != 0)
+            leaf.freeze = steal_fd(&packet->fds[n++]);
+        if ((answer.descriptors & SEATER_PEAK) != 0)
+            leaf.peak = steal_fd(&packet->fds[n++]);
+    }
+    seater->seated(seater->owner, answer.tag, answer.error, &leaf);
+}
+
+int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper, const struct cgroup_tree *cgroups) {
+    int keep[2 * CGROUP_HIERARCHIES];
+    unsigned n = 0;
+    for (unsigned i = 0; i < cgroups->n; i++) {
+        keep[n++] = cgroups->hierarchies[i].fd;
+        keep[n++] = cgroups->hierarchies[i].parent;
+    }
+    seater->side.message = message;
+    return side_start(&seater->side, loop, reaper, "runtimed-seater", seats_run, (void *)cgroups, keep, n);
+}
+
+int seater_seat(struct seater *seater, uint64_t tag, pid_t pid, uid_t uid) {
+    struct seater_request request = {.kind = SEATER_SEAT, .tag = tag, .pid = pid, .uid = uid};
+    return side_send(&seater->side, &request, sizeof(request), NULL, 0);
+}
+
+int seater_remove(struct seater *seater, const struct leaf *leaf) {
+    struct seater_request request = {.kind = SEATER_REMOVE};
+    memcpy(request.name, leaf->cgroup.name, sizeof(request.name));
+    return side_send(&seater->side, &request, sizeof(request), NULL, 0);
+}

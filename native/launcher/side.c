@@ -1,0 +1,114 @@
+/* Side processes; see the header. */
+#include "side.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+static void exited(void *owner, int status) {
+    struct side *side = owner;
+    (void)status;
+    loop_unwatch(side->loop, &side->watch);
+    cleanup_close(&side->socket);
+    if (!side->stopping)
+        side->gone(side->owner, side->name);
+}
+
+static void ready(void *owner, uint32_t events) {
+    struct side *side = owner;
+    uint8_t buffer[SIDE_MESSAGE_MAX];
+    (void)events;
+
+    for (;;) {
+        struct packet packet = {.data = buffer, .capacity = sizeof(buffer)};
+        int n = packet_receive(side->socket, &packet, MSG_DONTWAIT);
+        if (n == -EAGAIN)
+            return;
+        if (n <= 0) { /* its end is reaped soon */
+            loop_unwatch(side->loop, &side->watch);
+            return;
+        }
+        side->message(side, &packet);
+        packet_close_fds(&packet);
+    }
+}
+
+/* Closes everything above standard error that is not kept: the launcher's locks, sockets and pidfds must not live on in
+ * a side process. */
+static void close_others(int socket, const int *keep, unsigned n_keep) {
+    int from = 3;
+    for (;;) {
+        int next = -1;
+        if (socket >= from)
+            next = socket;
+        for (unsigned i = 0; i < n_keep; i++)
+            if (keep[i] >= from && (next < 0 || keep[i] < next))
+                next = keep[i];
+        if (next < 0) {
+            (void)syscall(SYS_close_range, (unsigned)from, ~0u, 0u);
+            return;
+        }
+        if (next > from)
+            (void)syscall(SYS_close_range, (unsigned)from, (unsigned)next - 1, 0u);
+        from = next + 1;
+    }
+}
+
+static void child_main(const char *name, pid_t parent, int socket, const int *keep, unsigned n_keep,
+    void (*run)(int, void *), void *argument) {
+    sigset_t none;
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    (void)prctl(PR_SET_NAME, name);
+    /* A terminal's interrupt reaches the whole group; who stops these is the launcher. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    close_others(socket, keep, n_keep);
+    run(socket, argument);
+    _exit(0);
+}
+
+int side_start(struct side *side, struct loop *loop, struct reaper *reaper, const char *name,
+    void (*run)(int socket, void *argument), void *argument, const int *keep, unsigned n_keep) {
+    int pair[2];
+    pid_t parent = getpid(), pid;
+    int r = socketpair_seqpacket(pair, 1);
+    if (r < 0)
+        return r;
+    pid = fork();
+    if (pid == 0)
+        child_main(name, parent, pair[1], keep, n_keep, run, argument);
+    close(pair[1]);
+    r = pid < 0 ? -errno : loop_watch(loop, &side->watch, pair[0], EPOLLIN, ready, side);
+    if (pid > 0)
+        reaper_add(reaper, &side->child, pid, exited, side);
+    side->loop = loop;
+    side->socket = pair[0];
+    side->name = name;
+    side->stopping = r < 0;
+    if (r < 0)
+        cleanup_close(&side->socket);
+    return r;
+}
+
+int side_send(struct side *side, const void *data, size_t size, const int *fds, unsigned n_fds) {
+    return side->socket < 0 ? -EPIPE : packet_send(side->socket, data, size, fds, n_fds);
+}
+
+void side_stop(struct side *side) {
+    if (side->loop == NULL)
+        return;
+    side->stopping = true;
+    loop_unwatch(side->loop, &side->watch);
+    cleanup_close(&side->socket);
+}

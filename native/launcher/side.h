@@ -1,0 +1,31 @@
+/* Side processes: forked from the launcher at its start, they do over a socket what may block. They end with it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/descriptor.h"
+#include "loop.h"
+#include "reap.h"
+
+#define SIDE_MESSAGE_MAX 256
+
+struct side {
+    struct child child;
+    struct loop *loop;
+    struct watch watch;
+    int socket;
+    const char *name;
+    bool stopping;
+    void (*message)(struct side *side, struct packet *packet);
+    void (*gone)(void *owner, const char *name); /* it ended although nobody told it to */
+    void *owner;
+};
+
+/* Forks; `run` is the child's life. Its signals are the defaults and everything above standard error but the socket
+ * and `keep` is closed. */
+int side_start(struct side *side, struct loop *loop, struct reaper *reaper, const char *name,
+    void (*run)(int socket, void *argument), void *argument, const int *keep, unsigned n_keep);
+/* -EAGAIN when it lags behind by more than the socket holds. */
+int side_send(struct side *side, const void *data, size_t size, const int *fds, unsigned n_fds);
+void side_stop(struct side *side);

@@ -1,0 +1,254 @@
+/* Supervision; see the header. Draining and stopping: stop.c. */
+#include "supervise.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "control.h"
+#include "jail/spawn.h"
+#include "launcher.h"
+#include "notify.h"
+
+/* The pause before a service is started again, doubled with each failure in a row; who lived for long starts at once. */
+#define RESTART_US 50000u
+#define RESTART_MAX_US 5000000u
+#define LIVED_LONG_US UINT64_C(10000000)
+#define DISPATCH_PROGRAM "runtimed-dispatch"
+
+static void start(struct service *service);
+
+void supervise_kill(struct service *service, const char *why) {
+    if (service->child.pid == 0)
+        return;
+    say("%s: %s: ending it", service->name, why);
+    link_close(&service->link);
+    (void)kill(service->child.pid, SIGKILL);
+}
+
+/* A fresh socket between the two: each gets its end from us, so that neither ever waits for the other to be found. */
+static void introduce(struct server *server) {
+    struct supervision *s = &server->supervision;
+    int pair[2];
+
+    if (!link_is_open(&s->control.link) || !link_is_open(&s->dispatch.link))
+        return;
+    int r = socketpair_seqpacket(pair, 3);
+    if (r < 0) {
+        say("cannot connect control plane and dispatcher: %s", strerror(-r));
+        return;
+    }
+    s->peer_epoch++;
+    struct wire_peer to_control = {.role = WIRE_ROLE_DISPATCH, .peer_epoch = s->peer_epoch};
+    struct wire_peer to_dispatch = {.role = WIRE_ROLE_CONTROL, .peer_epoch = s->peer_epoch};
+    LINK_SEND(&s->control.link, HEADER(0), peer, to_control, &pair[0], 1);
+    LINK_SEND(&s->dispatch.link, HEADER(0), peer, to_dispatch, &pair[1], 1);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void restart_fire(void *owner) {
+    start(owner);
+}
+
+static void plan_restart(struct service *service) {
+    uint64_t pause = RESTART_US;
+
+    if (service->started_us != 0 && clock_monotonic_us() - service->started_us > LIVED_LONG_US)
+        service->failures = 0;
+    for (unsigned i = 0; i < service->failures && pause < RESTART_MAX_US; i++)
+        pause *= 2;
+    pause = MIN(pause, (uint64_t)RESTART_MAX_US);
+    service->failures++;
+    say("%s starts again in %u ms", service->name, (unsigned)(pause / 1000));
+    loop_timer(&service->server->loop, &service->restart, pause, restart_fire, service);
+}
+
+static void exited(void *owner, int status) {
+    struct service *service = owner;
+    struct server *server = service->server;
+
+    if (WIFSIGNALED(status))
+        say("%s was killed by signal %d", service->name, WTERMSIG(status));
+    else if (server->phase == PHASE_RUNNING || WEXITSTATUS(status) != 0)
+        say("%s ended with status %d", service->name, WEXITSTATUS(status));
+    link_close(&service->link);
+    service->greeted = false;
+    service->unacknowledged = 0;
+    if (service == &server->supervision.dispatch)
+        launches_end_all(server);
+    else
+        tasks_end_all(server);
+    if (server->phase == PHASE_RUNNING)
+        plan_restart(service);
+    else
+        supervise_stop_poll(server);
+}
+
+static void closed(void *owner, int error) {
+    struct service *service = owner;
+    if (error != 0) {
+        supervise_kill(service, strerror(-error));
+        return;
+    }
+    /* It let go of us, which it does only when it ends; it is not waited for. */
+    link_close(&service->link);
+    if (service->server->phase == PHASE_RUNNING)
+        (void)kill(service->child.pid, SIGKILL);
+}
+
+static int take_hello(struct service *service, const struct packet *packet) {
+    struct server *server = service->server;
+    struct wire_header header;
+    struct wire_hello hello;
+    char build[WIRE_HELLO_BUILD_MAX + 1];
+
+    if (wire_hello_decode(packet->data, packet->size, &header, &hello) < 0)
+        return -EBADMSG;
+    link_copy_text(hello.build, build, sizeof(build));
+    /* The dispatcher takes over ours; anybody else must be of the same build: messages are not compatible otherwise. */
+    if (build[0] != '\0' && strcmp(build, server->boot.build) != 0) {
+        struct wire_nack message = {.refused = header.seq,
+            .error = EPROTO,
+            .field = link_text("build"),
+            .reason = link_text("another build than the launcher's: restart the whole daemon")};
+        LINK_SEND(&service->link, HEADER(0), nack, message, NULL, 0);
+        return -EPROTO;
+    }
+    if (service->greeted)
+        return 0;
+    service->greeted = true;
+    if (service == &server->supervision.control)
+        control_greet(server);
+    return 0;
+}
+
+static void message(void *owner, const struct wire_header *header, struct packet *packet) {
+    struct service *service = owner;
+    struct server *server = service->server;
+    int r;
+
+    if (header->type == WIRE_HELLO)
+        r = take_hello(service, packet);
+    else if (service == &server->supervision.control)
+        r = control_message(server, header, packet);
+    else if (header->type == WIRE_ACK)
+        r = 0;
+    else
+        r = launches_message(server, header, packet);
+    if (r < 0) {
+        char why[96];
+        snprintf(why, sizeof(why), "%s: %s", wire_name(header->type), strerror(-r));
+        supervise_kill(service, why);
+    }
+}
+
+static int fill_dispatch(struct server *server, struct jail_plan *plan) {
+    char path[4096], uids[16];
+    int r;
+
+    if ((size_t)snprintf(path, sizeof(path), "%s/%s", server->boot.libexec, DISPATCH_PROGRAM) >= sizeof(path))
+        return -ENAMETOOLONG;
+    snprintf(uids, sizeof(uids), "%u", server->boot.control.uid);
+    plan->kind = JAIL_SERVICE;
+    plan->uid = server->boot.dispatch_uid;
+    plan->gid = server->boot.dispatch_gid;
+    plan->network_none = true;
+    plan->memory_mb = plan->tmp_mb = 0;
+    plan->descriptors = 1048576;
+    r = jail_plan_add_argument(plan, path);
+    if (r == 0) /* who may invoke, beside root */
+        r = jail_plan_add_environment(plan, "RUNTIMED_ALLOW_UIDS", uids);
+    if (r == 0)
+        r = jail_plan_add_mount(plan, server->boot.libexec, server->boot.libexec, false);
+    return r;
+}
+
+static int spawn(struct service *service, int *ret_socket, struct jail_child *ret_child, struct jail_error *error) {
+    struct server *server = service->server;
+    const bool is_control = service == &server->supervision.control;
+    _cleanup_jail_plan_ struct jail_plan dispatch;
+    struct jail_io io = JAIL_IO_INIT;
+    int pair[2], r = 0;
+
+    jail_plan_init(&dispatch);
+    if (!is_control)
+        r = fill_dispatch(server, &dispatch);
+    if (r == 0)
+        r = socketpair_seqpacket(pair, 1);
+    if (r < 0)
+        return jail_fail(error, "plan", -r);
+    const int fds[] = {pair[1], server->listener, server->logs};
+    io.output = io.error = STDERR_FILENO;
+    io.descriptors = fds;
+    io.n_descriptors = is_control ? 1 : 3;
+    r = jail_spawn(is_control ? &server->boot.control : &dispatch, &io, ret_child, error);
+    close(pair[1]);
+    if (r < 0) {
+        close(pair[0]);
+        return r;
+    }
+    *ret_socket = pair[0];
+    return 0;
+}
+
+static void start(struct service *service) {
+    struct server *server = service->server;
+    struct jail_child child = JAIL_CHILD_INIT;
+    struct jail_error error = {0};
+    int socket;
+
+    if (server->phase != PHASE_RUNNING || service->child.pid != 0)
+        return;
+    service->started_us = clock_monotonic_us();
+    int r = spawn(service, &socket, &child, &error);
+    if (r < 0) {
+        say("cannot start %s: %s: %s", service->name, error.step, strerror(-r));
+        plan_restart(service);
+        return;
+    }
+    jail_child_close(&child);
+    service->epoch++;
+    service->greeted = false;
+    service->unacknowledged = 0;
+    reaper_add(&server->reaper, &service->child, child.pid, exited, service);
+    r = link_open(&service->link, &server->loop, socket, service->epoch);
+    if (r < 0) {
+        supervise_kill(service, strerror(-r));
+        return;
+    }
+    struct wire_hello hello = {.role = WIRE_ROLE_LAUNCHER, .build = link_text(server->boot.build)};
+    LINK_SEND(&service->link, HEADER(0), hello, hello, NULL, 0);
+    introduce(server);
+}
+
+static void service_init(struct server *server, struct service *service, const char *name) {
+    service->server = server;
+    service->name = name;
+    service->link.name = name;
+    service->link.message = message;
+    service->link.closed = closed;
+    service->link.owner = service;
+}
+
+int supervise_start(struct server *server) {
+    struct supervision *s = &server->supervision;
+    service_init(server, &s->control, "the control plane");
+    service_init(server, &s->dispatch, "the dispatcher");
+    start(&s->dispatch);
+    start(&s->control);
+    return 0;
+}
+
+void supervise_synced(struct server *server) {
+    if (server->supervision.ready)
+        return;
+    server->supervision.ready = true;
+    notify("READY=1");
+    say("ready");
+}

@@ -1,0 +1,356 @@
+/* The type Channel: an environment's channel for Python; module.c documents its methods. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "module.h"
+#include "zygote/channel.h"
+
+/* As text: 8-4-4-4-12. */
+#define ID_TEXT_SIZE 36
+
+typedef struct {
+    PyObject_HEAD
+    struct channel channel;
+    uint8_t id[16]; /* of the invocation under way */
+    bool busy;      /* there is one */
+    bool started;
+    PyObject *arn; /* of the last invocation: hardly ever another */
+} Channel;
+
+/* The packet's size, 0 at the end of the stream, -1 with an exception. */
+static int wait_packet(Channel *self) {
+    for (;;) {
+        int r;
+        Py_BEGIN_ALLOW_THREADS;
+        r = channel_wait(&self->channel);
+        Py_END_ALLOW_THREADS;
+        if (r >= 0)
+            return r;
+        if (r != -EINTR) {
+            (void)raise_error(r);
+            return -1;
+        }
+        if (PyErr_CheckSignals() < 0)
+            return -1;
+    }
+}
+
+static PyObject *text(struct wire_slice slice) {
+    return PyUnicode_DecodeUTF8((const char *)slice.data, (Py_ssize_t)slice.size, "replace");
+}
+
+static PyObject *text_or_none(struct wire_slice slice) {
+    if (slice.size > 0)
+        return text(slice);
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+static PyObject *bytes_or_none(struct wire_slice slice) {
+    if (slice.size > 0)
+        return PyBytes_FromStringAndSize((const char *)slice.data, (Py_ssize_t)slice.size);
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+static PyObject *id_text(const uint8_t id[16]) {
+    static const char digits[] = "0123456789abcdef";
+    char out[ID_TEXT_SIZE];
+    size_t at = 0;
+    for (size_t i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            out[at++] = '-';
+        out[at++] = digits[id[i] >> 4];
+        out[at++] = digits[id[i] & 15];
+    }
+    return PyUnicode_FromStringAndSize(out, ID_TEXT_SIZE);
+}
+
+/* A tuple of n new references, all of which are released when one is missing. */
+static PyObject *tuple_of(PyObject *const *items, Py_ssize_t n) {
+    PyObject *tuple = PyTuple_New(n);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (tuple == NULL || items[i] == NULL) {
+            for (Py_ssize_t j = i; j < n; j++)
+                Py_XDECREF(items[j]);
+            Py_XDECREF(tuple);
+            return NULL;
+        }
+        (void)PyTuple_SetItem(tuple, i, items[i]); /* steals */
+    }
+    return tuple;
+}
+
+static PyObject *string_or_none(const char *value) {
+    if (value != NULL)
+        return PyUnicode_FromString(value);
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+/* Does what START says to the process, and tells the rest. */
+static PyObject *become(const struct configuration *configuration, PyObject *data, const char *directory) {
+    if (variables_set(data, configuration) < 0)
+        return NULL;
+    if (chdir(directory) < 0)
+        return raise_error(-errno);
+    PyObject *const items[] = {
+        PyUnicode_FromString(configuration->handler),
+        PyUnicode_FromString(configuration->function_name),
+        PyUnicode_FromString(configuration->function_version),
+        PyUnicode_FromString(configuration->memory),
+        PyUnicode_FromString(configuration->log_group),
+        PyUnicode_FromString(configuration->log_stream),
+        string_or_none(configuration->level),
+        string_or_none(configuration_variable(configuration, "PYTHONPATH")),
+        PyBool_FromLong(configuration_variable(configuration, "TZ") != NULL),
+    };
+    return tuple_of(items, (Py_ssize_t)ARRAY_SIZE(items));
+}
+
+static PyObject *channel_start(PyObject *object, PyObject *arguments) {
+    Channel *self = (Channel *)object;
+    struct configuration configuration;
+    struct wire_start start;
+    PyObject *data, *result;
+    const char *directory;
+    int r;
+
+    if (!PyArg_ParseTuple(arguments, "Os", &data, &directory))
+        return NULL;
+    if (!PyDict_Check(data)) {
+        PyErr_SetString(PyExc_TypeError, "os.environ's dictionary is expected");
+        return NULL;
+    }
+    r = wait_packet(self);
+    if (r < 0)
+        return NULL;
+    if (r == 0)
+        Py_RETURN_NONE;
+    r = self->started ? -EBADMSG : channel_take_start(&self->channel, &start);
+    if (r == 0)
+        r = configuration_read(&start, &configuration);
+    if (r < 0)
+        return raise_error(r);
+    self->started = true;
+    result = become(&configuration, data, directory);
+    configuration_done(&configuration);
+    return result;
+}
+
+/* The event's bytes; CHUNKs are waited for. 0, or -1 with an exception; *ret_body is NULL at the end of the stream. */
+static int take_body(Channel *self, const struct wire_invoke *invoke, PyObject **ret_body) {
+    uint32_t total = invoke->total, filled = invoke->body.size;
+    PyObject *body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)total);
+    uint8_t *bytes;
+
+    if (body == NULL)
+        return -1;
+    bytes = (uint8_t *)PyBytes_AsString(body);
+    memcpy(bytes, invoke->body.data, filled);
+    while (filled < total) {
+        int r = wait_packet(self);
+        if (r > 0) {
+            r = channel_take_chunk(&self->channel, bytes, total, &filled);
+            if (r < 0)
+                (void)raise_error(r);
+            else
+                continue;
+        }
+        Py_DECREF(body);
+        if (r < 0)
+            return -1;
+        body = NULL;
+        break;
+    }
+    *ret_body = body;
+    return 0;
+}
+
+/* The same function is invoked under the same name again and again. */
+static PyObject *arn_text(Channel *self, struct wire_slice arn) {
+    PyObject *value = text(arn);
+    if (value != NULL && self->arn != NULL && PyUnicode_Compare(value, self->arn) == 0) {
+        Py_DECREF(value);
+        value = self->arn;
+    } else {
+        Py_XDECREF(self->arn);
+        self->arn = value;
+    }
+    Py_XINCREF(value);
+    return value;
+}
+
+static PyObject *channel_next(PyObject *object, PyObject *unused) {
+    Channel *self = (Channel *)object;
+    struct wire_invoke invoke;
+    PyObject *items[8], *tuple;
+    int r = wait_packet(self);
+    (void)unused;
+    if (r < 0)
+        return NULL;
+    if (r == 0)
+        Py_RETURN_NONE;
+    r = channel_take_invoke(&self->channel, &invoke);
+    if (r < 0)
+        return raise_error(r);
+    /* Before the body: a chunk overwrites the packet that the slices point into. */
+    items[0] = id_text(invoke.id);
+    items[1] = PyLong_FromUnsignedLongLong(invoke.deadline_ms);
+    items[2] = arn_text(self, invoke.arn);
+    items[3] = text_or_none(invoke.trace);
+    items[4] = bytes_or_none(invoke.client_context);
+    items[5] = bytes_or_none(invoke.cognito_identity);
+    items[6] = text_or_none(invoke.tenant);
+    items[7] = NULL;
+    r = take_body(self, &invoke, &items[7]);
+    tuple = tuple_of(items, 8);
+    if (tuple == NULL) {
+        if (r == 0 && !PyErr_Occurred())
+            Py_RETURN_NONE;
+        return NULL;
+    }
+    memcpy(self->id, invoke.id, sizeof(self->id));
+    self->busy = true;
+    return tuple;
+}
+
+/* A new reference to bytes, whose memory *ret_slice shows. */
+static PyObject *as_bytes(PyObject *body, char **ret_data, Py_ssize_t *ret_size) {
+    PyObject *bytes = body;
+    if (PyUnicode_Check(body)) {
+        bytes = PyUnicode_AsUTF8String(body);
+        if (bytes == NULL)
+            return NULL;
+    } else
+        Py_INCREF(bytes);
+    if (PyBytes_AsStringAndSize(bytes, ret_data, ret_size) < 0) {
+        Py_DECREF(bytes);
+        return NULL;
+    }
+    return bytes;
+}
+
+static PyObject *send_result(Channel *self, PyObject *type, PyObject *body) {
+    PyObject *type_bytes = NULL, *bytes;
+    char *data, *type_data = NULL;
+    Py_ssize_t size, type_size = 0;
+    int r;
+
+    if (!self->busy)
+        return raise_error(-EPROTO);
+    bytes = as_bytes(body, &data, &size);
+    if (bytes == NULL)
+        return NULL;
+    if (type != NULL) {
+        type_bytes = as_bytes(type, &type_data, &type_size);
+        if (type_bytes == NULL) {
+            Py_DECREF(bytes);
+            return NULL;
+        }
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    r = channel_send_result(&self->channel, self->id, type != NULL,
+        (struct wire_slice){.data = (const uint8_t *)type_data, .size = (uint32_t)type_size}, (const uint8_t *)data,
+        (size_t)size);
+    Py_END_ALLOW_THREADS;
+    Py_DECREF(bytes);
+    Py_XDECREF(type_bytes);
+    if (r < 0)
+        return raise_error(r);
+    self->busy = false;
+    Py_RETURN_NONE;
+}
+
+static PyObject *channel_respond(PyObject *object, PyObject *body) {
+    return send_result((Channel *)object, NULL, body);
+}
+
+static PyObject *channel_error(PyObject *object, PyObject *arguments) {
+    PyObject *type, *body;
+    if (!PyArg_ParseTuple(arguments, "OO", &type, &body))
+        return NULL;
+    return send_result((Channel *)object, type, body);
+}
+
+static PyObject *channel_init_done(PyObject *object, PyObject *unused) {
+    int r = channel_send_init_done(&((Channel *)object)->channel);
+    (void)unused;
+    if (r < 0)
+        return raise_error(r);
+    Py_RETURN_NONE;
+}
+
+static PyObject *channel_init_error(PyObject *object, PyObject *arguments) {
+    const char *type, *body;
+    Py_ssize_t type_size, body_size;
+    int r;
+
+    if (!PyArg_ParseTuple(arguments, "s#s#", &type, &type_size, &body, &body_size))
+        return NULL;
+    r = channel_send_init_error(&((Channel *)object)->channel,
+        (struct wire_slice){.data = (const uint8_t *)type, .size = (uint32_t)type_size},
+        (struct wire_slice){.data = (const uint8_t *)body, .size = (uint32_t)body_size});
+    if (r < 0)
+        return raise_error(r);
+    Py_RETURN_NONE;
+}
+
+static PyObject *channel_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Channel *self;
+    int fd, r;
+
+    (void)keywords;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    self = (Channel *)allocate(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->channel = (struct channel)CHANNEL_INIT;
+    r = channel_open(&self->channel, fd);
+    if (r < 0) {
+        Py_DECREF(self);
+        return raise_error(r);
+    }
+    return (PyObject *)self;
+}
+
+static void channel_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    channel_done(&((Channel *)object)->channel);
+    Py_XDECREF(((Channel *)object)->arn);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef channel_methods[] = {
+    {"start", channel_start, METH_VARARGS, NULL},
+    {"init_done", channel_init_done, METH_NOARGS, NULL},
+    {"init_error", channel_init_error, METH_VARARGS, NULL},
+    {"next", channel_next, METH_NOARGS, NULL},
+    {"respond", channel_respond, METH_O, NULL},
+    {"error", channel_error, METH_VARARGS, NULL},
+    {0},
+};
+
+static PyType_Slot channel_slots[] = {
+    {Py_tp_new, channel_new},
+    {Py_tp_dealloc, channel_dealloc},
+    {Py_tp_methods, channel_methods},
+    {0},
+};
+
+static PyType_Spec channel_spec = {
+    .name = "_zygote.Channel",
+    .basicsize = sizeof(Channel),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = channel_slots,
+};
+
+PyObject *channel_object_type(void) {
+    return PyType_FromSpec(&channel_spec);
+}

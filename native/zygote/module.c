@@ -1,0 +1,116 @@
+/* The Python face of the zygote: the extension `_zygote`, imported by runtimed/bootstrap in every zygote and used in
+ * every environment. Limited API of CPython 3.9: one binary serves 3.9 and later.
+ *
+ *   serve(descriptor, version) -> Channel | None
+ *       Sends ZYGOTE_READY, then forks as the launcher asks. Returns in each environment with its channel, and None in
+ *       the zygote when the launcher is gone.
+ *   Channel(descriptor)
+ *       start(data, directory) -> (handler, function_name, function_version, memory, log_group, log_stream, level,
+ *                                  path, zoned) | None
+ *           Puts the variables that START brings into data (os.environ's own bytes to bytes) and the process's
+ *           environment, and makes directory the working one. level: None for the text format; path: PYTHONPATH of the
+ *           function's own or None; zoned: it has its own TZ.
+ *       init_done(); init_error(error_type, body)
+ *       next() -> (request_id, deadline_ms, arn, trace, client_context, cognito_identity, tenant, body) | None
+ *           None: the dispatcher is gone. Empty trace, context, identity and tenant are None. Texts are str, context,
+ *           identity and body bytes.
+ *       respond(body); error(error_type, body)
+ *           The answer to what next() returned last, which asks for the next invocation too; body is bytes or str.
+ *   has_records(value) -> bool
+ *       May there be a tuple of a class of its own (a namedtuple) in this value, at any depth?
+ *   arm(hooks); fork_before(), fork_parent(), fork_child()
+ *       See hooks.c.
+ *   EVENT_MAX, RESPONSE_MAX, INIT_ERROR_MAX
+ *       Bytes of a body.
+ *
+ * A packet that no dispatcher sends raises OSError(EBADMSG); so does a second start(). The GIL is released while
+ * waiting and sending. A Channel is used by one thread. */
+#include <errno.h>
+
+#include "module.h"
+#include "zygote/channel.h"
+#include "zygote/serve.h"
+
+PyObject *raise_error(int error) {
+    errno = -error;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static PyObject *module_serve(PyObject *module, PyObject *arguments) {
+    static const struct serve_hooks hooks = {PyOS_BeforeFork, PyOS_AfterFork_Parent, PyOS_AfterFork_Child};
+    const struct module_state *state = PyModule_GetState(module);
+    struct serve serve;
+    const char *version;
+    uint64_t environment;
+    int fd, r;
+
+    if (!PyArg_ParseTuple(arguments, "is", &fd, &version))
+        return NULL;
+    r = serve_open(&serve, fd, &hooks);
+    if (r < 0)
+        return raise_error(r);
+    r = serve_ready(&serve, version);
+    /* The GIL is kept: a zygote has one thread. */
+    if (r == 0)
+        r = serve_run(&serve, &environment);
+    serve_done(&serve);
+    if (r < 0)
+        return raise_error(r);
+    if (r == SERVE_CLOSED)
+        Py_RETURN_NONE;
+    return PyObject_CallFunction(state->channel_type, "i", SERVE_CHANNEL);
+}
+
+static PyMethodDef module_methods[] = {
+    {"serve", module_serve, METH_VARARGS, NULL},
+    {"has_records", module_has_records, METH_O, NULL},
+    {"arm", module_arm, METH_O, NULL},
+    {"fork_before", module_fork_before, METH_NOARGS, NULL},
+    {"fork_parent", module_fork_parent, METH_NOARGS, NULL},
+    {"fork_child", module_fork_child, METH_NOARGS, NULL},
+    {0},
+};
+
+static int module_execute(PyObject *module) {
+    struct module_state *state = PyModule_GetState(module);
+    state->channel_type = channel_object_type();
+    if (state->channel_type == NULL)
+        return -1;
+    Py_INCREF(state->channel_type);
+    if (PyModule_AddObject(module, "Channel", state->channel_type) < 0) {
+        Py_DECREF(state->channel_type);
+        return -1;
+    }
+    if (PyModule_AddIntConstant(module, "EVENT_MAX", CHANNEL_BODY_MAX) < 0 ||
+        PyModule_AddIntConstant(module, "RESPONSE_MAX", CHANNEL_BODY_MAX) < 0 ||
+        PyModule_AddIntConstant(module, "INIT_ERROR_MAX", WIRE_INIT_ERROR_BODY_MAX) < 0)
+        return -1;
+    return 0;
+}
+
+static int module_clear(PyObject *module) {
+    struct module_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->channel_type);
+    Py_CLEAR(state->hooks);
+    return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)module_execute},
+    {0},
+};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_zygote",
+    .m_size = sizeof(struct module_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_clear = module_clear,
+};
+
+PyMODINIT_FUNC PyInit__zygote(void);
+
+PyMODINIT_FUNC PyInit__zygote(void) {
+    return PyModuleDef_Init(&module_definition);
+}

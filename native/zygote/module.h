@@ -1,0 +1,29 @@
+/* What the files of the extension share. Only these include Python's headers. */
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "zygote/configuration.h"
+
+struct module_state {
+    PyObject *channel_type;
+    PyObject *hooks; /* what modules wanted done around forks: a list of dictionaries; NULL: not ours to do */
+};
+
+/* OSError of a negative errno; always NULL. */
+PyObject *raise_error(int error);
+
+/* channel_object.c: the type Channel, a new reference. */
+PyObject *channel_object_type(void);
+
+/* variables.c: puts START's variables into `data`, os.environ's own dictionary of bytes, and makes that the process's
+ * environment. -1 with an exception. */
+int variables_set(PyObject *data, const struct configuration *configuration);
+
+/* values.c, hooks.c: functions of the module. */
+PyObject *module_has_records(PyObject *module, PyObject *value);
+PyObject *module_arm(PyObject *module, PyObject *hooks);
+PyObject *module_fork_before(PyObject *module, PyObject *unused);
+PyObject *module_fork_parent(PyObject *module, PyObject *unused);
+PyObject *module_fork_child(PyObject *module, PyObject *unused);

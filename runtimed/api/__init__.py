@@ -1,0 +1,1 @@
+"""The operations. Gateways find them in `table`; each resource has one file, each operation one method."""

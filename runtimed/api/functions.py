@@ -1,0 +1,184 @@
+"""Functions: create, get, list, change, delete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from runtimed.api.operation import Upload, operation
+from runtimed.model import arn, errors, quotas
+from runtimed.model.function import (
+    CreateFunctionRequest,
+    DeleteFunctionRequest,
+    DeleteFunctionResponse,
+    FunctionConfiguration,
+    GetFunctionRequest,
+    GetFunctionResponse,
+    ListFunctionsRequest,
+    ListFunctionsResponse,
+    UpdateFunctionCodeRequest,
+    UpdateFunctionConfigurationRequest,
+    check_environment,
+    check_logging,
+)
+from runtimed.model.runtime import RuntimeState, RuntimeStatus
+from runtimed.model.shape import UNSET, UnsetType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class FunctionReader(Protocol):
+    """The registry, as far as reading goes (store/functions.py)."""
+
+    async def get(self, name: str) -> FunctionConfiguration | None:
+        """The function of this name, at $LATEST."""
+        ...
+
+    async def page(self, after: str, limit: int) -> list[FunctionConfiguration]:
+        """Up to `limit` functions whose names sort after `after`, in the order of their names."""
+        ...
+
+
+class Deployer(Protocol):
+    """Makes functions and changes them (deployment/).
+
+    Requests arrive here checked, with the plain name in `function_name`. Each method returns once the change is
+    stored; a function may still be Pending then. An upload that ends or breaks early raises out of the iterator:
+    nothing stays behind.
+    """
+
+    async def create(self, request: CreateFunctionRequest, code: Upload) -> FunctionConfiguration:
+        """Raises ResourceExists, InvalidParameterValue (archive), CodeStorageExceeded."""
+        ...
+
+    async def update_code(self, request: UpdateFunctionCodeRequest, code: Upload) -> FunctionConfiguration:
+        """Raises ResourceNotFound, ResourceConflict (Pending, InProgress), PreconditionFailed, and as create."""
+        ...
+
+    async def update_configuration(self, request: UpdateFunctionConfigurationRequest) -> FunctionConfiguration:
+        """Raises ResourceNotFound, ResourceConflict, PreconditionFailed."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Raises ResourceNotFound. Running invocations end by themselves."""
+        ...
+
+
+class Functions:
+    """Operations on functions."""
+
+    def __init__(
+        self,
+        identity: arn.Identity,
+        functions: FunctionReader,
+        deployer: Deployer,
+        runtimes: Callable[[], list[RuntimeStatus]],
+    ) -> None:
+        self._identity = identity
+        self._functions = functions
+        self._deployer = deployer
+        self._runtimes = runtimes
+
+    @operation
+    async def create_function(self, request: CreateFunctionRequest, upload: Upload) -> FunctionConfiguration:
+        name = self._unqualified(request.function_name)
+        self._check_runtime(request.runtime)
+        check_environment(request.environment)
+        check_logging(request.logging_config)
+        if await self._functions.get(name) is not None:
+            raise errors.ResourceExists(
+                f"Function already exists: {name}. Update its code or configuration, or choose another name."
+            )
+        code = _whole(upload, request.upload_size)
+        return await self._deployer.create(msgspec.structs.replace(request, function_name=name), code)
+
+    @operation
+    async def update_function_code(self, request: UpdateFunctionCodeRequest, upload: Upload) -> FunctionConfiguration:
+        name = (await self._existing(request.function_name)).function_name
+        code = _whole(upload, request.upload_size)
+        return await self._deployer.update_code(msgspec.structs.replace(request, function_name=name), code)
+
+    @operation
+    async def update_function_configuration(self, request: UpdateFunctionConfigurationRequest) -> FunctionConfiguration:
+        if request.runtime is not UNSET:
+            self._check_runtime(request.runtime)
+        if request.environment is not UNSET:
+            check_environment(request.environment)
+        if request.logging_config is not UNSET:
+            check_logging(request.logging_config)
+        name = (await self._existing(request.function_name)).function_name
+        return await self._deployer.update_configuration(msgspec.structs.replace(request, function_name=name))
+
+    @operation(safe=True)
+    async def get_function(self, request: GetFunctionRequest) -> GetFunctionResponse:
+        return GetFunctionResponse(configuration=await self._existing(request.function_name, request.qualifier))
+
+    @operation(safe=True)
+    async def list_functions(self, request: ListFunctionsRequest) -> ListFunctionsResponse:
+        if request.marker and not arn.is_name(request.marker):
+            raise errors.InvalidParameterValue("Marker: pass the NextMarker of the page before, unchanged.")
+        limit = min(request.max_items, quotas.LIST_PAGE_ITEMS)
+        found = await self._functions.page(request.marker, limit + 1)
+        if len(found) <= limit:
+            return ListFunctionsResponse(functions=found)
+        return ListFunctionsResponse(functions=found[:limit], next_marker=found[limit - 1].function_name)
+
+    @operation
+    async def delete_function(self, request: DeleteFunctionRequest) -> DeleteFunctionResponse:
+        reference = arn.parse(request.function_name, self._identity, request.qualifier)
+        if reference.qualifier == arn.LATEST:
+            raise errors.InvalidParameterValue("Qualifier: $LATEST cannot be deleted without deleting the function.")
+        await self._deployer.delete((await self._existing(request.function_name, request.qualifier)).function_name)
+        return DeleteFunctionResponse()
+
+    def _unqualified(self, function_name: str) -> str:
+        reference = arn.parse(function_name, self._identity)
+        if reference.qualifier:
+            raise errors.InvalidParameterValue("FunctionName: a new function has no qualifier. Leave it out.")
+        return reference.name
+
+    def _check_runtime(self, name: str) -> None:
+        known = self._runtimes()
+        if any(runtime.name == name and runtime.state is not RuntimeState.FAILED for runtime in known):
+            return
+        failed = next((runtime for runtime in known if runtime.name == name), None)
+        offered = ", ".join(sorted({runtime.name for runtime in known if runtime.state is not RuntimeState.FAILED}))
+        why = f"{name} does not work on this node ({failed.reason})" if failed else f"{name} is not on this node"
+        raise errors.InvalidParameterValue(
+            f"Runtime: {why}. Choose one of: {offered}."
+            if offered
+            else f"Runtime: {why}. It has no runtime at all: install Python 3.9 or newer and see `runtimectl doctor`."
+        )
+
+    async def _existing(self, function_name: str, qualifier: str = "") -> FunctionConfiguration:
+        reference = arn.parse(function_name, self._identity, qualifier)
+        found = await self._functions.get(reference.name)
+        if found is None or reference.qualifier not in ("", arn.LATEST):
+            missing = self._identity.function_arn(reference.name, reference.qualifier)
+            raise errors.ResourceNotFound(
+                f"Function not found: {missing}. `runtimectl functions` lists those that exist."
+            )
+        return found
+
+
+async def _whole(upload: Upload, size: int | UnsetType) -> Upload:
+    """The upload's bytes; raises when it is empty, too long, or not as long as announced."""
+    limit = quotas.PACKAGE_ZIPPED_BYTES if size is UNSET else size
+    received = 0
+    async for chunk in upload:
+        received += len(chunk)
+        if received > limit:
+            raise errors.InvalidParameterValue(
+                f"Code: more than the {size} bytes announced as UploadSize arrived. Send the archive again."
+                if size is not UNSET
+                else f"Code: the archive is larger than {limit} bytes. Leave out what the function does not import."
+            )
+        yield chunk
+    if received == 0:
+        raise errors.InvalidParameterValue("Code: no bytes followed the request. Send a zip archive after it.")
+    if size is not UNSET and received != size:
+        raise errors.InvalidParameterValue(
+            f"Code: the upload ended after {received} of {size} bytes. Send the archive again."
+        )

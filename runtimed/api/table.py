@@ -1,0 +1,53 @@
+"""The whole API: every operation by name, and how the performers are handed to the resources.
+
+daemon.py makes `Performers`, calls `bind` once, and gives the result to the gateways.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from runtimed.api.functions import Deployer, FunctionReader, Functions
+from runtimed.api.invocations import Invocations, Invoker
+from runtimed.api.logs import LogReader, Logs
+from runtimed.api.node import Node, NodeReader
+from runtimed.api.operation import Bound, Operation, tabulate
+from runtimed.model.arn import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_OPERATIONS = tabulate((Functions, Invocations, Logs, Node))
+
+TABLE: Mapping[str, Operation] = MappingProxyType({name: entry for name, (_, entry) in _OPERATIONS.items()})
+
+
+class Performers(Struct, frozen=True, kw_only=True):
+    """Those who do the work that the operations ask for."""
+
+    identity: Identity
+    functions: FunctionReader
+    deployer: Deployer
+    invoker: Invoker
+    logs: LogReader
+    node: NodeReader
+
+
+def bind(performers: Performers) -> Mapping[str, Bound]:
+    """The operations with methods that can be called."""
+    p = performers
+    resources: dict[type, object] = {
+        Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes),
+        Invocations: Invocations(p.identity, p.invoker),
+        Logs: Logs(p.identity, p.functions, p.logs),
+        Node: Node(p.node),
+    }
+    return MappingProxyType(
+        {
+            name: Bound(entry, getattr(resources[resource], entry.method))
+            for name, (resource, entry) in _OPERATIONS.items()
+        }
+    )

@@ -1,0 +1,151 @@
+"""An execution environment: what a zygote's child runs from its fork to its end.
+
+START makes the process what the function was promised (variables, search path, log format); the handler is imported;
+then invocations come over the channel, one at a time. The process is the function's own: it may leave by sys.exit,
+which the platform tells as Runtime.ExitError, keep threads, or install signal handlers. It is ended from outside, so
+exit handlers do not run then.
+"""
+
+import errno
+import os
+import sys
+import threading
+import time
+from importlib import machinery
+
+from . import context, errors, handlers, logs, payload
+
+# sysexits.h: the dispatcher sent what no dispatcher sends.
+EXIT_PROTOCOL = 76
+EXIT_INIT_ERROR = 1
+
+# Entries of the search path that prepare() makes.
+OWN_PATHS = 3
+
+# What modules wanted done around forks, held back by the zygote.
+fork_hooks = []
+
+TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
+
+
+def leave(status):
+    """At once: nothing that the function left behind may hold the process up."""
+    logs.flush()
+    os._exit(status)
+
+
+def prepare(task_root, layer_root):
+    """What can be done before it is known whose environment this will be: once, in the zygote.
+
+    Search path: the function's code, its layers' packages, and what layers put into python/. The finders are made here
+    because the usual way to one asks every path hook first. They read the directories when they are first asked.
+    """
+    own = [
+        task_root,
+        "%s/python/lib/python%d.%d/site-packages" % ((layer_root,) + sys.version_info[:2]),
+        layer_root + "/python",
+    ]
+    details = [
+        (machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES),
+        (machinery.SourceFileLoader, machinery.SOURCE_SUFFIXES),
+        (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES),
+    ]
+    for path in own:
+        sys.path_importer_cache[path] = machinery.FileFinder(path, *details)
+    sys.path[:0] = own
+    os.environ["LAMBDA_TASK_ROOT"] = task_root
+    logs.prepare()
+
+
+def begin(started, native):
+    """Becomes the function's environment, as far as start() has not done it; returns the handler's name.
+
+    Every page of memory that is touched here is copied for every environment: hence so little ceremony.
+    """
+    handler, name, version, memory, log_group, log_stream, level, path, zoned = started
+    context.fix(name, version, memory, log_group, log_stream)
+    if level is not None:
+        logs.use_json(level)
+    if path is not None:
+        sys.path[OWN_PATHS:OWN_PATHS] = [entry for entry in path.split(":") if entry]
+    if zoned:
+        time.tzset()
+    # What threading's fork hook would have done that matters; the function's own forks run all hooks.
+    threading._main_thread._native_id = threading.get_native_id()
+    native.arm(fork_hooks)
+    return handler
+
+
+def fail_init(channel, error, limit):
+    """Tells why there will be no environment, and leaves."""
+    described = errors.describe(error)
+    logs.write_error(described)
+    logs.flush()
+    channel.init_error(described["errorType"], payload.error_json(described, limit))
+    leave(EXIT_INIT_ERROR)
+
+
+def run(channel, native):
+    """Returns never; raises what the function wants the interpreter to die of."""
+    try:
+        started = channel.start(os.environ._data, sys.path[0])
+        if started is None:
+            leave(0)
+        handler_name = begin(started, native)
+    except Exception as error:
+        logs.write("runtimed: the environment cannot start: %s" % errors.text_of(error))
+        leave(EXIT_PROTOCOL)
+    try:
+        handler = handlers.load(handler_name)
+    except Exception as error:
+        fail_init(channel, error, native.INIT_ERROR_MAX)
+    logs.flush()
+    channel.init_done()
+    serve(channel, native, handler)
+
+
+def serve(channel, native, handler):
+    """The invoke phase, again and again."""
+    while True:
+        try:
+            invocation = channel.next()
+            if invocation is None:
+                leave(0)
+            answer(channel, native, handler, invocation)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                logs.write("runtimed: the channel broke: %s" % error)
+            leave(EXIT_PROTOCOL)
+        invocation = None  # not kept alive while the next one is waited for
+
+
+def answer(channel, native, handler, invocation):
+    """One invocation."""
+    request_id, deadline_ms, arn, trace, client_context, cognito_identity, tenant_id, body = invocation
+    logs.current.request_id = request_id
+    logs.current.tenant_id = tenant_id
+    set_trace(trace)
+    try:
+        given = context.LambdaContext(request_id, deadline_ms, arn, client_context, cognito_identity, tenant_id)
+        result = payload.write_result(handler(payload.read_event(body), given), native.has_records)
+        if len(result) > native.RESPONSE_MAX:
+            raise errors.Fault(
+                errors.RESPONSE_SIZE,
+                "Response payload size exceeded maximum allowed payload size (%d bytes)." % native.RESPONSE_MAX,
+            )
+    except Exception as error:
+        described = errors.describe(error, request_id)
+        logs.write_error(described)
+        logs.flush()
+        channel.error(described["errorType"], payload.error_json(described, native.RESPONSE_MAX))
+    else:
+        logs.flush()
+        channel.respond(result)
+
+
+def set_trace(trace):
+    """X-Ray's header of this invocation, where its SDK looks for it."""
+    if trace is not None:
+        os.environ[TRACE_VARIABLE] = trace
+    elif TRACE_VARIABLE in os.environ:
+        del os.environ[TRACE_VARIABLE]

@@ -1,0 +1,78 @@
+"""runtimectl deploy: code and settings in, an Active function out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtimed.cli import output
+from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from runtimed.model.function import FunctionConfiguration
+
+
+def _variables(_ctx: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    variables = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE.")
+        variables[name] = value
+    return variables or None
+
+
+@click.command("deploy")
+@click.argument("name", shell_complete=function_name)
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--runtime", metavar="RUNTIME", help="python3.N; default: this Python's version, else the node's newest.")
+@click.option("--handler", metavar="MODULE.FUNCTION", help="Default: found by looking at the code.")
+@click.option("--memory", type=int, metavar="MB", help="128 (the default) to 10240.")
+@click.option("--timeout", type=int, metavar="SECONDS", help="1 to 900; default 3.")
+@click.option("--ephemeral-storage", type=int, metavar="MB", help="Size of /tmp, 512 (the default) to 10240.")
+@click.option("--env", multiple=True, metavar="NAME=VALUE", callback=_variables, help="May be repeated. Replaces all.")
+@click.option("--description", metavar="TEXT")
+@common
+def command(
+    session: Session,
+    name: str,
+    path: Path,
+    runtime: str | None,
+    handler: str | None,
+    memory: int | None,
+    timeout: int | None,
+    ephemeral_storage: int | None,
+    env: dict[str, str] | None,
+    description: str | None,
+) -> None:
+    """Create the function NAME from PATH, or update it, and wait until it is Active.
+
+    PATH is a .py file, a directory or a .zip. The packages in a requirements.txt in the directory, or beside the .py
+    file, are installed into the package. What is not given keeps its value when the function exists.
+    """
+    settings: dict[str, Any] = {
+        "runtime": runtime,
+        "handler": handler,
+        "memory_size": memory,
+        "timeout": timeout,
+        "ephemeral_storage": ephemeral_storage,
+        "environment": env,
+        "description": description,
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    with session.client() as client, Progress(name) as progress:
+        function = client.deploy(name, path, progress=progress, **given)
+    if session.as_json:
+        output.as_json(function)
+    else:
+        click.echo(_summary(function))
+
+
+def _summary(function: FunctionConfiguration) -> str:
+    return (
+        f"{function.function_name} is {function.state.value}: {function.runtime}, {function.handler}, "
+        f"{function.memory_size} MB, {function.timeout} s, code {output.size(function.code_size)}"
+    )

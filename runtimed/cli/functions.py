@@ -1,0 +1,110 @@
+"""runtimectl functions: list, get, delete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from runtimed.cli import output
+from runtimed.cli.options import Session, common, function_name
+
+if TYPE_CHECKING:
+    from runtimed.model.function import FunctionConfiguration
+
+
+@click.group("functions", invoke_without_command=True)
+@common
+def command(session: Session) -> None:
+    """List the functions of the node (the default), show one, or delete one."""
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is None:
+        _list(session)
+    else:
+        ctx.obj = session.where
+
+
+@command.command("list")
+@common
+def list_command(session: Session) -> None:
+    """List all functions."""
+    _list(session)
+
+
+@command.command("get")
+@click.argument("name", shell_complete=function_name)
+@common
+def get_command(session: Session, name: str) -> None:
+    """Show the configuration and the state of the function NAME."""
+    with session.client() as client:
+        function = client.get_function(name)
+    if session.as_json:
+        output.as_json(function)
+    else:
+        output.fields(_described(function))
+
+
+@command.command("delete")
+@click.argument("name", shell_complete=function_name)
+@common
+def delete_command(session: Session, name: str) -> None:
+    """Delete the function NAME with its code and its logs."""
+    with session.client() as client:
+        client.delete_function(name)
+    if session.as_json:
+        output.as_json({"Deleted": name})
+    else:
+        click.echo(f"{name} is deleted")
+
+
+def _list(session: Session) -> None:
+    with session.client() as client:
+        functions = client.list_functions()
+    if session.as_json:
+        output.as_json({"Functions": functions})
+    elif functions:
+        output.table(
+            ("NAME", "STATE", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "MODIFIED"),
+            [
+                (
+                    function.function_name,
+                    function.state.value,
+                    function.runtime,
+                    function.handler,
+                    f"{function.memory_size} MB",
+                    f"{function.timeout} s",
+                    output.size(function.code_size),
+                    function.last_modified,
+                )
+                for function in functions
+            ],
+        )
+    else:
+        click.echo("There are no functions yet. `runtimectl deploy NAME PATH` makes one.", err=True)
+
+
+def _described(function: FunctionConfiguration) -> list[tuple[str, str]]:
+    logging = function.logging_config
+    pairs = [
+        ("Name", function.function_name),
+        ("ARN", function.function_arn),
+        ("State", _with_reason(function.state.value, function.state_reason)),
+        ("Last update", _with_reason(function.last_update_status.value, function.last_update_status_reason)),
+        ("Runtime", function.runtime),
+        ("Handler", function.handler),
+        ("Description", function.description),
+        ("Timeout", f"{function.timeout} s"),
+        ("Memory", f"{function.memory_size} MB"),
+        ("/tmp", f"{function.ephemeral_storage.size} MB"),
+        ("Log format", logging.log_format.value),
+        ("Code", f"{output.size(function.code_size)}, SHA-256 {function.code_sha256}"),
+        ("Version", function.version),
+        ("Revision", function.revision_id),
+        ("Modified", function.last_modified),
+    ]
+    variables = sorted(function.environment.variables.items())
+    return pairs + [("Environment" if not index else "", f"{k}={v}") for index, (k, v) in enumerate(variables)]
+
+
+def _with_reason(state: str, reason: object) -> str:
+    return f"{state} ({reason})" if isinstance(reason, str) and reason else state

@@ -1,0 +1,81 @@
+"""runtimectl invoke: one event in, the result out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtimed.cli import FUNCTION_FAILED, output
+from runtimed.cli.options import Session, common, function_name
+
+if TYPE_CHECKING:
+    from runtimed.client import Result
+
+
+@click.command("invoke")
+@click.argument("name", shell_complete=function_name)
+@click.option("--payload", metavar="JSON", help="The event; - reads it from standard input. Default: {}.")
+@click.option(
+    "--payload-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The event, from a file.",
+)
+@click.option("--log-tail", is_flag=True, help="Print the end of the log on standard error.")
+@common
+def command(session: Session, name: str, payload: str | None, payload_file: Path | None, log_tail: bool) -> int:
+    """Run the function NAME once and print its result.
+
+    When the function fails, its error goes to standard error with type and stack, and the exit status is 1.
+    """
+    with session.client() as client:
+        result = client.invoke(name, payload=_payload(payload, payload_file), log_tail=log_tail)
+    if log_tail and result.log_tail:
+        click.echo(result.log_tail.rstrip("\n"), err=True)
+    if session.as_json:
+        output.as_json(_described(result))
+    error = result.error()
+    if error is None:
+        if not session.as_json:
+            click.echo(result.payload)
+        return 0
+    click.echo(str(error), err=True)
+    for line in error.stack_trace:
+        click.echo(line.rstrip("\n"), err=True)
+    return FUNCTION_FAILED
+
+
+def _payload(text: str | None, file: Path | None) -> bytes:
+    if text is not None and file is not None:
+        raise click.UsageError("--payload and --payload-file exclude each other. Give one of them.")
+    if file is not None:
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise click.UsageError(f"cannot read {file}: {error.strerror}.") from None
+    if text == "-":
+        return sys.stdin.buffer.read()
+    return text.encode(errors="surrogateescape") if text is not None else b"{}"
+
+
+def _described(result: Result) -> dict[str, Any]:
+    """The response with its payload as a value and its log as text."""
+    import msgspec
+
+    response = result.response
+    described = {
+        "StatusCode": response.status_code,
+        "RequestId": response.request_id,
+        "ExecutedVersion": response.executed_version,
+        "DurationMs": round(response.duration_us / 1000, 3),
+        "InitDurationMs": round(response.init_duration_us / 1000, 3),
+        "Payload": msgspec.Raw(response.payload or b"null"),
+    }
+    if result.failed:
+        described["FunctionError"] = response.function_error
+    if result.log_tail:
+        described["LogResult"] = result.log_tail
+    return described

@@ -1,0 +1,222 @@
+"""The SDK's blocking client."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+import grpc
+from msgspec import UNSET, UnsetType
+
+from runtimed.client import address as addresses
+from runtimed.client import flows, requests, rpc
+from runtimed.client.build import Progress, build
+from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
+from runtimed.client.result import Result
+from runtimed.model import function, log, node, runtime
+from runtimed.model.shape import Shape
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from datetime import datetime
+    from types import TracebackType
+
+R = TypeVar("R", bound=Shape)
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to a daemon; may be shared by threads."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        key: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """Connects on first use. `address`: unix:/path or host:port; else RUNTIMED_ADDRESS, else the default socket.
+
+        `timeout` bounds each call but invocations, which have their function's own.
+        """
+        self.address = addresses.find(address, key, key_file)
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(self.address.target, options=rpc.OPTIONS)
+        self._metadata = rpc.metadata(self.address)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- functions
+
+    def deploy(
+        self,
+        name: str,
+        code: bytes | str | os.PathLike[str],
+        *,
+        progress: Progress | None = None,
+        wait: float | None = 300.0,
+        **given: Unpack[Given],
+    ) -> function.FunctionConfiguration:
+        """Creates the function, or updates what differs, and waits until it can be invoked.
+
+        `code`: a zip archive's bytes, or the path of a .zip, a .py file or a directory, whose requirements.txt is
+        installed. Settings are given by name (`runtime`, `handler`, `memory_size` ...) or as one `Settings`.
+        `progress` is told (stage, done, total).
+        """
+        source = code if isinstance(code, bytes) else Path(code)
+        return self._run(flows.deploy(name, source, Settings(**given), progress, wait))
+
+    def create_function(
+        self, name: str, code: bytes, *, progress: Progress | None = None, **settings: Unpack[Given]
+    ) -> function.FunctionConfiguration:
+        created: function.FunctionConfiguration = self._do(flows.create(name, code, Settings(**settings), progress))
+        return created
+
+    def update_function_code(
+        self, name: str, code: bytes, *, revision_id: str | UnsetType = UNSET, progress: Progress | None = None
+    ) -> function.FunctionConfiguration:
+        updated: function.FunctionConfiguration = self._do(flows.update_code(name, code, revision_id, progress))
+        return updated
+
+    def update_function_configuration(
+        self, name: str, *, revision_id: str | UnsetType = UNSET, **settings: Unpack[Given]
+    ) -> function.FunctionConfiguration:
+        return self._call(
+            rpc.UPDATE_CONFIGURATION, requests.update_configuration(name, revision_id, Settings(**settings))
+        )
+
+    def wait_until_active(self, name: str, timeout: float | None = 300.0) -> function.FunctionConfiguration:
+        return self._run(flows.wait_until_active(name, timeout))
+
+    def get_function(self, name: str) -> function.FunctionConfiguration:
+        return self._call(rpc.GET_FUNCTION, function.GetFunctionRequest(function_name=name)).configuration
+
+    def list_functions(self) -> list[function.FunctionConfiguration]:
+        return self._run(flows.list_functions())
+
+    def delete_function(self, name: str) -> None:
+        self._call(rpc.DELETE_FUNCTION, function.DeleteFunctionRequest(function_name=name))
+
+    # ---- invocations and logs
+
+    def invoke(
+        self,
+        name: str,
+        event: Any = UNSET,
+        *,
+        payload: bytes | None = None,
+        qualifier: str = "",
+        log_tail: bool = False,
+        client_context: dict[str, Any] | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> Result:
+        """Runs the function once with `event` (anything that JSON can say) or with `payload` (JSON's bytes);
+        without either, with `{}`.
+
+        Never repeated by itself: without an answer nobody knows whether the function ran.
+        """
+        request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, dry_run)
+        return Result(self._call(rpc.INVOKE, request, timeout or requests.INVOKE_SECONDS))
+
+    def logs(
+        self, name: str, *, follow: bool = False, since: datetime | None = None, request_id: str = ""
+    ) -> Iterator[log.LogEvent]:
+        """The function's log, oldest first; with `follow` it goes on until the iterator is closed."""
+        message = rpc.encode(rpc.TAIL_LOGS, requests.tail_logs(name, follow, since, request_id))
+        method = rpc.TAIL_LOGS.method
+        stream = self._channel.unary_stream(
+            method.path,
+            request_serializer=method.input.SerializeToString,
+            response_deserializer=method.output.FromString,
+        )
+        events = stream(message, metadata=self._metadata, timeout=None if follow else self._timeout)
+        try:
+            for event in events:
+                yield rpc.decode(rpc.TAIL_LOGS, event)
+        except grpc.RpcError as error:
+            raise rpc.translate(error, self.address) from None
+        finally:
+            events.cancel()
+
+    # ---- node
+
+    def status(self) -> node.NodeStatus:
+        return self._call(rpc.GET_STATUS, node.GetStatusRequest())
+
+    def diagnose(self) -> node.Diagnosis:
+        return self._call(rpc.DIAGNOSE, node.DiagnoseRequest())
+
+    def runtimes(self) -> list[runtime.RuntimeStatus]:
+        return self._call(rpc.LIST_RUNTIMES, node.ListRuntimesRequest()).runtimes
+
+    # ---- calls
+
+    def _run(self, flow: Flow[T]) -> T:
+        """Does what a flow asks for until it returns."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    response = self._do(step)
+                except Exception as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(response)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _do(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        if isinstance(step, Build):
+            return build(step.path, step.runtime, step.progress)
+        return self._call(step.rpc, step.request) if step.code is None else self._upload(step)
+
+    def _call(self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None) -> R:
+        method = called.method
+        message = rpc.encode(called, request)
+        send = self._channel.unary_unary(
+            method.path,
+            request_serializer=method.input.SerializeToString,
+            response_deserializer=method.output.FromString,
+        )
+        pause = rpc.FIRST_PAUSE
+        for left in reversed(range(rpc.ATTEMPTS if called.safe else 1)):
+            try:
+                return rpc.decode(called, send(message, metadata=self._metadata, timeout=timeout or self._timeout))
+            except grpc.RpcError as error:
+                translated = rpc.translate(error, self.address)
+                if not left or not rpc.passing(translated, self.address):
+                    raise translated from None
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    def _upload(self, call: Call) -> Any:
+        method = call.rpc.method
+        request = rpc.encode(call.rpc, call.request)
+        send = self._channel.stream_unary(
+            method.path,
+            request_serializer=method.input.SerializeToString,
+            response_deserializer=method.output.FromString,
+        )
+        parts = rpc.upload(call.rpc, request, call.code or b"", call.progress)
+        try:
+            return rpc.decode(call.rpc, send(parts, metadata=self._metadata, timeout=requests.UPLOAD_SECONDS))
+        except grpc.RpcError as error:
+            raise rpc.translate(error, self.address) from None

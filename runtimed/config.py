@@ -1,0 +1,244 @@
+"""Settings: a TOML file, then RUNTIMED_SECTION_KEY in the environment, then the command line; later ones win.
+
+    [node]                                 RUNTIMED_NODE_REGION=eu-west-1
+    region = "eu-west-1"
+
+They are read once, by `runtimed` as root; the control plane gets the outcome in RUNTIMED_SETTINGS and hands each
+part the section that it needs. A wrong setting is refused with its name and where it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+import runtimed
+from runtimed.model import quotas, wire
+
+DEFAULT_FILE = Path("/etc/runtimed/runtimed.toml")
+PREFIX = "RUNTIMED_"
+
+AbsolutePath = Annotated[str, Meta(pattern=r"^/[^\x00]*$", description="an absolute path")]
+Seconds = Annotated[int, Meta(ge=0, le=86_400, description="whole seconds, at most a day")]
+Count = Annotated[int, Meta(ge=1, le=10_000, description="a whole number from 1 to 10000")]
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the text names it, its source, and what would do."""
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the file. Every setting has a default."""
+
+
+class NodeSettings(Section, frozen=True, kw_only=True):
+    """The node itself."""
+
+    state_dir: AbsolutePath = "/var/lib/runtimed"
+    run_dir: Annotated[
+        str, Meta(pattern=r"^/[^\x00]*$", max_length=90, description="an absolute path of at most 90 characters")
+    ] = "/run/runtimed"
+    """Short, because socket addresses are (108 bytes)."""
+    account_id: Annotated[str, Meta(pattern=r"^\d{12}$", description="twelve digits")] = "000000000000"
+    region: Annotated[str, Meta(pattern=r"^[a-z]{2}(-gov)?-[a-z]+-\d$", description="such as us-east-1")] = "us-east-1"
+    user: str = "runtimed"
+    """Whom the control plane runs as when there is such a user; otherwise an unused uid of the range below."""
+    group: str = "runtimed"
+    """Whose members may use the sockets, besides root."""
+    log_level: Annotated[
+        str, Meta(pattern=r"^(debug|info|warning|error)$", description="debug, info, warning or error")
+    ] = "info"
+    drain_seconds: Seconds = 10
+    """How long running invocations may take to end after SIGTERM."""
+
+
+class ApiSettings(Section, frozen=True, kw_only=True):
+    """The control API."""
+
+    listen: Annotated[
+        str,
+        Meta(pattern=r"^([^\s:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})?$", description="HOST:PORT, or nothing for none"),
+    ] = "127.0.0.1:7401"
+    """For TCP, where callers need a key. The unix socket is always there."""
+
+
+class SandboxSettings(Section, frozen=True, kw_only=True):
+    """How sandboxes are made."""
+
+    uid_base: Annotated[
+        int, Meta(ge=65_536, le=4_000_000_000, multiple_of=65_536, description="a multiple of 65536 from 65536 up")
+    ] = 1_900_019_712
+    """First of the host uids given to sandboxes, 65,536 for each zygote; nobody else may own them."""
+    zygotes_per_runtime: Annotated[int, Meta(ge=1, le=8, description="a whole number from 1 to 8")] = 2
+    shells: Annotated[int, Meta(ge=1, le=256, description="a whole number from 1 to 256")] = 8
+    """Namespaces made ahead of demand."""
+    tmp_pool: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 4
+    """File systems for /tmp made ahead of demand."""
+    cpu: Annotated[str, Meta(pattern=r"^(weight|hard)$", description="weight or hard")] = "weight"
+    """weight: a share in proportion to memory, all that is idle besides; hard: never more than that share."""
+    processes: Count = quotas.PROCESSES
+    descriptors: Count = quotas.DESCRIPTORS
+    interpreters: list[AbsolutePath] = []
+    """Python interpreters besides those found in /usr/bin, /usr/local/bin, and below pyenv's and uv's directories."""
+
+
+class PoolSettings(Section, frozen=True, kw_only=True):
+    """How many environments there may be."""
+
+    memory_percent: Annotated[int, Meta(ge=1, le=100, description="a percentage from 1 to 100")] = 80
+    """Of the machine's memory, for environments."""
+    overcommit: Annotated[float, Meta(ge=1.0, le=100.0, description="a number from 1 to 100")] = 8.0
+    """How many times that memory may be promised: a function's size is a ceiling that few reach, and an idle
+    environment takes about a megabyte."""
+    keep_alive_seconds: Seconds = 600
+    """How long an idle environment is kept."""
+    freeze_after_ms: Annotated[int, Meta(ge=0, le=3_600_000, description="whole milliseconds, at most an hour")] = (
+        10_000
+    )
+    """How long an environment is idle before it is frozen; 0: never. Thawing takes about 0.1 ms."""
+    launches_per_second: Count = 1000
+    """Of one function version (the service's own limit is 1,000 in ten seconds)."""
+    waiting: Annotated[int, Meta(ge=0, le=100_000, description="a whole number up to 100000")] = 1000
+    """Invocations of one function version that may wait for an environment; further ones are throttled."""
+
+
+class LimitSettings(Section, frozen=True, kw_only=True):
+    """The account's limits."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=100_000, description="a whole number from 1 to 100000")] = (
+        quotas.CONCURRENCY_DEFAULT
+    )
+    code_storage_mb: Annotated[int, Meta(ge=1, description="whole megabytes")] = 75 * 1024
+    """All packages together, as uploaded."""
+    init_seconds: Annotated[int, Meta(ge=1, le=900, description="whole seconds from 1 to 900")] = quotas.INIT_SECONDS
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of them."""
+
+    node: NodeSettings = NodeSettings()
+    api: ApiSettings = ApiSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    pools: PoolSettings = PoolSettings()
+    limits: LimitSettings = LimitSettings()
+
+
+class Interpreter(Struct, frozen=True, kw_only=True):
+    """A Python that may become a runtime: found by its name, not started yet. Its index in the list is its number."""
+
+    path: str
+    prefix: str
+    """The directory that a sandbox must see for it to work."""
+
+
+class Boot(Struct, frozen=True, kw_only=True):
+    """What `runtimed` hands the control plane by way of the launcher, as JSON in RUNTIMED_SETTINGS."""
+
+    build: str
+    settings: Settings
+    interpreters: list[Interpreter]
+    socket_gid: int
+
+
+_SETTING_AT = re.compile(r"(?: - at `\$\.?(?P<path>[^`]*)`)$")
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]+)`")
+
+boot_encoder = msgspec.json.Encoder()
+boot_decoder = msgspec.json.Decoder(Boot)
+
+
+def load(file: Path | None, environment: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
+    """`file` None: the default one, if it exists. `overrides`: "section.key" to its text, from the command line."""
+    path = file or DEFAULT_FILE
+    table: dict[str, Any] = {}
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if file is not None:
+            raise SettingsError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+    try:
+        msgspec.convert(table, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{path}: {_explain(error)}") from None
+    for name, text in _from_environment(environment).items():
+        section, key = name.split(".")
+        table.setdefault(section, {})[key] = _parse(name, text, f"{PREFIX}{section.upper()}_{key.upper()}")
+    for name, text in overrides.items():
+        section, key = name.split(".")
+        table.setdefault(section, {})[key] = _parse(name, text, f"--{key.replace('_', '-')}")
+    return msgspec.convert(table, Settings)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """ "section.key" to text. A variable of a known section with an unknown key is refused: it is misspelled."""
+    found: dict[str, str] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX):
+            continue
+        for section, kind in _sections().items():
+            head = f"{PREFIX}{section.upper()}_"
+            if not variable.startswith(head):
+                continue
+            key = variable.removeprefix(head).lower()
+            if key not in kind.__struct_fields__:
+                known = ", ".join(f"{head}{name.upper()}" for name in kind.__struct_fields__)
+                raise SettingsError(f"{variable}: no such setting; there are {known}")
+            found[f"{section}.{key}"] = text
+    return found
+
+
+def _sections() -> dict[str, type[Section]]:
+    hints = get_type_hints(Settings)
+    return {name: hints[name] for name in Settings.__struct_fields__}
+
+
+def _parse(name: str, text: str, source: str) -> Any:
+    section, key = name.split(".")
+    kind = get_type_hints(_sections()[section], include_extras=True)[key]
+    value: object = text
+    if get_origin(kind) is list:
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}={text!r}: {_wanted(kind) or _explain(error)}") from None
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    text = str(error)
+    at = _SETTING_AT.search(text)
+    path = at["path"] if at else ""
+    if unknown := _UNKNOWN.search(text):
+        return f"{f'{path}.' if path else ''}{unknown['field']}: no such setting"
+    section, _, key = path.partition(".")
+    kind = None
+    if section in _sections() and key:
+        kind = get_type_hints(_sections()[section], include_extras=True).get(key.split("[")[0])
+    return f"{path or 'the file'}: {_wanted(kind) or _SETTING_AT.sub('', text)}"
+
+
+def _wanted(kind: object) -> str:
+    """What a setting's type accepts, from its description."""
+    for part in (kind, *get_args(kind)):
+        if get_origin(part) is Annotated:
+            for extra in get_args(part)[1:]:
+                if isinstance(extra, Meta) and extra.description:
+                    return f"must be {extra.description}"
+    return ""
+
+
+def build_id() -> str:
+    """Which build this is: the version, and what the processes must agree on, the protocol. Processes that differ
+    in it do not work together."""
+    return f"{runtimed.__version__}+{hashlib.sha256(Path(wire.__file__).read_bytes()).hexdigest()[:12]}"

@@ -1,0 +1,294 @@
+"""The control plane: builds its parts, starts them in order, and stops them in the opposite one.
+
+Started by the launcher as an unprivileged user in a root of its own, with the launcher's socket on descriptor 3 and
+RUNTIMED_SETTINGS in its environment (`config.Boot`). It never forks. Invocations do not need it: after a crash it
+is started again, reads its database, and tells launcher and dispatcher what should be; what they hold meanwhile
+stays as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets as randomness
+import signal
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+
+from runtimed.api.table import Performers, bind
+from runtimed.config import Boot, Settings, boot_decoder, build_id
+from runtimed.deployment.deployer import Deployer
+from runtimed.deployment.receive import Receiver
+from runtimed.deployment.steps import Steps, Terms
+from runtimed.deployment.upkeep import Sweeper, watch_memory
+from runtimed.dispatch.control import Dispatcher
+from runtimed.dispatch.invocations import Invocations
+from runtimed.gateway.grpc.server import Server
+from runtimed.invocation.invoker import Invoker
+from runtimed.invocation.logs import LogReader
+from runtimed.invocation.node import NodeReader
+from runtimed.link.mirror import Refused, Unconnected
+from runtimed.machines.pools import Budget, KeepAlive, Pools
+from runtimed.model import wire
+from runtimed.model.arn import Identity
+from runtimed.sandbox.launcher import Failed, Launcher
+from runtimed.sandbox.runtimes import Candidate, Runtimes
+from runtimed.store.database import Database, StoreError
+from runtimed.store.facts import Facts
+from runtimed.store.files import write_durably
+from runtimed.store.functions import FunctionStore
+from runtimed.store.packages import CodeStore
+from runtimed.store.schema import MIGRATIONS
+from runtimed.store.secrets import Secrets, load_secrets
+from runtimed.telemetry.host import architecture, memory_mb
+from runtimed.telemetry.log import begin_logging
+
+LAUNCHER_DESCRIPTOR = 3
+STOP_MARGIN_SECONDS = 1.0  # of the drain time, for closing the database
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 78  # sysexits.h: EX_CONFIG: starting again would fail the same way
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """All parts of the control plane."""
+
+    def __init__(self, boot: Boot, sock: socket.socket) -> None:
+        settings = boot.settings
+        self._boot = boot
+        self._settings = settings
+        self._state = Path(settings.node.state_dir)
+        self._run = Path(settings.node.run_dir)
+        self._identity = Identity(account=settings.node.account_id, region=settings.node.region)
+        self._pools = Pools(_budget(settings))
+        self._stopping = asyncio.Event()
+        self._failed = False
+        self._attachable: tuple[socket.socket, int] | None = None
+        self._synchronised = False
+        self._background: list[asyncio.Task[None]] = []
+        self.dispatcher = Dispatcher(boot.build)
+        self.launcher = Launcher(sock, boot.build, on_peer=self._peer, on_lost=self._lost)
+        candidates = [Candidate(number, found.path) for number, found in enumerate(boot.interpreters)]
+        self.runtimes = Runtimes(self.launcher, candidates)
+        self.database = Database(self._state / "runtimed.db", MIGRATIONS)
+        self.code = CodeStore(self._state)
+        self.invocations = Invocations(self._run / "dispatch.sock")
+
+    async def run(self) -> int:
+        """Until SIGTERM, or until the launcher is gone. Returns the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            server = await self._start()
+        except Unconnected:
+            log.error("the launcher went away during the start")
+            await self._close()
+            return EXIT_FAILED
+        except BaseException:
+            await self._close()
+            raise
+        await self._stopping.wait()
+        await self._stop(server)
+        return EXIT_FAILED if self._failed else 0
+
+    # ---- start and stop --------------------------------------------------------------------------------------
+
+    async def _start(self) -> Server:
+        await self.launcher.greet()
+        secrets = await self._secrets()
+        self.functions = FunctionStore(self.database, secrets, self._identity, architecture())
+        self.code.clear_staging()
+        self.receiver = Receiver(self.code, self._settings.limits.code_storage_mb << 20)
+        self.steps = self._make_steps()
+        self.deployer = Deployer(self.functions, self.receiver, self.steps)
+        await self.runtimes.discover()
+        await self._tell_everything()
+        server = self._make_server()
+        await server.start()
+        await self.deployer.recover()
+        sweeper = Sweeper(self.functions, self.code, self.receiver)
+        self._background = [
+            asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
+            asyncio.create_task(sweeper.run()),
+        ]
+        offered = ", ".join(runtime.name for runtime in self.runtimes.status() if not runtime.reason)
+        log.info("%s serves %s; runtimes: %s", self._boot.build, self._run / "control.sock", offered or "none")
+        return server
+
+    async def _stop(self, server: Server) -> None:
+        await server.set_serving(False)
+        # Invocations under way finish; the launcher's patience ends a little later.
+        await server.stop(max(0.0, self._settings.node.drain_seconds - STOP_MARGIN_SECONDS))
+        await self._close()
+
+    async def _close(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if hasattr(self, "deployer"):
+            await self.deployer.stop()
+        self.invocations.close()
+        self.dispatcher.detach()
+        self.launcher.close()
+        self.database.close()
+        self.code.clear_staging()
+
+    async def _secrets(self) -> Secrets:
+        facts = Facts(self.database)
+        known = await facts.get("environment key id")
+        secrets = load_secrets(self._state / "keys", expected=known)
+        if known is None:
+            await facts.put("environment key id", secrets.key_id)
+        return secrets
+
+    async def _tell_everything(self) -> None:
+        """Plans to the launcher first: the dispatcher may redeem them as soon as it knows their targets."""
+        self.dispatcher.preload(wire.PutLimit(concurrency=self._settings.limits.concurrency), 0, 1)
+        await self.functions.new_generations()
+        for function in await self.functions.all():
+            if function.serving is None:
+                continue
+            target = await self.functions.target(function.serving)
+            if self.runtimes.interpreter(target.definition.runtime) is None:
+                log.warning("%s needs %s, which is not on this node any more", target.name, target.definition.runtime)
+            else:
+                self.launcher.preload_plan(target.id, self.steps.plan(target))
+            self.dispatcher.preload(self.steps.target(target), target.id, function.generation)
+            self.dispatcher.preload(self.steps.route_of(target.name, target.id), function.id, function.generation)
+        await self.launcher.synchronise()
+        self._synchronised = True
+        if self._attachable is not None:
+            self._peer(*self._attachable)
+
+    def _make_steps(self) -> Steps:
+        sandbox, pools = self._settings.sandbox, self._settings.pools
+        return Steps(
+            functions=self.functions,
+            code=self.code,
+            receiver=self.receiver,
+            launcher=self.launcher,
+            dispatcher=self.dispatcher,
+            interpreter=self.runtimes.interpreter,
+            pools=self._pools,
+            terms=Terms(
+                processes=sandbox.processes,
+                descriptors=sandbox.descriptors,
+                cpu=sandbox.cpu,
+                waiting=pools.waiting,
+                freeze_after_ms=pools.freeze_after_ms,
+                init_seconds=self._settings.limits.init_seconds,
+            ),
+            identity=self._identity,
+        )
+
+    def _make_server(self) -> Server:
+        node = NodeReader(
+            build=self._boot.build,
+            identity=self._identity,
+            state=self._state,
+            concurrency=self._settings.limits.concurrency,
+            started_at=datetime.now(UTC),
+            functions=self.functions,
+            launcher=self.launcher,
+            dispatcher=self.dispatcher,
+            runtimes=self.runtimes,
+        )
+        performers = Performers(
+            identity=self._identity,
+            functions=self.functions,
+            deployer=self.deployer,
+            invoker=Invoker(self.invocations, self.functions.get),
+            logs=LogReader(self._state / "logs", self.functions),
+            node=node,
+        )
+        listen = self._settings.api.listen
+        return Server(
+            bind(performers),
+            socket=self._run / "control.sock",
+            socket_gid=self._boot.socket_gid,
+            address=listen or None,
+            key=control_key(self._state / "keys") if listen else "",
+        )
+
+    # ---- what happens ----------------------------------------------------------------------------------------
+
+    def _peer(self, sock: socket.socket, epoch: int) -> None:
+        """A new dispatcher. Before the launcher knows the plans it has to wait."""
+        if self._synchronised:
+            self._attachable = None
+            self.dispatcher.attach(sock, epoch)
+            return
+        if self._attachable is not None:
+            self._attachable[0].close()
+        self._attachable = (sock, epoch)
+
+    def _lost(self, reason: Exception | None) -> None:
+        log.error("the launcher is gone%s", f": {reason}" if reason else "")
+        self._failed = True
+        self._stopping.set()
+
+    async def _keep_alive(self, command: KeepAlive) -> None:
+        """Tells every target that serves the new time."""
+        for function in await self.functions.all():
+            if function.serving is not None:
+                target = await self.functions.target(function.serving)
+                generation = await self.functions.next_generation(function.id)
+                try:
+                    await self.dispatcher.put(self.steps.target(target), target.id, generation)
+                except Refused as error:
+                    log.warning("%s keeps its former keep-alive: %s", target.name, error)
+
+
+def control_key(directory: Path) -> str:
+    """What TCP callers must know: STATE/keys/control.key, made once."""
+    path = directory / "control.key"
+    try:
+        key = path.read_text().strip()
+    except FileNotFoundError:
+        key = randomness.token_urlsafe(32)
+        write_durably(path, f"{key}\n".encode(), mode=0o600)
+    if len(key) < 16:
+        raise StoreError(f"{path} is too short for a key; remove it to have a new one made")
+    return key
+
+
+def _budget(settings: Settings) -> Budget:
+    pools = settings.pools
+    return Budget(
+        memory_mb=memory_mb() * pools.memory_percent // 100,
+        overcommit=pools.overcommit,
+        concurrency=settings.limits.concurrency,
+        launches_per_second=pools.launches_per_second,
+        keep_alive_ms=pools.keep_alive_seconds * 1000,
+    )
+
+
+async def _serve(boot: Boot) -> int:
+    sock = socket.socket(fileno=LAUNCHER_DESCRIPTOR)
+    return await Daemon(boot, sock).run()
+
+
+def main() -> int:
+    """The process."""
+    boot = boot_decoder.decode(os.environ["RUNTIMED_SETTINGS"])
+    begin_logging(boot.settings.node.log_level)
+    os.umask(0o022)
+    if boot.build != build_id():
+        log.error("installed is %s, running is %s: restart runtimed", build_id(), boot.build)
+        return EXIT_CONFIGURATION
+    try:
+        return uvloop.run(_serve(boot))
+    except (StoreError, Failed, OSError) as error:
+        log.error("%s", error)
+        return EXIT_CONFIGURATION
+
+
+if __name__ == "__main__":
+    sys.exit(main())

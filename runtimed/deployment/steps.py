@@ -1,0 +1,163 @@
+"""The steps of a rollout, each idempotent: prepare the package, grant a launch plan, teach the dispatcher, swap the
+route."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from runtimed.deployment.archive import BadArchive
+from runtimed.deployment.compile import compile_tree
+from runtimed.deployment.receive import Receiver, to_its_end
+from runtimed.deployment.targets import put_target
+from runtimed.dispatch.control import Dispatcher
+from runtimed.link.mirror import Refused
+from runtimed.machines.pools import Pools
+from runtimed.model import wire
+from runtimed.model.arn import LATEST, Identity
+from runtimed.sandbox.launcher import Failed, Launcher
+from runtimed.sandbox.plans import launch_plan
+from runtimed.store.functions import Function, FunctionStore, Target
+from runtimed.store.packages import CodeStore
+
+GRANT_SECONDS = 60  # for a runtime's first zygote to come up
+PLAN_KEPT_SECONDS = 60  # a withdrawn target's plan outlives it, for invocations that still wait for an environment
+
+log = logging.getLogger(__name__)
+
+
+class StepError(Exception):
+    """A step cannot be done; the text and the code (StateReasonCode) are for the function's owner."""
+
+    def __init__(self, reason: str, code: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """Settings that go into plans and targets."""
+
+    processes: int
+    descriptors: int
+    cpu: str
+    waiting: int
+    freeze_after_ms: int
+    init_seconds: int
+
+
+class Steps:
+    """Runs them, and takes them back."""
+
+    def __init__(
+        self,
+        *,
+        functions: FunctionStore,
+        code: CodeStore,
+        receiver: Receiver,
+        launcher: Launcher,
+        dispatcher: Dispatcher,
+        interpreter: Callable[[str], int | None],
+        pools: Pools,
+        terms: Terms,
+        identity: Identity,
+    ) -> None:
+        """`interpreter`: the number of a runtime's interpreter, None when the node does not offer it."""
+        self._functions = functions
+        self._code = code
+        self._receiver = receiver
+        self._launcher = launcher
+        self._dispatcher = dispatcher
+        self._interpreter = interpreter
+        self._pools = pools
+        self._terms = terms
+        self._identity = identity
+
+    async def prepare(self, number: int) -> None:
+        """Unpacks and compiles the package, unless that was done for another function or before a restart."""
+        target = await self._functions.target(number)
+        if self._code.has_tree(target.package):
+            await self._receiver.drop_staged(target.definition.zip_sha256)
+            return
+        try:
+            staged = await self._receiver.take_staged(target.definition.zip_sha256)
+        except BadArchive as error:
+            raise StepError(f"The package cannot be unpacked: {error}.", "InvalidZipFileException") from None
+        except FileNotFoundError:
+            raise StepError(
+                "The package is missing from the code store. Upload the code again.", "InternalError"
+            ) from None
+        try:
+            interpreter = self._interpreter(target.definition.runtime)
+            if interpreter is not None:
+                await compile_tree(self._launcher, staged, interpreter, target.definition.runtime)
+            await to_its_end(self._code.place, staged, target.package)
+        except BaseException:
+            await to_its_end(self._code.discard, staged)
+            raise
+
+    async def grant(self, number: int) -> None:
+        target = await self._functions.target(number)
+        runtime = target.definition.runtime
+        if self._interpreter(runtime) is None:
+            raise StepError(f"{runtime} is not on this node any more. Choose another runtime.", "InvalidRuntime")
+        try:
+            async with asyncio.timeout(GRANT_SECONDS):
+                await self._launcher.put_plan(number, self.plan(target))
+        except TimeoutError:
+            raise StepError(f"{runtime} did not become ready in {GRANT_SECONDS} seconds.", "InternalError") from None
+        except (Failed, Refused) as error:
+            raise StepError(f"{runtime} cannot start environments: {error}.", "InvalidRuntime") from None
+
+    async def teach(self, number: int) -> None:
+        target = await self._functions.target(number)
+        try:
+            await self._dispatcher.put(self.target(target), number, 1)
+        except Refused as error:
+            raise StepError(f"The dispatcher refused the function: {error}.", "InternalError") from None
+
+    async def route(self, function: Function, number: int) -> None:
+        generation = await self._functions.next_generation(function.id)
+        try:
+            await self._dispatcher.put(self.route_of(function.name, number), function.id, generation)
+        except Refused as error:
+            raise StepError(f"The dispatcher refused the function: {error}.", "InternalError") from None
+
+    async def unroute(self, function: Function) -> None:
+        await self._dispatcher.delete_route(function.id)
+
+    async def withdraw(self, number: int) -> None:
+        """The dispatcher lets environments finish; the plan goes a little later."""
+        await self._dispatcher.delete_target(number)
+        asyncio.get_running_loop().call_later(PLAN_KEPT_SECONDS, self._launcher.delete_plan_soon, number)
+
+    # ---- messages --------------------------------------------------------------------------------------------
+
+    def plan(self, target: Target) -> wire.PutPlan:
+        definition = target.definition
+        return launch_plan(
+            runtime=definition.runtime,
+            package=target.package,
+            memory_mb=definition.memory_size,
+            storage_mb=definition.storage_size,
+            processes=self._terms.processes,
+            descriptors=self._terms.descriptors,
+            cpu=self._terms.cpu,
+            grant=self._pools.grant(definition.memory_size),
+        )
+
+    def target(self, target: Target) -> wire.PutTarget:
+        return put_target(
+            target,
+            self._identity,
+            environments=self._pools.grant(target.definition.memory_size).environments,
+            waiting=self._terms.waiting,
+            keep_alive_ms=self._pools.keep_alive_ms,
+            freeze_after_ms=self._terms.freeze_after_ms,
+            init_seconds=self._terms.init_seconds,
+        )
+
+    def route_of(self, name: str, number: int) -> wire.PutRoute:
+        return wire.PutRoute(name=name, qualifier=LATEST, target=number)

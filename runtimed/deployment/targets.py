@@ -1,0 +1,74 @@
+"""What the dispatcher and a sandbox must know of a target, from what the store keeps."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET
+
+from runtimed.model import wire
+from runtimed.model.arn import LATEST, Identity
+from runtimed.model.function import LogFormat
+from runtimed.model.wire import LogFormat as WireLogFormat
+from runtimed.store.functions import Target
+
+UNRESERVED = 0xFFFFFFFF  # no reserved concurrency, which is not 0
+
+
+def log_group(target: Target) -> str:
+    """Lambda's default, unless the owner chose another."""
+    chosen = target.definition.logging.log_group
+    return f"/aws/lambda/{target.name}" if chosen is UNSET else chosen
+
+
+def put_target(
+    target: Target,
+    identity: Identity,
+    *,
+    environments: int,
+    waiting: int,
+    keep_alive_ms: int,
+    freeze_after_ms: int,
+    init_seconds: int,
+) -> wire.PutTarget:
+    """The message that makes the dispatcher know it."""
+    definition = target.definition
+    json_logs = definition.logging.log_format is LogFormat.JSON
+    return wire.PutTarget(
+        plan=target.id,
+        function_uid=target.uid,
+        function_name=target.name,
+        function_version=LATEST,
+        arn=identity.function_arn(target.name),
+        memory_mb=definition.memory_size,
+        timeout_ms=definition.timeout * 1000,
+        init_timeout_ms=init_seconds * 1000,
+        max_environments=environments,
+        max_concurrency=UNRESERVED,
+        max_waiting=waiting,
+        keep_alive_ms=keep_alive_ms,
+        freeze_after_ms=freeze_after_ms,
+        log_format=WireLogFormat.JSON if json_logs else WireLogFormat.TEXT,
+        configuration=configuration(target, identity),
+    )
+
+
+def configuration(target: Target, identity: Identity) -> bytes:
+    """The JSON that START carries into the sandbox; runtimed/bootstrap/environment.py reads it."""
+    definition = target.definition
+    level = definition.logging.application_log_level
+    return msgspec.json.encode(
+        {
+            "handler": definition.handler,
+            "function_name": target.name,
+            "function_version": LATEST,
+            "memory_mb": definition.memory_size,
+            "arn_account": identity.account,
+            "log_group": log_group(target),
+            "region": identity.region,
+            "log_format": definition.logging.log_format.value,
+            "application_log_level": "INFO" if level is UNSET else level.value,
+            "environment": target.environment,
+            "runtime": definition.runtime,
+            "timeout_ms": definition.timeout * 1000,
+        }
+    )

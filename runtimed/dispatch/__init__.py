@@ -1,0 +1,1 @@
+"""The dispatcher's clients: its tables, invocations, counters and log files."""

@@ -1,0 +1,147 @@
+"""The dispatcher's client on the control connection: what exists, told; what happens, heard.
+
+Each incarnation of the dispatcher comes as a new connection from the launcher (`attach`). After HELLO both ways and
+the dispatcher's SNAPSHOT everything is told anew between SYNC_BEGIN and SYNC_END; only then does it serve. What it
+reports are levels: the newest state of each environment, the demand of each target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+from msgspec import Struct
+
+from runtimed.dispatch.counters import CounterPage
+from runtimed.link.connection import Connection, close_all
+from runtimed.link.levels import Levels
+from runtimed.link.mirror import Mirror, Refused, Unconnected
+from runtimed.model import wire
+
+GENERATION_LAST = (1 << 64) - 1  # of a deletion: nothing that was put can be newer; ids are not used again
+HELLO_SECONDS = 10
+
+log = logging.getLogger(__name__)
+
+
+class Census(Struct, frozen=True, kw_only=True):
+    """Environments by what they do, over all targets."""
+
+    starting: int = 0
+    idle: int = 0
+    busy: int = 0
+    waiting: int = 0
+
+
+class Dispatcher:
+    """Outlives the dispatcher process: callers wait in `put_*` while it is restarted."""
+
+    def __init__(self, build: str) -> None:
+        self._build = build
+        self._mirror = Mirror((wire.PutLimit, wire.PutTarget, wire.PutRoute))
+        self._connection: Connection | None = None
+        self._hello: asyncio.Future[tuple[wire.Hello, list[int]]] | None = None
+        self._attaching: asyncio.Task[None] | None = None
+        self.demands: Levels[wire.Demand] = Levels()
+        self.limits: Levels[wire.LimitState] = Levels()
+        self.counters: CounterPage | None = None
+        self.restarts = -1  # incarnations seen, but for the first
+
+    @property
+    def ready(self) -> bool:
+        """Connected, and told everything."""
+        return self._mirror.synced
+
+    # ---- tables ----------------------------------------------------------------------------------------------
+
+    def preload(self, message: wire.PutLimit | wire.PutTarget | wire.PutRoute, object: int, generation: int) -> None:
+        """Before the first connection."""
+        self._mirror.preload(message, object, generation)
+
+    async def put(self, message: wire.PutLimit | wire.PutTarget | wire.PutRoute, object: int, generation: int) -> None:
+        """Returns when invocations see it. Raises Refused."""
+        await self._mirror.put(message, object, generation)
+
+    async def delete_target(self, target: int) -> None:
+        """Its environments are ended as they become idle."""
+        await self._mirror.delete(wire.PutTarget, wire.DelTarget(), target, GENERATION_LAST)
+        self.demands.forget(target)
+
+    async def delete_route(self, route: int) -> None:
+        await self._mirror.delete(wire.PutRoute, wire.DelRoute(), route, GENERATION_LAST)
+
+    def census(self) -> Census:
+        demands = self.demands.values()
+        return Census(
+            starting=sum(demand.starting for demand in demands),
+            idle=sum(demand.idle for demand in demands),
+            busy=sum(demand.busy for demand in demands),
+            waiting=sum(demand.waiting for demand in demands),
+        )
+
+    # ---- connections -----------------------------------------------------------------------------------------
+
+    def attach(self, sock: socket.socket, epoch: int) -> None:
+        """A new connection from the launcher; it replaces the former one."""
+        self.detach()
+        self.restarts += 1
+        self._hello = asyncio.get_running_loop().create_future()
+        connection = Connection(sock, self._message, self._closed, epoch=epoch)
+        self._connection = connection
+        self._mirror.connect(connection)
+        self._attaching = asyncio.create_task(self._synchronise(connection, self._hello))
+
+    def detach(self) -> None:
+        if self._attaching is not None:
+            self._attaching.cancel()
+            self._attaching = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._mirror.disconnected()
+        self.demands = Levels()
+        self.limits = Levels()
+        if self.counters is not None:
+            self.counters.close()
+            self.counters = None
+
+    async def _synchronise(self, connection: Connection, hello: asyncio.Future[tuple[wire.Hello, list[int]]]) -> None:
+        connection.send(wire.Hello(role=wire.Role.CONTROL, build=self._build))
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                greeting, descriptors = await hello
+            if greeting.build != self._build:
+                close_all(descriptors)
+                log.error("the dispatcher is of build %s, not %s: restart runtimed", greeting.build, self._build)
+                connection.close()
+                return
+            if descriptors:
+                self.counters = CounterPage(descriptors.pop(0))
+                close_all(descriptors)
+            for refused in await self._mirror.synchronise():
+                log.error("the dispatcher refused an object: %s", refused)
+        except TimeoutError:
+            log.error("the dispatcher does not answer")
+            connection.close()
+        except (Unconnected, Refused) as error:
+            log.warning("the dispatcher went away during synchronisation: %s", error)
+
+    def _message(self, header: wire.Header, message: wire.Message, descriptors: list[int]) -> None:
+        match message:
+            case wire.Ack():
+                self._mirror.acknowledged(message)
+            case wire.Nack():
+                self._mirror.refused(message)
+            case wire.Hello() if self._hello is not None and not self._hello.done():
+                self._hello.set_result((message, list(descriptors)))
+                descriptors.clear()
+            case wire.Demand():
+                self.demands.set(header.object, message)
+            case wire.LimitState():
+                self.limits.set(header.object, message)
+        close_all(descriptors)
+
+    def _closed(self, reason: Exception | None) -> None:
+        log.info("the dispatcher's connection ended%s", f": {reason}" if reason else "")
+        self.detach()

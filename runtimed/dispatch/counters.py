@@ -1,0 +1,104 @@
+"""Reads the counters page that the dispatcher shares: layout and meanings stand in native/dispatch/.../counters.h.
+
+Counters are appended in later versions and never moved, so that a page may have more or fewer than are named here; what
+the page has not is 0.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+
+MAGIC = 0x50435452
+VERSION = 1
+HEAD = struct.Struct("<10IQ")
+NODE_OFFSET = 256
+HISTOGRAMS_OFFSET = 1024
+SLOT_COUNTERS_OFFSET = 32
+SLOT_HISTOGRAMS_OFFSET = 256
+
+NODE = (
+    "calls answers_success answers_function_error answers_refused abandoned cancelled calls_open throttled_account "
+    "throttled_function throttled_target refused_not_found refused_too_large refused_malformed refused_memory "
+    "refused_draining invocations invocations_in_flight waiting waited_too_long launches launch_failures cold_starts "
+    "environments environments_idle environments_frozen environments_ended init_errors init_timeouts timeouts exits "
+    "out_of_memory violations responses_too_large logic_errors payload_bytes connections connections_refused "
+    "connections_dropped log_lines log_bytes log_records_dropped log_bytes_written log_throttled log_write_errors "
+    "control_messages control_refused loop_turns loop_spins"
+).split()
+HISTOGRAMS = ("call_us", "overhead_us", "wait_us", "launch_us", "init_us", "duration_us")
+SLOT = (
+    "calls success function_errors timeouts exits throttles cold_starts init_errors waited request_bytes "
+    "response_bytes billed_ms log_lines log_bytes peak_kb"
+).split()
+
+
+class CounterPage:
+    """Maps the page read-only; owns and closes the descriptor. ValueError when it is not what it should be."""
+
+    def __init__(self, descriptor: int) -> None:
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < HISTOGRAMS_OFFSET:
+                raise ValueError("a counters page of a wrong size")
+            self._page = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+        finally:
+            os.close(descriptor)
+        head = HEAD.unpack_from(self._page)
+        magic, version, length, self._slots, self._slot_size, self._buckets = head[:6]
+        self._n_node, self._n_histograms, self._n_slot, self._slots_offset, self.started_us = head[6:]
+        if magic != MAGIC or version != VERSION or length != size:
+            self._page.close()
+            raise ValueError(f"a counters page of version {version}; this reader knows {VERSION}")
+
+    def close(self) -> None:
+        self._page.close()
+
+    def node(self) -> dict[str, int]:
+        """All counters of the node by name."""
+        return self._counters(NODE, NODE_OFFSET, self._n_node)
+
+    def quantile(self, histogram: str, per_mille: int) -> int:
+        """Of a node histogram, in microseconds; 0 when it is empty."""
+        index = HISTOGRAMS.index(histogram)
+        if index >= self._n_histograms:
+            return 0
+        return quantile(self._histogram(HISTOGRAMS_OFFSET + index * self._buckets * 8), per_mille)
+
+    def target(self, target: int) -> dict[str, int] | None:
+        """A target's counters; None when it has no slot of its own."""
+        for slot in range(1, self._slots):
+            at = self._slots_offset + slot * self._slot_size
+            if struct.unpack_from("<Q", self._page, at)[0] == target:
+                return self._counters(SLOT, at + SLOT_COUNTERS_OFFSET, self._n_slot)
+        return None
+
+    def _counters(self, names: Sequence[str], offset: int, present: int) -> dict[str, int]:
+        values = struct.unpack_from(f"<{min(present, len(names))}Q", self._page, offset)
+        return {name: values[index] if index < len(values) else 0 for index, name in enumerate(names)}
+
+    def _histogram(self, offset: int) -> tuple[int, ...]:
+        return struct.unpack_from(f"<{self._buckets}Q", self._page, offset)
+
+
+def bucket_floor(bucket: int) -> int:
+    """The smallest value that falls into a bucket: one each below 8, then every power of two in eight."""
+    if bucket < 8:
+        return bucket
+    power, part = divmod(bucket - 8, 8)
+    return (8 + part) << power
+
+
+def quantile(buckets: Sequence[int], per_mille: int) -> int:
+    """The value below which `per_mille` of all lie, to the middle of its bucket."""
+    total = sum(buckets)
+    if total == 0:
+        return 0
+    wanted, seen = max(1, -(-total * per_mille // 1000)), 0
+    for bucket, count in enumerate(buckets):
+        seen += count
+        if seen >= wanted:
+            return (bucket_floor(bucket) + bucket_floor(bucket + 1)) // 2
+    return bucket_floor(len(buckets))

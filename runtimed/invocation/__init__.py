@@ -1,0 +1,1 @@
+"""Invocations and their logs, as the API offers them."""

@@ -1,0 +1,138 @@
+"""The node as the API shows it: what runs, what the dispatcher counts, what the machine gives."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+
+from msgspec import structs
+
+from runtimed.dispatch.control import Dispatcher
+from runtimed.model.arn import Identity
+from runtimed.model.node import (
+    Check,
+    CheckGroup,
+    CheckState,
+    Diagnosis,
+    EnvironmentCounts,
+    InvocationCounts,
+    NodeStatus,
+)
+from runtimed.model.runtime import RuntimeState, RuntimeStatus
+from runtimed.sandbox.launcher import Launcher
+from runtimed.sandbox.runtimes import Runtimes
+from runtimed.store.functions import FunctionStore
+from runtimed.telemetry import checks
+from runtimed.telemetry.host import host_status, own_processes
+
+DISK_LOW_BYTES = 1 << 30
+
+# What the control plane cannot see from its own root without privileges, and what a launcher that runs has proven.
+PROVEN = frozenset({"privileges", "cgroup controllers", "loop devices", "native core", "mke2fs"})
+
+
+class NodeReader:
+    """Reads only."""
+
+    def __init__(
+        self,
+        *,
+        build: str,
+        identity: Identity,
+        state: Path,
+        concurrency: int,
+        started_at: datetime,
+        functions: FunctionStore,
+        launcher: Launcher,
+        dispatcher: Dispatcher,
+        runtimes: Runtimes,
+    ) -> None:
+        self._build = build
+        self._identity = identity
+        self._state = state
+        self._concurrency = concurrency
+        self._started_at = started_at
+        self._functions = functions
+        self._launcher = launcher
+        self._dispatcher = dispatcher
+        self._runtimes = runtimes
+
+    async def status(self) -> NodeStatus:
+        host = await asyncio.to_thread(host_status, self._state)
+        processes = await asyncio.to_thread(own_processes, self._runtimes.zygotes())
+        census = self._dispatcher.census()
+        runtimes = self.runtimes()
+        warnings = [f"{runtime.path}: {runtime.reason}" for runtime in runtimes if runtime.state is RuntimeState.FAILED]
+        if not self._dispatcher.ready:
+            warnings.append("The dispatcher is not connected: invocations wait or fail until it is.")
+        if host.disk_free_bytes < DISK_LOW_BYTES:
+            warnings.append(f"{self._state} has less than a gigabyte free: packages and logs need room.")
+        return NodeStatus(
+            build=self._build,
+            account_id=self._identity.account,
+            region=self._identity.region,
+            started_at=self._started_at,
+            ready=self._dispatcher.ready,
+            functions=await self._functions.count(),
+            concurrency_limit=self._concurrency,
+            environments=EnvironmentCounts(starting=census.starting, idle=census.idle, busy=census.busy),
+            invocations=self._invocations(census.waiting),
+            host=host,
+            processes=processes,
+            runtimes=runtimes,
+            warnings=warnings,
+        )
+
+    async def diagnose(self) -> Diagnosis:
+        found = await asyncio.to_thread(checks.host, checks.Machine(state_dir=self._state))
+        told = [_proven(check) for check in found]
+        return Diagnosis(checks=[*told, *map(_of_runtime, self.runtimes()), self._of_dispatcher()])
+
+    def runtimes(self) -> list[RuntimeStatus]:
+        return self._runtimes.status()
+
+    def _of_dispatcher(self) -> Check:
+        ready = self._dispatcher.ready
+        return Check(
+            group=CheckGroup.PROCESS,
+            name="runtimed-dispatch",
+            state=CheckState.OK if ready else CheckState.MISSING,
+            found="connected" if ready else "not connected",
+            purpose="runs invocations",
+            advice="" if ready else "It is restarted by itself; if this stays, see the node's log.",
+        )
+
+    def _invocations(self, waiting: int) -> InvocationCounts:
+        page = self._dispatcher.counters
+        if page is None:
+            return InvocationCounts(waiting=waiting)
+        node = page.node()
+        return InvocationCounts(
+            total=node["invocations"],
+            function_errors=node["answers_function_error"],
+            throttles=node["throttled_account"] + node["throttled_function"] + node["throttled_target"],
+            cold_starts=node["cold_starts"],
+            in_flight=node["invocations_in_flight"],
+            waiting=node["waiting"],
+            latency_p50_us=page.quantile("call_us", 500),
+            latency_p99_us=page.quantile("call_us", 990),
+        )
+
+
+def _proven(check: Check) -> Check:
+    if check.name not in PROVEN or check.state is CheckState.OK:
+        return check
+    return structs.replace(check, state=CheckState.OK, found="the launcher runs with it", advice="")
+
+
+def _of_runtime(runtime: RuntimeStatus) -> Check:
+    failed = runtime.state is RuntimeState.FAILED
+    return Check(
+        group=CheckGroup.RUNTIME,
+        name=runtime.name,
+        state=CheckState.WARNING if failed else CheckState.OK,
+        found=f"{runtime.path} {runtime.version}".strip() + (f": {runtime.reason}" if failed else ""),
+        purpose="runs functions",
+        advice="Repair or remove this interpreter; functions that name it cannot be invoked." if failed else "",
+    )

@@ -1,0 +1,2 @@
+"""Connections of the control protocol: packets, tables kept in step, levels. Below `sandbox` and `dispatch`, which
+both use it."""

@@ -1,0 +1,1 @@
+"""Decisions without IO: each file one machine, a literal table and `on(event) -> commands`."""

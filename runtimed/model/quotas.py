@@ -1,0 +1,68 @@
+"""The platform's numbers, each with its source.
+
+D: AWS Lambda's developer guide. M: the service model of botocore. R: AWS's Runtime Interface Emulator. Ours: chosen
+here. A megabyte is 1,024 kilobytes throughout.
+"""
+
+from __future__ import annotations
+
+MEGABYTE = 1024 * 1024
+
+# Invocation.
+PAYLOAD_BYTES = 6 * MEGABYTE
+"""A synchronous request's payload (D)."""
+RESPONSE_BYTES = 6 * MEGABYTE + 100
+"""A buffered response; the Runtime API reads no more (R)."""
+LOG_TAIL_BYTES = 4096
+"""The last of the log that an invocation can return (M)."""
+CLIENT_CONTEXT_BYTES = 3583
+"""The client context's base64 (M)."""
+TENANT_CHARACTERS = 256
+
+# Configuration.
+TIMEOUT_SECONDS_DEFAULT = 3
+TIMEOUT_SECONDS_MAX = 900
+MEMORY_MB_DEFAULT = 128
+MEMORY_MB_MIN = 128
+MEMORY_MB_MAX = 10_240
+VCPU_MEMORY_MB = 1_769
+"""CPU is proportional to memory; this much is one core (D)."""
+STORAGE_MB_DEFAULT = 512
+STORAGE_MB_MIN = 512
+STORAGE_MB_MAX = 10_240
+ENVIRONMENT_BYTES = 4096
+"""All environment variables together, keys and values, as JSON (D)."""
+FUNCTION_NAME_CHARACTERS = 64
+"""The name alone; the model's pattern leaves room for an ARN (M)."""
+FUNCTION_REFERENCE_CHARACTERS = 256
+"""A name, partial ARN or ARN, with qualifier (M)."""
+QUALIFIER_CHARACTERS = 128
+DESCRIPTION_CHARACTERS = 256
+HANDLER_CHARACTERS = 128
+LOG_GROUP_CHARACTERS = 512
+LAYERS = 5
+
+# Code.
+PACKAGE_ZIPPED_BYTES = 250 * MEGABYTE
+"""An uploaded archive (ours). Lambda takes 50 MB in a request body and larger ones through S3; an upload is streamed
+here, so it stands for both."""
+PACKAGE_UNZIPPED_BYTES = 250 * MEGABYTE
+"""Package and layers unpacked (D)."""
+PACKAGE_ENTRIES = 100_000
+"""Files and directories in an archive (ours): a bound on inodes and on the time to unpack."""
+PACKAGE_PATH_BYTES = 1024
+"""One entry's path (ours)."""
+
+# Execution environment.
+DESCRIPTORS = 1024
+PROCESSES = 1024
+"""Processes and threads (D)."""
+INIT_SECONDS = 10
+"""The init phase on demand; after it the init is repeated inside the first invocation (D)."""
+
+# Node.
+CONCURRENCY_DEFAULT = 1000
+"""Concurrent executions of the account (D)."""
+LIST_ITEMS_MAX = 10_000
+"""`MaxItems` that a list request may ask for (M); a page never holds more than `LIST_PAGE_ITEMS`."""
+LIST_PAGE_ITEMS = 50

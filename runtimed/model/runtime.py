@@ -1,0 +1,45 @@
+"""Runtimes: the language interpreters that the node offers to functions."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from runtimed.model.shape import Shape
+
+PYTHON_MINOR_MIN = 9
+"""The oldest CPython that the bootstrap supports."""
+
+_PYTHON = re.compile(r"python3\.(\d{1,3})", re.ASCII)
+
+
+class RuntimeState(Enum):
+    PENDING = "Pending"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+class RuntimeStatus(Shape, frozen=True, kw_only=True):
+    """One runtime of the node."""
+
+    name: str
+    """python3.N."""
+    version: str
+    """The full version, such as 3.11.2."""
+    path: str
+    """The interpreter on the host."""
+    state: RuntimeState
+    reason: str = ""
+    """Why it cannot be used, when it failed."""
+
+
+def python_minor(name: str) -> int | None:
+    """N of python3.N; None for anything else."""
+    match = _PYTHON.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def newest(names: list[str]) -> str | None:
+    """The newest Python among the names of runtimes."""
+    pythons = [(minor, name) for name in names if (minor := python_minor(name)) is not None]
+    return max(pythons)[1] if pythons else None

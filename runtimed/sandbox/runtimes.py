@@ -1,0 +1,178 @@
+"""Which Pythons the node offers.
+
+The candidates were found by name only. Each is asked for its version by the probe, a program of ours that the
+launcher runs with it in a jail, and nothing that comes back is believed beyond a version number. CPython 3.9 and
+later is offered as python3.N; of several with one N the newest patch wins, then the first in the list. For each
+runtime offered the launcher keeps zygotes; what it says of them is the runtime's state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from runtimed.link.mirror import Refused
+from runtimed.model import wire
+from runtimed.model.runtime import PYTHON_MINOR_MIN, RuntimeState, RuntimeStatus
+from runtimed.sandbox.launcher import Failed, Launcher
+from runtimed.sandbox.tasks import run_task
+
+PROBE_MEMORY_MB = 128
+PROBE_TIMEOUT_MS = 10_000
+PROBE_ANSWER_BYTES = 4096
+PROBES_AT_ONCE = 4
+
+log = logging.getLogger(__name__)
+
+
+class ProbeAnswer(Struct, frozen=True):
+    """Of what runtimed/bootstrap/probe.py prints, the members that decide."""
+
+    implementation: str
+    version: str
+    gil: bool = True
+
+
+class Candidate(Struct, frozen=True):
+    """An interpreter: `number` is its index in the boot configuration."""
+
+    number: int
+    path: str
+
+
+class Probed(Struct, frozen=True, kw_only=True):
+    """What became of a candidate: `reason` says why it is not offered."""
+
+    candidate: Candidate
+    name: str
+    version: tuple[int, int, int] = (0, 0, 0)
+    reason: str = ""
+
+
+_answer_decoder = msgspec.json.Decoder(ProbeAnswer)
+_NAMED = re.compile(r"python3\.(\d{1,3})$")
+_VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})")  # what may follow, as in 3.14.0rc1, does not matter
+_STATES = {
+    wire.Progress.PENDING: RuntimeState.PENDING,
+    wire.Progress.READY: RuntimeState.READY,
+    wire.Progress.FAILED: RuntimeState.FAILED,
+}
+
+
+class Runtimes:
+    """The candidates, and what is offered of them."""
+
+    def __init__(self, launcher: Launcher, candidates: Sequence[Candidate]) -> None:
+        self._launcher = launcher
+        self._candidates = candidates
+        self._probed: list[Probed] = []
+        self._offered: dict[str, Probed] = {}
+
+    async def discover(self) -> None:
+        """Probes all candidates and tells the launcher (by `preload_runtime`) which to keep zygotes of."""
+        places = asyncio.Semaphore(PROBES_AT_ONCE)
+
+        async def probe(candidate: Candidate) -> Probed:
+            async with places:
+                return await self._probe(candidate)
+
+        self._probed = list(await asyncio.gather(*map(probe, self._candidates)))
+        self._offered = choose(self._probed)
+        for probed in self._probed:
+            if probed.reason:
+                log.warning("%s is not offered: %s", probed.candidate.path, probed.reason)
+        for name, probed in self._offered.items():
+            self._launcher.preload_runtime(probed.candidate.number, name)
+
+    def interpreter(self, name: str) -> int | None:
+        """The number of the interpreter behind a runtime's name."""
+        probed = self._offered.get(name)
+        return probed.candidate.number if probed else None
+
+    def status(self) -> list[RuntimeStatus]:
+        """Offered ones first, newest first; then those that do not work, with the reason."""
+        offered = sorted(self._offered.values(), key=lambda probed: probed.version, reverse=True)
+        failed = [probed for probed in self._probed if probed.reason]
+        return [self._status(probed) for probed in [*offered, *failed]]
+
+    def zygotes(self) -> list[tuple[str, int]]:
+        """Name of a runtime and pid of one of its zygotes, as the launcher last said."""
+        states = [self._launcher.runtime_state(probed.candidate.number) for probed in self._offered.values()]
+        return [(state.name, state.pid) for state in states if state is not None and state.pid]
+
+    def _status(self, probed: Probed) -> RuntimeStatus:
+        version = ".".join(map(str, probed.version)) if any(probed.version) else ""
+        state, reason = RuntimeState.PENDING, ""
+        told = self._launcher.runtime_state(probed.candidate.number)
+        if probed.reason:
+            state, reason = RuntimeState.FAILED, probed.reason
+        elif told is not None:
+            state = _STATES.get(wire.Progress(told.state), RuntimeState.FAILED)
+            reason = told.reason if state is RuntimeState.FAILED else ""
+        return RuntimeStatus(name=probed.name, version=version, path=probed.candidate.path, state=state, reason=reason)
+
+    async def _probe(self, candidate: Candidate) -> Probed:
+        answer = bytearray()
+
+        def feed(piece: bytes) -> bool:
+            answer.extend(piece[: PROBE_ANSWER_BYTES + 1 - len(answer)])
+            return len(answer) <= PROBE_ANSWER_BYTES
+
+        named = _NAMED.search(candidate.path)
+        guess = f"python3.{named[1]}" if named else "python3"
+        try:
+            outcome = await run_task(
+                self._launcher,
+                wire.TaskKind.PROBE,
+                feed,
+                interpreter=candidate.number,
+                memory_mb=PROBE_MEMORY_MB,
+                timeout_ms=PROBE_TIMEOUT_MS,
+            )
+        except (Failed, Refused) as error:
+            return Probed(candidate=candidate, name=guess, reason=str(error))
+        if outcome.refused:
+            return Probed(candidate=candidate, name=guess, reason="its answer is too long")
+        if not outcome.end.succeeded:
+            complaint = f": {outcome.complaint[-300:]}" if outcome.complaint else ""
+            return Probed(candidate=candidate, name=guess, reason=f"{outcome.end.explain()}{complaint}")
+        return judge(candidate, guess, bytes(answer))
+
+
+def judge(candidate: Candidate, guess: str, answer: bytes) -> Probed:
+    """What a probe's answer means."""
+    try:
+        told = _answer_decoder.decode(answer)
+    except msgspec.DecodeError:
+        return Probed(candidate=candidate, name=guess, reason="its answer makes no sense")
+    numbers = _VERSION.match(told.version)
+    if numbers is None:
+        return Probed(candidate=candidate, name=guess, reason="its version makes no sense")
+    version = (int(numbers[1]), int(numbers[2]), int(numbers[3]))
+    reason = ""
+    if told.implementation != "cpython":
+        reason = "it is not CPython"
+    elif not told.gil:
+        reason = "it is a build without the GIL"
+    elif version < (3, PYTHON_MINOR_MIN):
+        reason = f"it is older than 3.{PYTHON_MINOR_MIN}"
+    elif version >= (4,):
+        reason = "it is not Python 3"
+    return Probed(candidate=candidate, name=f"python3.{version[1]}", version=version, reason=reason)
+
+
+def choose(probed: Sequence[Probed]) -> dict[str, Probed]:
+    """By name: the newest patch, then the first."""
+    chosen: dict[str, Probed] = {}
+    for candidate in probed:
+        if candidate.reason:
+            continue
+        best = chosen.get(candidate.name)
+        if best is None or candidate.version > best.version:
+            chosen[candidate.name] = candidate
+    return chosen

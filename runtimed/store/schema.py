@@ -1,0 +1,50 @@
+"""The database's schema, as the steps that led to it. A step that has been released is never changed: append another.
+
+functions   one row a function, kept under a uid of its own: a name can be given again, a uid never is.
+            `serving`: the target that invocations reach. `next`: the one being rolled out, or the one that failed
+            when none ever served. `generation` grows with each change of the route.
+targets     what is deployed: code and configuration as they were at one moment, never changed. Its id names it to the
+            dispatcher, and its launch plan to the launcher; AUTOINCREMENT, so that an id never comes back.
+facts       single values about the database itself.
+"""
+
+from __future__ import annotations
+
+from runtimed.store.database import Migration
+
+MIGRATIONS: tuple[Migration, ...] = (
+    (
+        """
+        CREATE TABLE facts (
+            name TEXT PRIMARY KEY,
+            value BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE functions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            uid BLOB NOT NULL UNIQUE CHECK (length(uid) = 16),
+            name TEXT NOT NULL UNIQUE,
+            generation INTEGER NOT NULL,
+            revision_id TEXT NOT NULL,
+            modified_ms INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            reason_code TEXT NOT NULL,
+            serving INTEGER REFERENCES targets (id),
+            next INTEGER REFERENCES targets (id)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE targets (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            function INTEGER NOT NULL REFERENCES functions (id) ON DELETE CASCADE,
+            definition BLOB NOT NULL,
+            environment BLOB NOT NULL,
+            zip TEXT NOT NULL,
+            package TEXT NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX targets_of_function ON targets (function)",
+    ),
+)

@@ -1,0 +1,74 @@
+"""What all tests share: the rule that nothing may be skipped where everything must work, and the real node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bench.node import Node
+
+MUST_WORK = os.environ.get("RUNTIMED_MUST_WORK") == "1"
+ROLES = ("launcher", "control", "dispatch")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests about another kind of machine (`only_where`) are left out, not skipped."""
+    kept, left_out = [], []
+    for item in items:
+        marker = item.get_closest_marker("only_where")
+        (kept if marker is None or marker.args[0] else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def fail_instead(report: Any) -> None:
+    if MUST_WORK and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"RUNTIMED_MUST_WORK=1: this may not be skipped: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    fail_instead(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report = yield
+    fail_instead(report)
+    return report
+
+
+def need_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a node makes sandboxes, which needs root")
+
+
+@pytest.fixture(scope="session")
+def shared_node() -> Iterator[Node]:
+    need_root()
+    with Node.start() as node:
+        yield node
+
+
+@pytest.fixture
+def node(shared_node: Node) -> Iterator[Node]:
+    """The session's node. It must come out of each test with the processes it went in with."""
+    before = {role: pid for role, pid in shared_node.roles().items() if role in ROLES}
+    yield shared_node
+    assert shared_node.roles() == before, "a process of the node was lost or restarted: see its log"
+
+
+@pytest.fixture
+def own_node() -> Iterator[Node]:
+    """A node of the test's own, for tests that kill parts of it."""
+    need_root()
+    with Node.start() as node:
+        yield node

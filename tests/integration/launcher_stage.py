@@ -1,0 +1,412 @@
+"""A stage for the launcher: a real `runtimed-launcher` with real zygotes, whose control plane and dispatcher are two tiny
+programs that hand their sockets to the test. The test then speaks for both.
+
+The launcher is told its own directories, cgroup name and range of ids, so that stages do not meet a node that runs.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import hashlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from runtimed.model import wire
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUILD = "stage"
+PATIENCE = 10.0
+INTERPRETER = {"path": "/usr/bin/python3", "prefix": "/usr"}
+
+# Runs as a service: passes its descriptors on and stays until it is killed.
+RELAY = """\
+import os, socket, sys, time
+name, sockets = sys.argv[1], [int(fd) for fd in sys.argv[2].split(",")]
+stage = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+stage.connect(os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), name + ".stage"))
+socket.send_fds(stage, [name.encode()], sockets)
+for fd in sockets:
+    os.close(fd)
+stage.recv(1)
+os._exit(0)
+"""
+
+M = TypeVar("M", bound=wire.Message)
+
+
+class Peer:
+    """The test's end of a link: what arrived is kept until asked for."""
+
+    def __init__(self, sock: socket.socket, pid: int, extra: list[int], stage: socket.socket) -> None:
+        self.socket, self.pid, self.extra = sock, pid, extra
+        self._stage = stage
+        self._seq = 0
+        self.inbox: list[tuple[wire.Header, wire.Message, list[int]]] = []
+
+    def send(self, message: wire.Message, object_: int = 0, generation: int = 0, *, counted: bool = False) -> int:
+        seq = 0
+        if counted:
+            self._seq += 1
+            seq = self._seq
+        self.socket.send(wire.encode(message, object=object_, generation=generation, seq=seq))
+        return seq
+
+    def receive(self, timeout: float = PATIENCE) -> tuple[wire.Header, wire.Message, list[int]]:
+        if not select.select([self.socket], [], [], timeout)[0]:
+            raise TimeoutError("nothing came")
+        data, control, _flags, _address = self.socket.recvmsg(wire.MESSAGE_MAX, socket.CMSG_SPACE(8 * 4))
+        if not data:
+            raise EOFError("the launcher closed the link")
+        fds = array.array("i")
+        for level, kind, payload in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+        header, message = wire.decode(data)
+        return header, message, list(fds)
+
+    def expect(
+        self, kind: type[M], object_: int | None = None, where: Callable[[M], bool] = lambda message: True
+    ) -> tuple[wire.Header, M, list[int]]:
+        """The next message of that kind (about that object); others are kept for later."""
+        for i, (header, message, fds) in enumerate(self.inbox):
+            if isinstance(message, kind) and object_ in (None, header.object) and where(message):
+                del self.inbox[i]
+                return header, message, fds
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            header, message, fds = self.receive(deadline - time.monotonic())
+            if isinstance(message, kind) and object_ in (None, header.object) and where(message):
+                return header, message, fds
+            self.inbox.append((header, message, fds))
+
+    def request(self, message: wire.Message, object_: int = 0, generation: int = 1) -> wire.Nack | None:
+        """Sends, and waits until it was taken or refused."""
+        seq = self.send(message, object_, generation, counted=True)
+        while True:
+            for i, (_header, answer, _fds) in enumerate(self.inbox):
+                if isinstance(answer, wire.Nack) and answer.refused == seq:
+                    del self.inbox[i]
+                    return answer
+                if isinstance(answer, wire.Ack) and answer.acknowledged >= seq:
+                    return None
+            self.inbox.append(self.receive())
+
+    def leave(self) -> None:
+        """The program behind it ends."""
+        self._stage.close()
+
+    def close(self) -> None:
+        self.socket.close()
+        for fd in self.extra:
+            os.close(fd)
+        self._stage.close()
+
+
+def libexec_of_build() -> Path:
+    """Where the programs under test are: RUNTIMED_LIBEXEC, or the installed tree."""
+    given = os.environ.get("RUNTIMED_LIBEXEC")
+    return Path(given) if given else REPOSITORY / "runtimed" / "libexec"
+
+
+class Stage:
+    """One launcher."""
+
+    def __init__(self, root: Path, *, zygotes: int = 2, shells: int = 8, tmp_pool: int = 4, drain_ms: int = 200) -> None:
+        self.root = root
+        self.run_dir, self.state_dir, self.libexec = root / "run", root / "state", root / "libexec"
+        self.cgroup_name = "runtimed-" + hashlib.sha256(str(self.run_dir).encode()).hexdigest()[:8]
+        self.settings = {
+            "build": BUILD,
+            "run_dir": str(self.run_dir),
+            "state_dir": str(self.state_dir),
+            "libexec": str(self.libexec),
+            "bootstrap": str(root / "bootstrap"),
+            "cgroup_name": self.cgroup_name,
+            "uid_base": 1_700_000_000,
+            "control": {
+                "uid": 1_700_000_001,
+                "gid": 1_700_000_001,
+                "argv": ["/usr/bin/python3", "-I", "-S", str(self.libexec / "relay.py"), "control", "3"],
+                "environment": {},
+                "mounts": [{"source": str(self.libexec), "target": str(self.libexec), "writable": False}],
+            },
+            "dispatch": {"uid": 1_700_000_002, "gid": 1_700_000_002},
+            "socket_gid": 0,
+            "interpreters": [INTERPRETER, {"path": "/usr/bin/no-such-python", "prefix": "/usr"}],
+            "zygotes_per_runtime": zygotes,
+            "shells": shells,
+            "tmp_pool": tmp_pool,
+            "drain_ms": drain_ms,
+            "log_level": "info",
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self._listeners: dict[str, socket.socket] = {}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        for directory in (self.run_dir, self.state_dir, self.libexec, self.state_dir / "packages" / "sha256"):
+            directory.mkdir(parents=True, exist_ok=True)
+        os.chmod(self.root, 0o755)
+        shutil.copytree(libexec_of_build() / "python", self.libexec / "python", dirs_exist_ok=True)
+        shutil.copytree(REPOSITORY / "runtimed" / "bootstrap", self.root / "bootstrap", dirs_exist_ok=True)
+        (self.libexec / "relay.py").write_text(RELAY)
+        dispatch = self.libexec / "runtimed-dispatch"
+        dispatch.write_text(
+            "#!/bin/sh\nexec /usr/bin/python3 -I -S " + str(self.libexec / "relay.py") + " dispatch 3,4,5\n"
+        )
+        dispatch.chmod(0o755)
+        for name in ("control", "dispatch"):
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            path = self.libexec / f"{name}.stage"
+            listener.bind(str(path))
+            path.chmod(0o666)
+            listener.listen(4)
+            self._listeners[name] = listener
+
+    def start(self, *, stderr: int | None = None, environment: dict[str, str] | None = None) -> None:
+        self.process = self.spawn(stderr, environment)
+
+    def spawn(self, stderr: int | None = None, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """A launcher with the settings as they are."""
+        memfd = os.memfd_create("boot")
+        os.write(memfd, json.dumps(self.settings).encode())
+
+        def as_three() -> None:
+            if memfd != 3:
+                os.dup2(memfd, 3)
+            else:
+                os.set_inheritable(3, True)
+
+        try:
+            return subprocess.Popen(
+                [str(libexec_of_build() / "runtimed-launcher")],
+                close_fds=False,
+                preexec_fn=as_three,
+                stderr=stderr,
+                env={**os.environ, **(environment or {})},
+            )
+        finally:
+            os.close(memfd)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def accept(self, name: str) -> Peer:
+        """The next incarnation of a service."""
+        listener = self._listeners[name]
+        if not select.select([listener], [], [], PATIENCE)[0]:
+            raise TimeoutError(f"{name} did not start")
+        stage, _ = listener.accept()
+        pid, _uid, _gid = credentials_of(stage)
+        _data, fds, _flags, _address = socket.recv_fds(stage, 64, 8)
+        return Peer(socket.socket(fileno=fds[0]), pid, list(fds[1:]), stage)
+
+    def greet(self, peer: Peer, role: wire.Role) -> None:
+        peer.send(wire.Hello(role=role, build=BUILD))
+        peer.expect(wire.Hello)
+
+    def deploy(self, code: str) -> str:
+        """A package of one file; its key."""
+        key = hashlib.sha256(code.encode()).hexdigest()
+        directory = self.state_dir / "packages" / "sha256" / key
+        directory.mkdir(exist_ok=True)
+        (directory / "app.py").write_text(code)
+        subprocess.run([INTERPRETER["path"], "-m", "compileall", "-q", str(directory)], check=True)
+        return key
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(PATIENCE)
+        for listener in self._listeners.values():
+            listener.close()
+
+
+def credentials_of(sock: socket.socket) -> tuple[int, int, int]:
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid, gid = array.array("i", raw)
+    return pid, uid, gid
+
+
+def plan(package: str, **changes: object) -> wire.PutPlan:
+    fields: dict[str, object] = {
+        "max": 100,
+        "rate": 10_000,
+        "runtime": "python3",
+        "package": package,
+        "memory_mb": 128,
+        "storage_mb": 512,
+        "pids": 1024,
+        "descriptors": 1024,
+        "cpu": wire.CpuMode.WEIGHT,
+    }
+    return wire.PutPlan(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+class Environment:
+    """A launched environment, as the dispatcher sees it."""
+
+    def __init__(self, id_: int, launched: wire.Launched, fds: list[int]) -> None:
+        self.id, self.uid = id_, launched.uid
+        order = [flag for flag in wire.LaunchedFlags if launched.descriptors & flag]
+        self.fds = dict(zip(order, fds, strict=True))
+        self.channel = socket.socket(fileno=self.fds.pop(wire.LaunchedFlags.CHANNEL))
+        self.channel.setblocking(True)
+        self.channel.settimeout(PATIENCE)
+
+    def start(self, handler: str = "app.handler") -> wire.Message:
+        configuration = {"handler": handler, "function_name": "f", "memory_mb": 128, "runtime": "python3"}
+        self.channel.send(
+            wire.encode(
+                wire.Start(init_type=0, log_format=0, log_stream="stream", configuration=json.dumps(configuration).encode()),
+                object=self.id,
+            )
+        )
+        return self.receive()
+
+    def send_start(self, handler: str = "app.handler") -> None:
+        configuration = {"handler": handler, "function_name": "f", "memory_mb": 128, "runtime": "python3"}
+        self.channel.send(
+            wire.encode(
+                wire.Start(init_type=0, log_format=0, log_stream="stream", configuration=json.dumps(configuration).encode()),
+                object=self.id,
+            )
+        )
+
+    def receive(self) -> wire.Message:
+        data = self.channel.recv(wire.MESSAGE_MAX)
+        if not data:
+            raise EOFError("the environment closed its channel")
+        return wire.decode(data)[1]
+
+    def send_invoke(self, payload: object) -> None:
+        body = json.dumps(payload).encode()
+        invoke = wire.Invoke(
+            id=os.urandom(16),
+            deadline_ms=int(time.time() * 1000) + 60_000,
+            arn="arn:aws:lambda:us-east-1:000000000000:function:f",
+            trace="",
+            client_context=b"",
+            cognito_identity=b"",
+            tenant="",
+            total=len(body),
+            body=body,
+        )
+        self.channel.send(wire.encode(invoke, object=self.id))
+
+    def invoke(self, payload: object) -> object:
+        self.send_invoke(payload)
+        result = self.receive()
+        assert isinstance(result, wire.Result), result
+        return json.loads(result.body)
+
+    def log(self) -> bytes:
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self.fds[wire.LaunchedFlags.LOG], 65536)
+        return b""
+
+    def close(self) -> None:
+        self.channel.close()
+        for fd in self.fds.values():
+            os.close(fd)
+        self.fds = {}
+
+
+class Played(Stage):
+    """A stage with both services greeted and a runtime put."""
+
+    def __init__(self, root: Path, **options: int) -> None:
+        super().__init__(root, **options)
+        self._id = 0
+        self._environments: list[Environment] = []
+
+    def begin(self, **options: object) -> None:
+        self.start(**options)  # type: ignore[arg-type]
+        self.meet()
+
+    def meet(self) -> None:
+        """Takes the place of the services that start."""
+        self.dispatch = self.accept("dispatch")
+        self.control = self.accept("control")
+        self.greet(self.control, wire.Role.CONTROL)
+        self.greet(self.dispatch, wire.Role.DISPATCH)
+        assert self.control.request(wire.PutRuntime(name="python3"), 0) is None
+
+    def put(self, number: int, message: wire.PutPlan) -> None:
+        """Puts a plan and waits until it can be launched."""
+        refused = self.control.request(message, number)
+        assert refused is None, refused
+        _header, state, _ = self.control.expect(
+            wire.PlanState, number, lambda state: state.state != wire.Progress.PENDING
+        )
+        assert state.state == wire.Progress.READY, state
+
+    def launch(self, number: int) -> Environment:
+        id_ = self.ask(number)
+        return self.launched(id_)
+
+    def launched(self, id_: int) -> Environment:
+        """The environment asked for; closed with the stage if not before."""
+        _header, launched, fds = self.dispatch.expect(wire.Launched, id_)
+        environment = Environment(id_, launched, fds)
+        self._environments.append(environment)
+        return environment
+
+    def ask(self, number: int) -> int:
+        self._id += 1
+        self.dispatch.send(wire.Launch(plan=number), self._id)
+        return self._id
+
+    def end(self, environment: Environment) -> wire.Exited:
+        self.dispatch.send(wire.End(reason=0), environment.id)
+        exited = self.exited(environment)
+        environment.close()
+        return exited
+
+    def exited(self, environment: Environment) -> wire.Exited:
+        return self.dispatch.expect(wire.Exited, environment.id)[1]
+
+    def close(self) -> None:
+        super().close()
+        for environment in self._environments:
+            environment.close()
+        for peer in (getattr(self, "control", None), getattr(self, "dispatch", None)):
+            if peer is not None:
+                peer.close()
+
+
+@contextlib.contextmanager
+def played(**options: int) -> Iterator[Played]:
+    """A stage in a directory of its own, begun."""
+    with tempfile.TemporaryDirectory(prefix="runtimed-stage-") as directory:
+        stage = Played(Path(directory), **options)
+        try:
+            stage.begin()
+            yield stage
+        finally:
+            stage.close()
+
+

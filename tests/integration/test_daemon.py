@@ -1,0 +1,125 @@
+"""The whole node from outside: what the control plane is allowed, and what its end and return change for functions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.node import Node, await_true
+from runtimed.client import Client
+from runtimed.dispatch.invocations import Invocations, Reply
+from runtimed.model import wire
+
+SLOW = """
+import time
+
+def handler(event, context):
+    time.sleep(event.get("seconds", 0))
+    print("slept")
+    return {"slept": event.get("seconds", 0)}
+"""
+
+
+def package(directory: Path, source: str = SLOW) -> Path:
+    directory.mkdir(exist_ok=True)
+    (directory / "app.py").write_text(source)
+    return directory
+
+
+def deploy(node: Node, name: str, directory: Path, *more: str) -> None:
+    done = node.runtimectl("deploy", name, directory, *more)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_control_plane_has_no_privileges(node: Node) -> None:
+    pid = node.roles()["control"]
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    assert {int(word) for word in status["Uid"].split()} != {0}
+    assert "0" not in status["Uid"].split()
+    assert "0" not in status["Gid"].split()
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name], 16) == 0, name
+    assert status["NoNewPrivs"].strip() == "1"
+    root = Path(f"/proc/{pid}/root")
+    assert not (root / "root/.ssh").exists()
+    assert (root / str(node.state_dir).lstrip("/")).is_dir()
+
+
+def test_the_log_tail_is_the_log(node: Node, tmp_path: Path) -> None:
+    """The dispatcher renders the tail, the control plane the log: they agree to the letter."""
+    for log_format in ("Text", "JSON"):
+        name = f"tail-{log_format.lower()}"
+        with Client(node.address) as client:
+            deploy(node, name, package(tmp_path / name))
+            if log_format == "JSON":
+                client.update_function_configuration(name, log_format="JSON")
+                client.wait_until_updated(name)
+            result = client.invoke(name, {"seconds": 0}, log_tail=True)
+            lines = [event.message for event in client.logs(name, request_id=result.request_id)]
+        assert result.log_tail.splitlines() == lines
+        assert "slept" in lines
+
+
+def test_the_control_plane_is_killed_while_a_function_runs(own_node: Node, tmp_path: Path) -> None:
+    deploy(own_node, "slow", package(tmp_path / "slow"), "--timeout", "20")
+    replies: list[Reply] = []
+
+    async def invoke() -> None:
+        invocations = Invocations(own_node.run_dir / "dispatch.sock")
+        replies.append(await invocations.call("slow", "", b'{"seconds": 2}'))
+        invocations.close()
+
+    running = threading.Thread(target=asyncio.run, args=(invoke(),))
+    running.start()
+    with Client(own_node.address) as client:
+        await_true(lambda: client.status().environments.busy == 1, 10, "a busy environment")
+    before = own_node.roles()
+    os.kill(before["control"], signal.SIGKILL)
+    began = time.monotonic()
+    await_true(own_node.answers, 10, "the control plane's return")
+    assert time.monotonic() - began < 5
+    running.join()
+    assert (replies[0].answer.status, replies[0].answer.outcome) == (200, wire.Outcome.SUCCESS)
+    assert replies[0].body == b'{"slept": 2}'
+    after = own_node.roles()
+    assert after["control"] != before["control"]
+    assert {role: after[role] for role in ("launcher", "dispatch")} == {
+        role: before[role] for role in ("launcher", "dispatch")
+    }
+    with Client(own_node.address) as client:
+        assert client.get_function("slow").timeout == 20
+        assert client.status().environments.idle == 1, "the environment was kept"
+        assert client.invoke("slow", {"seconds": 0}).init_duration_us == 0, "and is warm"
+        assert [event.message for event in client.logs("slow")].count("slept") == 2
+
+
+def test_the_dispatcher_is_killed(own_node: Node, tmp_path: Path) -> None:
+    deploy(own_node, "slow", package(tmp_path / "slow"))
+    with Client(own_node.address) as client:
+        client.invoke("slow", {})
+        before = own_node.roles()
+        os.kill(before["dispatch"], signal.SIGKILL)
+        await_true(lambda: own_node.roles().get("dispatch") not in (None, before["dispatch"]), 10, "a new dispatcher")
+        await_true(lambda: client.status().ready, 10, "the node in step again")
+        assert client.invoke("slow", {}).payload == b'{"slept": 0}'
+    assert own_node.roles()["control"] == before["control"]
+
+
+@pytest.mark.slow
+def test_a_node_started_again_knows_its_functions(own_node: Node, tmp_path: Path) -> None:
+    deploy(own_node, "slow", package(tmp_path / "slow"), "--env", "KEY=value")
+    own_node.launcher.send_signal(signal.SIGKILL)
+    own_node.launcher.wait()
+    await_true(lambda: "control" not in own_node.roles(), 10, "the end of the control plane")
+    again = Node(own_node.directory, {key: value for key, value in own_node.environment.items() if "RUNTIMED_" in key})
+    own_node.launcher = again.launcher
+    await_true(own_node.answers, 30, "the node's return")
+    with Client(own_node.address) as client:
+        assert client.get_function("slow").environment.variables == {"KEY": "value"}
+        assert client.invoke("slow", {}).payload == b'{"slept": 0}'

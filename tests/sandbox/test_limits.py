@@ -1,0 +1,235 @@
+"""Limits: what happens to a function that wants too much, and that its neighbours and the host never notice."""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+import time
+
+import pytest
+
+from tests.sandbox.jail import SIGNAL, TIMEOUT, Jail
+
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
+
+
+def leaves() -> list[str]:
+    return [str(path) for path in CGROUPS.rglob("runtimed-jail/jail-*") if path.is_dir()]
+
+
+def test_memory_is_limited(jail: Jail) -> None:
+    done = jail.python("x = bytearray(200 << 20); print('never')", memory_mb=64)
+    assert (done.returncode, done.stdout) == (SIGNAL + signal.SIGKILL, "")
+
+
+def test_memory_below_the_limit_is_there(jail: Jail) -> None:
+    assert jail.see("x = bytearray(150 << 20); show(len(x))", memory_mb=256) == 150 << 20
+
+
+def test_memory_of_children_counts(jail: Jail) -> None:
+    """Eight times 32 MB do not fit: at least one child is killed, and where the kernel can, all of them are."""
+    done = jail.python(
+        """
+        import signal
+        children = []
+        for _ in range(8):
+            reading, writing = os.pipe()
+            child = os.fork()
+            if child == 0:
+                x = bytearray(32 << 20)
+                os.write(writing, b'x')
+                signal.pause()
+            os.close(writing)
+            os.read(reading, 1)
+            children.append(child)
+        alive = [child for child in children if os.waitpid(child, os.WNOHANG)[0] == 0]
+        os._exit(len(alive))
+        """,
+        memory_mb=128,
+    )
+    assert done.returncode < 8 or done.returncode == SIGNAL + signal.SIGKILL
+
+
+def test_rule_8_tmp_is_not_memory(jail: Jail) -> None:
+    """400 MB of /tmp beside 80 MB of heap in a function of 128 MB: with a tmpfs it would be killed."""
+    seen = jail.see(
+        """
+        heap = bytearray(80 << 20)
+        with open('/tmp/big', 'wb') as file:
+            for _ in range(400):
+                file.write(os.urandom(1) * (1 << 20))
+        show([len(heap), os.stat('/tmp/big').st_size])
+    """,
+        memory_mb=128,
+        tmp_mb=512,
+    )
+    assert seen == [80 << 20, 400 << 20]
+
+
+def test_rule_8_tmp_has_its_size(jail: Jail) -> None:
+    seen = jail.see(
+        """
+        written = 0
+        try:
+            with open('/tmp/big', 'wb', buffering=0) as file:
+                while True:
+                    written += file.write(bytes(1 << 20))
+        except OSError as error:
+            show([error.errno == errno.ENOSPC, written >> 20])
+    """,
+        tmp_mb=32,
+    )
+    full, written = seen
+    assert full
+    assert 24 <= written <= 32
+
+
+def test_rule_8_tmp_is_empty_private_and_owned(jail: Jail) -> None:
+    assert jail.see("open('/tmp/left', 'w').close(); show(os.listdir('/tmp'))") == ["left"]
+    seen = jail.see("s = os.stat('/tmp'); show([os.listdir('/tmp'), s.st_uid, s.st_gid, s.st_mode & 0o7777])")
+    assert seen == [[], 1000, 1000, 0o700]
+
+
+def test_without_tmp_nothing_is_writable(jail: Jail) -> None:
+    seen = jail.see(
+        """
+        try:
+            open('/tmp/x', 'w')
+            show('written')
+        except OSError as error:
+            show(errno.errorcode[error.errno])
+    """,
+        tmp_mb=0,
+    )
+    assert seen in ("EROFS", "EACCES")
+
+
+def test_fork_bomb_stays_inside(jail: Jail) -> None:
+    seen = jail.see(
+        """
+        import signal
+        children = []
+        try:
+            while True:
+                child = os.fork()
+                if child == 0:
+                    signal.pause()
+                children.append(child)
+        except OSError as error:
+            failed = error.errno
+        show([failed == errno.EAGAIN, len(children)])
+        sys.stdout.flush()
+        os._exit(0)
+    """,
+        pids=50,
+    )
+    assert seen == [True, 49]
+
+
+def test_threads_count_as_processes(jail: Jail) -> None:
+    seen = jail.see(
+        """
+        import threading
+        stop, count = threading.Event(), 0
+        try:
+            for _ in range(100):
+                threading.Thread(target=stop.wait).start()
+                count += 1
+        except RuntimeError:
+            pass
+        stop.set()
+        show(count)
+    """,
+        pids=20,
+    )
+    assert seen == 19
+
+
+def test_descriptors_are_limited(jail: Jail) -> None:
+    seen = jail.see(
+        """
+        count = 0
+        try:
+            while True:
+                os.open('/dev/null', os.O_RDONLY)
+                count += 1
+        except OSError as error:
+            show([error.errno == errno.EMFILE, count])
+    """,
+        descriptors=64,
+    )
+    assert seen == [True, 61]
+
+
+def test_limits_cannot_be_raised(jail: Jail) -> None:
+    seen = jail.see(
+        """
+        import resource
+        failed = []
+        for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE):
+            soft, hard = resource.getrlimit(kind)
+            try:
+                resource.setrlimit(kind, (hard + 1, hard + 1))
+            except (ValueError, OSError):
+                failed.append([soft, hard])
+        show(failed)
+    """,
+        descriptors=100,
+        pids=30,
+    )
+    assert seen == [[100, 100], [30, 30], [0, 0]]
+
+
+def test_time_out_ends_everything(jail: Jail) -> None:
+    start = time.monotonic()
+    done = jail.command("/bin/sh", "-c", "(trap '' TERM; sleep 1000) & sleep 1000", timeout_ms=200)
+    assert done.returncode == TIMEOUT  # and standard output is at its end: nobody holds it
+    assert 0.2 <= time.monotonic() - start < 30
+
+
+def test_rule_6_background_processes_end_with_the_command(jail: Jail) -> None:
+    done = jail.command("/bin/sh", "-c", "setsid sleep 1000 & exit 0")
+    assert done.returncode == 0
+    assert leaves() == []
+
+
+def test_rule_5_environment_is_killed_before_the_host(jail: Jail) -> None:
+    assert jail.command("/bin/cat", "/proc/self/oom_score_adj").stdout == "500\n"
+
+
+def test_rule_5_every_process_sits_in_the_cgroup(jail: Jail) -> None:
+    limits = {
+        "memory.limit_in_bytes": 99 << 20,
+        "memory.memsw.limit_in_bytes": 99 << 20,
+        "memory.max": 99 << 20,
+        "memory.swap.max": 0,
+        "pids.max": 34,
+    }
+    script = "sleep 1000 & echo started; exec sleep 1000"
+    with jail.started("/bin/sh", "-c", script, memory_mb=99, pids=33) as process:
+        found = [path for path in map(pathlib.Path, leaves()) if path.name == f"jail-{process.pid}"]
+        assert found
+        for leaf in found:
+            assert len((leaf / "cgroup.procs").read_text().split()) == 3, leaf  # the anchor and two sleeps
+            for file, value in limits.items():
+                if (leaf / file).exists():
+                    assert int((leaf / file).read_text()) == value, file
+    assert process.returncode == SIGNAL + signal.SIGKILL
+    assert leaves() == []
+
+
+@pytest.mark.parametrize(("memory_mb", "expected"), [(1769, 1.0), (442, 0.25)])
+def test_hard_cpu_is_in_proportion_to_memory(jail: Jail, memory_mb: int, expected: float) -> None:
+    used, wall = jail.see(
+        """
+        import time
+        start, cpu = time.monotonic(), time.process_time()
+        while time.monotonic() - start < 1.0:
+            pass
+        show([time.process_time() - cpu, time.monotonic() - start])
+    """,
+        memory_mb=memory_mb,
+        cpu="hard",
+    )
+    # From above only: a busy machine gives less.
+    assert used / wall < expected * 1.15 + 0.03

@@ -1,0 +1,102 @@
+"""The counters page: names in the header's order, histograms, and pages of other versions."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from runtimed.dispatch.counters import (
+    HEAD,
+    HISTOGRAMS,
+    HISTOGRAMS_OFFSET,
+    MAGIC,
+    NODE,
+    NODE_OFFSET,
+    SLOT,
+    CounterPage,
+    bucket_floor,
+    quantile,
+)
+
+HEADER = Path(__file__).parents[3] / "native/dispatch/include/dispatch/counters.h"
+BUCKETS, SLOTS, SLOT_SIZE, SLOTS_OFFSET = 240, 8, 4096, 16384
+
+
+def names_in_header(macro: str) -> list[str]:
+    body = re.search(
+        rf"#define {macro}\(X\) (.*?)\n\n|#define {macro}\(X\) (.*?)/\* clang", HEADER.read_text(), re.DOTALL
+    )
+    assert body is not None
+    return re.findall(r"X\((\w+)\)", body[0].partition("\n")[2])
+
+
+def test_the_names_are_the_headers() -> None:
+    assert list(NODE) == names_in_header("COUNTERS_NODE")
+    assert list(HISTOGRAMS) == names_in_header("COUNTERS_NODE_HISTOGRAMS")
+    assert list(SLOT) == names_in_header("COUNTERS_SLOT")
+
+
+def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC) -> bytearray:
+    size = SLOTS_OFFSET + SLOTS * SLOT_SIZE
+    data = bytearray(size)
+    HEAD.pack_into(
+        data, 0, magic, version, size, SLOTS, SLOT_SIZE, BUCKETS, n_node, len(HISTOGRAMS), len(SLOT), SLOTS_OFFSET, 77
+    )
+    struct.pack_into(f"<{n_node}Q", data, NODE_OFFSET, *range(100, 100 + n_node))
+    return data
+
+
+def opened(data: bytes) -> CounterPage:
+    descriptor = os.memfd_create("counters", 0)
+    os.write(descriptor, data)
+    return CounterPage(descriptor)
+
+
+def test_values_are_found() -> None:
+    data = page()
+    struct.pack_into("<Q", data, HISTOGRAMS_OFFSET + 5 * BUCKETS * 8 + 9 * 8, 10)  # duration_us: ten of 9 us
+    struct.pack_into("<Q", data, SLOTS_OFFSET + 3 * SLOT_SIZE, 4711)
+    struct.pack_into("<Q", data, SLOTS_OFFSET + 3 * SLOT_SIZE + 32 + 8, 5)
+    counters = opened(data)
+    assert counters.node() == {name: 100 + index for index, name in enumerate(NODE)}
+    assert counters.quantile("duration_us", 500) == 9
+    assert counters.quantile("call_us", 500) == 0
+    slot = counters.target(4711)
+    assert slot is not None
+    assert slot["success"] == 5
+    assert counters.target(4712) is None
+    assert counters.started_us == 77
+    counters.close()
+
+
+def test_pages_of_neighbouring_versions() -> None:
+    fewer = opened(page(n_node=3))
+    assert list(fewer.node().values())[:5] == [100, 101, 102, 0, 0]
+    fewer.close()
+    more = opened(page(n_node=len(NODE) + 10))
+    assert len(more.node()) == len(NODE)
+    more.close()
+    for data in (page(version=2), page(magic=1), b"", page()[:2000]):
+        with pytest.raises(ValueError, match="counters page"):
+            opened(bytes(data))
+
+
+def test_buckets_are_at_most_an_eighth_wide() -> None:
+    floors = [bucket_floor(bucket) for bucket in range(BUCKETS)]
+    assert floors[:10] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert floors[16:18] == [16, 18]
+    for low, high in pairwise(floors[8:]):
+        assert 0 < high - low <= low / 8
+
+
+@pytest.mark.parametrize(("per_mille", "value"), [(1, 3), (500, 3), (990, 3), (991, 108)])
+def test_quantiles(per_mille: int, value: int) -> None:
+    buckets = [0] * BUCKETS
+    buckets[3] = 99
+    buckets[8 + 8 * 3 + 5] = 1  # 104 to 111
+    assert quantile(buckets, per_mille) == value
