@@ -1,12 +1,14 @@
 """Cold starts: from the request to the first response of an environment that did not exist before.
 
 Idle environments are not kept (keep-alive 0), so that each call finds none. Floor: a bare interpreter that forks into
-new namespaces and calls the handler once. Hot: one after the other; idle: after a pause.
+new namespaces and calls the handler once. Back to back: each call right after the last answer, while the environment
+before it is still being taken down; hot: with a breath in between; idle: after a longer pause.
 """
 
 from __future__ import annotations
 
 import subprocess
+import sys
 
 from bench import calls, measure
 from bench.measure import Compiled, Report
@@ -14,7 +16,8 @@ from bench.node import Node
 from runtimed.client import Client
 
 MEMORY_MB = 128
-HOT_SECONDS = 2.0
+SECONDS = 2.0
+HOT_GAP_MS = 10
 IDLE_GAP_MS = 100
 IDLE_CALLS = 25
 FLOOR_CALLS = 200
@@ -30,7 +33,7 @@ def floor(compiled: Compiled, python: str, count: int, gap_ms: int) -> list[floa
 
 def cold(program: str, client: Client, socket: str, request: str, gap_ms: int) -> dict[str, float]:
     """Latencies of calls of which each must have been a cold start."""
-    seconds = IDLE_CALLS * (gap_ms + 5) / 1000 if gap_ms else HOT_SECONDS
+    seconds = max(SECONDS, IDLE_CALLS * (gap_ms + 5) / 1000)
     before = client.status().invocations
     samples = measure.load(program, "call", socket, request, 1, seconds, gap_ms)
     after = client.status().invocations
@@ -50,8 +53,10 @@ def run() -> Report:
         socket = calls.dispatch_socket(node)
         results = measure.interleave(
             {
-                "hot": lambda: cold(program, client, socket, request, 0),
-                "fork": lambda: measure.latency(floor(compiled, python, FLOOR_CALLS, 0)),
+                "hot": lambda: cold(program, client, socket, request, HOT_GAP_MS),
+                "fork": lambda: measure.latency(floor(compiled, python, FLOOR_CALLS, HOT_GAP_MS)),
+                "back to back": lambda: cold(program, client, socket, request, 0),
+                "fork back to back": lambda: measure.latency(floor(compiled, python, FLOOR_CALLS, 0)),
                 "idle": lambda: cold(program, client, socket, request, IDLE_GAP_MS),
                 "idle fork": lambda: measure.latency(floor(compiled, python, IDLE_CALLS, IDLE_GAP_MS)),
             }
@@ -59,11 +64,16 @@ def run() -> Report:
     return Report(
         bench="cold_start",
         figures=measure.figures("hot", results["hot"], measure.LATENCY)
+        + measure.figures("back to back", results["back to back"], measure.LATENCY)
         + measure.figures(f"after {IDLE_GAP_MS} ms", results["idle"], measure.LATENCY),
         floor=measure.figures("fork hot", results["fork"], measure.LATENCY)
+        + measure.figures("fork back to back", results["fork back to back"], measure.LATENCY)
         + measure.figures(f"fork after {IDLE_GAP_MS} ms", results["idle fork"], measure.LATENCY),
         ratio={
             "hot p50 / fork p50": measure.ratio(results, "hot", "fork", "p50"),
+            "back to back p50 / fork back to back p50": measure.ratio(
+                results, "back to back", "fork back to back", "p50"
+            ),
             "idle p50 / idle fork p50": measure.ratio(results, "idle", "idle fork", "p50"),
         },
         environments=1,
@@ -71,3 +81,7 @@ def run() -> Report:
         cpu_mode="weight",
         note="hello handler, code imported in the environment; each environment ends after its call",
     )
+
+
+if __name__ == "__main__":
+    measure.show(run(), "--json" in sys.argv[1:])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 
 from bench import calls, measure
@@ -18,7 +19,7 @@ from runtimed.client import Client
 
 MEMORY_MB = 128
 WAVE = 300
-STAY_SECONDS = 3.0
+STAY_SECONDS = (3.0, 9.0, 27.0)
 SETTINGS = {
     "RUNTIMED_POOLS_KEEP_ALIVE_SECONDS": "1",
     "RUNTIMED_POOLS_LAUNCHES_PER_SECOND": "10000",
@@ -27,15 +28,15 @@ SETTINGS = {
 
 
 def created(node: Node, client: Client) -> dict[str, float]:
-    """One wave, then the wait for its environments to go."""
-    start = time.time()
-    answers = calls.wave(node, "wave", WAVE, {"until": start + STAY_SECONDS})
-    entered = [float(str(answer.value)) for answer in answers]
-    late = [at for at in entered if at > start + STAY_SECONDS]
-    if late:
-        raise RuntimeError(f"{len(late)} of {WAVE} began after the others had ended: raise STAY_SECONDS")
-    measure.await_true(lambda: client.status().environments.idle == 0, 60, "the end of idle environments")
-    return {"rate": WAVE / (max(entered) - start)}
+    """One wave, then the wait for its environments to go. On a slow machine the wave stays longer."""
+    for stay in STAY_SECONDS:
+        start = time.time()
+        answers = calls.wave(node, "wave", WAVE, {"until": start + stay})
+        last = max(float(str(answer.value)) for answer in answers)
+        measure.await_true(lambda: client.status().environments.idle == 0, 60, "the end of idle environments")
+        if last < start + stay:
+            return {"rate": WAVE / (last - start)}
+    raise RuntimeError(f"{WAVE} environments took longer than {STAY_SECONDS[-1]:g} s to begin")
 
 
 def floor(compiled: Compiled, python: str) -> dict[str, float]:
@@ -62,3 +63,7 @@ def run() -> Report:
         cpu_mode="weight",
         note="namespaces, cgroups, /tmp, code imported and the handler entered; net namespaces are not reused",
     )
+
+
+if __name__ == "__main__":
+    measure.show(run(), "--json" in sys.argv[1:])

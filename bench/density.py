@@ -9,6 +9,7 @@ import contextlib
 import pathlib
 import re
 import subprocess
+import sys
 import time
 
 from bench import calls, measure
@@ -91,3 +92,7 @@ def run() -> Report:
         cpu_mode="weight",
         note="with the anchor processes of the environments and of the namespaces made ahead meanwhile",
     )
+
+
+if __name__ == "__main__":
+    measure.show(run(), "--json" in sys.argv[1:])

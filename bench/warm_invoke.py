@@ -6,6 +6,7 @@ Floors: a bare epoll HTTP server; the same path without policy (relay.c and CPyt
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 
@@ -97,3 +98,7 @@ def run() -> Report:
         cpu_mode="weight",
         note=f"client on the same cores; rates over {CONNECTIONS} connections; logging on",
     )
+
+
+if __name__ == "__main__":
+    measure.show(run(), "--json" in sys.argv[1:])

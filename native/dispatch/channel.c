@@ -18,7 +18,7 @@
 #define SO_PASSRIGHTS 83
 #endif
 
-/* ---- out ---------------------------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------------------------------- */
 
 static struct wire_slice text(const char *text) {
     return (struct wire_slice){(const uint8_t *)text, (uint32_t)strlen(text)};
@@ -112,7 +112,7 @@ int channel_invoke(struct environment *environment) {
     return send_more(environment);
 }
 
-/* ---- in ----------------------------------------------------------------------------------------------------------- */
+/* ---- in -------------------------------------------------------------------------------------------------------- */
 
 static void violate(struct environment *environment, const char *what) {
     struct environment_detail detail = {.what = what};
@@ -166,8 +166,7 @@ static void on_result(struct environment *environment, const uint8_t *data, size
     detail.error_type = message.error_type;
     invocation->result_discarded = message.total > RESPONSE_BODY_MAX;
     if (message.body.size == message.total) {
-        environment_handle(
-            environment, header.flags & WIRE_HEADER_READY ? EVENT_RESULT_READY : EVENT_RESULT, &detail);
+        environment_handle(environment, header.flags & WIRE_HEADER_READY ? EVENT_RESULT_READY : EVENT_RESULT, &detail);
         return;
     }
     invocation->result_total = message.total;

@@ -13,21 +13,19 @@
 
 #define BATCH 128
 
-/* ---- out ---------------------------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------------------------------- */
 
 int control_send(struct control *control, int size, const int *fds, unsigned n_fds) {
-    return size < 0 ? size
-                    : packet_send(control->watch.fd, control->dispatch->packet_out, (size_t)size, fds, n_fds);
+    return size < 0 ? size : packet_send(control->watch.fd, control->dispatch->packet_out, (size_t)size, fds, n_fds);
 }
 
 static int send_hello(struct control *control) {
     struct dispatch *dispatch = control->dispatch;
     struct wire_header header = {.epoch = control->epoch};
     const char *build = dispatch->launcher.build;
-    struct wire_hello hello = {
-        .role = WIRE_ROLE_DISPATCH, .build = {(const uint8_t *)build, (uint32_t)strlen(build)}};
-    return control_send(control, wire_hello_encode(&header, &hello, dispatch->packet_out, WIRE_MESSAGE_MAX),
-        &dispatch->counters.fd, 1);
+    struct wire_hello hello = {.role = WIRE_ROLE_DISPATCH, .build = {(const uint8_t *)build, (uint32_t)strlen(build)}};
+    return control_send(
+        control, wire_hello_encode(&header, &hello, dispatch->packet_out, WIRE_MESSAGE_MAX), &dispatch->counters.fd, 1);
 }
 
 static int send_refusal(struct control *control, const struct refusal *refusal) {
@@ -78,8 +76,7 @@ static int send_snapshot(struct control *control) {
         control->snapshot_after = environment->id;
     }
     header.object = 0;
-    r = control_send(
-        control, wire_snapshot_end_encode(&header, &end, dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
+    r = control_send(control, wire_snapshot_end_encode(&header, &end, dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
     if (r >= 0)
         control->snapshot = false;
     return r;
@@ -138,7 +135,7 @@ void control_flush(struct control *control) {
     (void)loop_change(&control->dispatch->loop, &control->watch, writing ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
-/* ---- in ----------------------------------------------------------------------------------------------------------- */
+/* ---- in -------------------------------------------------------------------------------------------------------- */
 
 static void refuse(struct control *control, const struct refusal *refusal) {
     count_one(&control->dispatch->counters.node->control_refused);
@@ -214,7 +211,7 @@ static void on_ready(struct watch *watch, uint32_t events) {
     }
 }
 
-/* ---- links -------------------------------------------------------------------------------------------------------- */
+/* ---- links ----------------------------------------------------------------------------------------------------- */
 
 void control_init(struct control *control, struct dispatch *dispatch) {
     *control = (struct control){.watch = {.fd = -1, .ready = on_ready}, .dispatch = dispatch};

@@ -83,6 +83,8 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     routes_sweep(&dispatch->routes, control->mark);
     targets_sweep(dispatch);
     dispatch->synced = true;
+    /* A control plane that tells all anew wants it served; only the launcher's DRAIN is for good. */
+    dispatch->draining = dispatch->leave_drained;
     return transport_listen(&dispatch->transport);
 }
 

@@ -33,9 +33,9 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     if (r >= 0)
         r = logs_open(&dispatch->logs, &dispatch->counters, options->logs, options->confine);
     if (r >= 0)
+        r = options->confine != NULL ? options->confine() : 0;
+    if (r >= 0)
         r = launcher_open(&dispatch->launcher, dispatch, options->launcher);
-    if (r >= 0 && options->confine != NULL)
-        r = options->confine();
     return r;
 }
 

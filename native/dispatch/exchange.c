@@ -46,8 +46,8 @@ static void refuse_not_found(struct exchange *exchange, struct wire_slice name, 
 
 static void refuse_too_large(struct exchange *exchange, uint32_t total) {
     char message[160];
-    snprintf(message, sizeof(message), "Request must be smaller than %u bytes for the InvokeFunction operation; it has %u.",
-        REQUEST_BODY_MAX, total);
+    snprintf(message, sizeof(message),
+        "Request must be smaller than %u bytes for the InvokeFunction operation; it has %u.", REQUEST_BODY_MAX, total);
     count_one(&exchange->dispatch->counters.node->refused_too_large);
     exchange_refuse(exchange, 413, "RequestTooLargeException", NULL, message);
 }
@@ -136,8 +136,7 @@ static void complete(struct exchange *exchange) {
     schedule_invocation(invocation);
 }
 
-void exchange_begin(
-    struct connection *connection, const struct wire_header *header, const struct wire_call *call) {
+void exchange_begin(struct connection *connection, const struct wire_header *header, const struct wire_call *call) {
     struct dispatch *dispatch = connection->dispatch;
     struct exchange *exchange = calloc(1, sizeof(*exchange));
     int r;
@@ -160,7 +159,8 @@ void exchange_begin(
         return;
     }
     if (connection->calls.size > TRANSPORT_CALLS_MAX) {
-        exchange_refuse(exchange, 429, THROTTLED, "CallerRateLimitExceeded", "Too many calls at once on one connection.");
+        exchange_refuse(
+            exchange, 429, THROTTLED, "CallerRateLimitExceeded", "Too many calls at once on one connection.");
         return;
     }
     /* Early, before the rest of the body is taken. */

@@ -54,7 +54,8 @@ void environment_sample(struct environment *environment) {
     char text[32];
     ssize_t n;
 
-    if (environment->peak_fd < 0 || (environment->peak_read_us != 0 && now - environment->peak_read_us < PERFORM_PEAK_US))
+    if (environment->peak_fd < 0 ||
+        (environment->peak_read_us != 0 && now - environment->peak_read_us < PERFORM_PEAK_US))
         return;
     n = pread(environment->peak_fd, text, sizeof(text) - 1, 0);
     environment->peak_read_us = now;
@@ -63,4 +64,3 @@ void environment_sample(struct environment *environment) {
     text[n] = '\0';
     environment_see_peak(environment, strtoull(text, NULL, 10) / 1024);
 }
-

@@ -125,7 +125,8 @@ static bool scan_key(struct scan *s) {
     return take(s, ':');
 }
 
-/* After a value: closes what ends here and steps to the next value, or to the end. -1: wrong, 0: all done, 1: a value follows. */
+/* After a value: closes what ends here and steps to the next value, or to the end. -1: wrong, 0: all done, 1: a value
+ * follows. */
 static int after_value(struct scan *s) {
     for (;;) {
         skip_space(s);

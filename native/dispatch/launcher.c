@@ -15,7 +15,7 @@
 #define BATCH 32
 #define DESCRIPTOR_KINDS 5
 
-/* ---- out ---------------------------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------------------------------- */
 
 static int send_hello(struct launcher_link *link) {
     uint8_t *packet = link->dispatch->packet_out;
@@ -90,7 +90,7 @@ void launcher_end(struct environment *environment, uint8_t reason) {
     flush_and_watch(link);
 }
 
-/* ---- in ----------------------------------------------------------------------------------------------------------- */
+/* ---- in -------------------------------------------------------------------------------------------------------- */
 
 static struct environment *find(struct launcher_link *link, uint64_t id) {
     return table_get(&link->dispatch->environments, id);

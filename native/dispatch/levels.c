@@ -21,7 +21,7 @@ void levels_init(struct levels *levels) {
     list_init(&levels->dead);
 }
 
-/* ---- dirtying ----------------------------------------------------------------------------------------------------- */
+/* ---- dirtying -------------------------------------------------------------------------------------------------- */
 
 static void dirty(struct list *list, struct list *node) {
     if (list_empty(node))
@@ -78,7 +78,7 @@ void levels_forget(struct control *control) {
         forget_one(levels, list_entry(levels->dead.next, struct dead, node));
 }
 
-/* ---- sending ------------------------------------------------------------------------------------------------------ */
+/* ---- sending --------------------------------------------------------------------------------------------------- */
 
 static int send_state(struct control *control, uint64_t id, uint64_t target, uint8_t state, const char *reason) {
     struct wire_header header = {.epoch = control->epoch, .object = id};
@@ -125,8 +125,7 @@ static int send_batch(struct control *control) {
                 return r;
             forget_one(levels, dead);
         } else if (!list_empty(&levels->environments)) {
-            struct environment *environment =
-                list_entry(levels->environments.next, struct environment, dirty);
+            struct environment *environment = list_entry(levels->environments.next, struct environment, dirty);
             r = send_state(control, environment->id, environment->target->id,
                 environment_state_wire(environment->state), environment->reason);
             if (r < 0)

@@ -1,8 +1,8 @@
 /* The log writer; see the header. All state below is the thread's own.
  *
- * Records of a function are gathered in a buffer and written when it is full, and at the end of each pass over the ring: a
- * busy function costs one write(2) a pass. What a crash leaves behind: segments that end in the middle of a record (only if
- * a write was cut short), never a gap. */
+ * Records of a function are gathered in a buffer and written when it is full, and at the end of each pass over the
+ * ring: a busy function costs one write(2) a pass. What a crash leaves behind: segments that end in the middle of a
+ * record (only if a write was cut short), never a gap. */
 #include "dispatch/log_writer.h"
 
 #include <dirent.h>
@@ -27,16 +27,16 @@
 #include "dispatch/random.h"
 
 #define BUFFER_SIZE 65536u
-#define OPEN_MAX 256u        /* segments open at a time */
-#define RETRY_US 1000000u    /* after an error, drop for so long before trying again */
-#define QUIET_US 1000000u    /* a buffer unused for so long is freed */
+#define OPEN_MAX 256u     /* segments open at a time */
+#define RETRY_US 1000000u /* after an error, drop for so long before trying again */
+#define QUIET_US 1000000u /* a buffer unused for so long is freed */
 #define NAME_MAX_SIZE 24
 
 struct log_file {
     uint8_t uid[16];
-    struct list node; /* in writer.files: most recently written last */
-    uint64_t pass;    /* the last one that had a record for it */
-    int directory, segment; /* -1: closed */
+    struct list node;          /* in writer.files: most recently written last */
+    uint64_t pass;             /* the last one that had a record for it */
+    int directory, segment;    /* -1: closed */
     uint32_t sequence, oldest; /* segments there are; sequence 0: the directory was not looked at */
     uint64_t size;             /* of the segment */
     uint8_t *buffer;
@@ -54,6 +54,7 @@ struct log_writer {
     unsigned n_open;
     uint64_t passes;
     int (*confine)(void);
+    pthread_barrier_t confined;
 };
 
 struct log_file *log_file_new(const uint8_t function_uid[16]) {
@@ -70,7 +71,7 @@ static void segment_name(char ret_name[NAME_MAX_SIZE], uint32_t sequence) {
     snprintf(ret_name, NAME_MAX_SIZE, "%08" PRIx32 ".log", sequence);
 }
 
-/* ---- segments ----------------------------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------------------------- */
 
 static void close_segment(struct log_writer *w, struct log_file *file) {
     if (file->segment < 0)
@@ -106,7 +107,7 @@ static int survey(struct log_file *file) {
     return 0;
 }
 
-/* The newest LOG_SEGMENTS stay; small ones, that restarts left, do not count against full ones. */
+/* When one begins, the newest LOG_SEGMENTS - 1 stay, by size: small ones, that restarts left, do not count as full. */
 static void drop_oldest(struct log_file *file) {
     uint64_t total = 0;
     for (uint32_t sequence = file->sequence; sequence >= file->oldest && sequence > 0; sequence--) {
@@ -115,7 +116,8 @@ static void drop_oldest(struct log_file *file) {
         segment_name(name, sequence);
         if (fstatat(file->directory, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
-        if (total >= (uint64_t)LOG_SEGMENT_BYTES * (LOG_SEGMENTS - 1)) {
+        total += (uint64_t)status.st_size;
+        if (total > (uint64_t)LOG_SEGMENT_BYTES * (LOG_SEGMENTS - 1)) {
             for (uint32_t old = sequence; old >= file->oldest && old > 0; old--) {
                 segment_name(name, old);
                 (void)unlinkat(file->directory, name, 0);
@@ -123,7 +125,6 @@ static void drop_oldest(struct log_file *file) {
             file->oldest = sequence + 1;
             return;
         }
-        total += (uint64_t)status.st_size;
     }
 }
 
@@ -212,7 +213,7 @@ static int ready_segment(struct log_writer *w, struct log_file *file, uint32_t m
     return new_segment(w, file);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------------------------- */
 
 static void lose(struct log_writer *w, struct log_file *file, uint64_t records, uint64_t bytes) {
     file->dropped_records += records;
@@ -300,7 +301,7 @@ static void file_free(struct log_writer *w, struct log_file *file) {
     free(file);
 }
 
-/* ---- the thread --------------------------------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------------------------ */
 
 static void pass(struct log_writer *w) {
     const struct ring_entry *entry;
@@ -320,7 +321,8 @@ static void pass(struct log_writer *w) {
         append(w, file, entry->payload, entry->payload_size);
         ring_release(w->ring, entry);
     }
-    /* The list is in the order of use: those of this pass at its end, those whose buffer is gone already at its front. */
+    /* The list is in the order of use: those of this pass at its end, those whose buffer is gone already at its
+     * front. */
     for (struct list *node = w->files.previous; node != &w->files; node = node->previous) {
         struct log_file *file = list_entry(node, struct log_file, node);
         if (file->pass == w->passes) {
@@ -340,6 +342,7 @@ static void *run(void *argument) {
     /* A thread that could not be confined must not go on; the process without it would lose every log. */
     if (w->confine != NULL && w->confine() < 0)
         abort();
+    pthread_barrier_wait(&w->confined);
     while (atomic_load(&w->ring->stop) == 0) {
         ring_wait(w->ring, QUIET_US);
         pass(w);
@@ -351,8 +354,8 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int log_writer_start(
-    struct log_writer **ret_writer, struct log_ring *ring, struct counters *counters, int directory, int (*confine)(void)) {
+int log_writer_start(struct log_writer **ret_writer, struct log_ring *ring, struct counters *counters, int directory,
+    int (*confine)(void)) {
     struct log_writer *w = calloc(1, sizeof(*w));
     sigset_t all, before;
     int r;
@@ -364,6 +367,7 @@ int log_writer_start(
     w->directory = directory;
     w->confine = confine;
     list_init(&w->files);
+    pthread_barrier_init(&w->confined, NULL, 2);
     /* Signals are the loop's. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -373,6 +377,8 @@ int log_writer_start(
         free(w);
         return r;
     }
+    pthread_barrier_wait(&w->confined);
+    pthread_barrier_destroy(&w->confined);
     *ret_writer = w;
     return 0;
 }

@@ -17,7 +17,7 @@
 
 #define PARTIAL_FIRST 4096u
 
-/* ---- records ------------------------------------------------------------------------------------------------------ */
+/* ---- records --------------------------------------------------------------------------------------------------- */
 
 static void store(uint8_t *at, uint64_t value, unsigned width) {
     for (unsigned i = 0; i < width; i++)
@@ -81,8 +81,8 @@ static void emit(struct environment *environment, enum log_kind kind, const stru
         store(lost, function->lost_records, 8);
         store(lost + 8, function->lost_bytes, 8);
         lost[16] = LOG_DROPPED_BUSY;
-        r = try_emit(logs, function->log, LOG_KIND_DROPPED, &outside, time_us,
-            (struct wire_slice){lost, sizeof(lost)}, (struct wire_slice){0});
+        r = try_emit(logs, function->log, LOG_KIND_DROPPED, &outside, time_us, (struct wire_slice){lost, sizeof(lost)},
+            (struct wire_slice){0});
         if (r >= 0)
             function->lost_records = function->lost_bytes = 0;
     }
@@ -108,8 +108,7 @@ static void emit_report(struct environment *environment, const struct invocation
     uint8_t packed[LOG_REPORT_SIZE];
 
     log_report_pack(packed, report);
-    emit(environment, kind, &tag, clock_real_us(),
-        (struct wire_slice){packed, sizeof(packed)},
+    emit(environment, kind, &tag, clock_real_us(), (struct wire_slice){packed, sizeof(packed)},
         (struct wire_slice){(const uint8_t *)report->error_type, report->error_type_size});
 }
 
@@ -118,12 +117,10 @@ void logs_start(struct environment *environment, const struct invocation *invoca
     uint64_t now = clock_real_us();
     char line[RENDER_MAX];
 
-    emit(environment, LOG_KIND_START, &tag, now,
-        (struct wire_slice){0}, (struct wire_slice){0});
+    emit(environment, LOG_KIND_START, &tag, now, (struct wire_slice){0}, (struct wire_slice){0});
     if (invocation->tail != NULL)
         log_tail_append(invocation->tail, line,
-            render_start(
-                line, environment->target->log_format, now, invocation->id, environment->target->version));
+            render_start(line, environment->target->log_format, now, invocation->id, environment->target->version));
 }
 
 void logs_report(
@@ -133,8 +130,7 @@ void logs_report(
     uint64_t now = clock_real_us();
     char line[RENDER_MAX];
 
-    emit(environment, LOG_KIND_END, &tag, now,
-        (struct wire_slice){0}, (struct wire_slice){0});
+    emit(environment, LOG_KIND_END, &tag, now, (struct wire_slice){0}, (struct wire_slice){0});
     emit_report(environment, invocation, LOG_KIND_REPORT, report);
     if (invocation->tail == NULL)
         return;
@@ -144,15 +140,15 @@ void logs_report(
 
 void logs_init_start(struct environment *environment) {
     struct log_tag tag = tag_of(environment, NULL);
-    emit(environment, LOG_KIND_INIT_START, &tag, clock_real_us(),
-        (struct wire_slice){&environment->init_type, 1}, (struct wire_slice){0});
+    emit(environment, LOG_KIND_INIT_START, &tag, clock_real_us(), (struct wire_slice){&environment->init_type, 1},
+        (struct wire_slice){0});
 }
 
 void logs_init_report(struct environment *environment, const struct log_report *report) {
     emit_report(environment, NULL, LOG_KIND_INIT_REPORT, report);
 }
 
-/* ---- the token bucket --------------------------------------------------------------------------------------------- */
+/* ---- the token bucket ------------------------------------------------------------------------------------------ */
 
 #define BUCKET_BURST_SECONDS 2
 
@@ -184,7 +180,7 @@ uint64_t bucket_take(struct bucket *bucket, uint64_t n, uint64_t now_us) {
     return bucket_wait(bucket, now_us);
 }
 
-/* ---- lines -------------------------------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------------------------- */
 
 static struct invocation *present(const struct environment *environment) {
     return environment->invocations[0];
@@ -196,8 +192,7 @@ static void line(struct environment *environment, const uint8_t *data, uint32_t 
     struct log_tag tag = tag_of(environment, invocation);
     struct wire_slice partial = {environment->log.partial, environment->log.partial_size};
 
-    emit(environment, LOG_KIND_LINE, &tag, clock_real_us(), partial,
-        (struct wire_slice){data, size});
+    emit(environment, LOG_KIND_LINE, &tag, clock_real_us(), partial, (struct wire_slice){data, size});
     if (invocation != NULL && invocation->tail != NULL) {
         log_tail_append(invocation->tail, partial.data, partial.size);
         log_tail_append(invocation->tail, data, size);
@@ -263,7 +258,7 @@ static void finish(struct environment *environment) {
     }
 }
 
-/* ---- pipes -------------------------------------------------------------------------------------------------------- */
+/* ---- pipes ----------------------------------------------------------------------------------------------------- */
 
 static void stop_watching(struct environment *environment) {
     struct log_pipe *log = &environment->log;
@@ -304,7 +299,6 @@ static void read_pipe(struct environment *environment, uint64_t now) {
     uint32_t n;
 
     if (debt > 0) {
-        count_one(&environment->dispatch->counters.node->log_throttled);
         timer_set(timers, &log->timer, now + debt);
         return;
     }
@@ -316,8 +310,10 @@ static void read_pipe(struct environment *environment, uint64_t now) {
         return;
     }
     debt = charge(environment, n, now);
-    /* A pipe that was full is read again at once: its writer waits. */
-    timer_set(timers, &log->timer, now + MAX(debt, n == LOG_READ_SIZE ? 1 : LOG_PAUSE_US));
+    if (debt > 0)
+        count_one(&environment->dispatch->counters.node->log_throttled);
+    /* A pipe that was nearly full is read again soon: its writer waits. */
+    timer_set(timers, &log->timer, now + MAX(debt, n > LOG_READ_SIZE / 2 ? LOG_PAUSE_US / 10 : LOG_PAUSE_US));
 }
 
 static void on_readable(struct watch *watch, uint32_t events) {
@@ -366,7 +362,7 @@ void logs_detach(struct environment *environment) {
     environment->log.partial_size = environment->log.partial_capacity = 0;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------------------------- */
 
 int logs_open(struct logs *logs, struct counters *counters, int directory, int (*confine)(void)) {
     struct logs opened = {.counters = counters};

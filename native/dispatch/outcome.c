@@ -158,4 +158,3 @@ void outcome_launch(struct environment *environment, const struct environment_de
     note(environment, text);
     refuse(environment, text);
 }
-

@@ -1,8 +1,9 @@
 /* Carries out the state table's commands; see the header. Runs in the loop.
  *
- * The one timer of an environment means, by state: LAUNCHING and INITIALIZING the limit of the phase (or the deadline of the
- * invocation that the init runs inside); IDLE the moment to freeze, then the end of keep-alive; BUSY, REPLYING, SETTLING the
- * invocation's deadline; INIT_FAILING and FAILING the moment for END, then the wait for EXITED. */
+ * The one timer of an environment means, by state: LAUNCHING and INITIALIZING the limit of the phase (or the deadline
+ * of the invocation that the init runs inside); IDLE the moment to freeze, then the end of keep-alive; BUSY,
+ * REPLYING, SETTLING the invocation's deadline; INIT_FAILING and FAILING the moment for END, then the wait for
+ * EXITED. */
 #include "dispatch/perform.h"
 
 #include <errno.h>
@@ -56,7 +57,7 @@ struct environment *environment_new(struct target *target) {
     return environment;
 }
 
-/* ---- commands ----------------------------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------------------------------------- */
 
 static void close_all(struct environment *environment) {
     channel_detach(environment);
@@ -134,8 +135,8 @@ static void release(struct environment *environment) {
     invocation_free(invocation);
 }
 
-/* A runtime that leaves closes its channel first: it is given a moment, so that its own status is told and not that of
- * our END. */
+/* A runtime that leaves closes its channel first: it is given a moment, so that its own status is told and not that
+ * of our END. */
 static void await_exit(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
     channel_detach(environment);
@@ -206,7 +207,7 @@ static void gone(struct environment *environment) {
     list_push_back(&dispatch->dead, &environment->node);
 }
 
-/* ---- the handler -------------------------------------------------------------------------------------------------- */
+/* ---- the handler ----------------------------------------------------------------------------------------------- */
 
 static void enter(struct environment *environment, enum environment_state next) {
     struct target *target = environment->target;

@@ -9,7 +9,7 @@
 #include "dispatch/json.h"
 #include "dispatch/random.h"
 
-/* ---- dates -------------------------------------------------------------------------------------------------------- */
+/* ---- dates ----------------------------------------------------------------------------------------------------- */
 
 struct date {
     unsigned year, month, day;
@@ -52,7 +52,7 @@ void log_stream_name(uint64_t environment, const char *version, char *ret_name, 
     snprintf(ret_name, size, "%04u/%02u/%02u/[%s]%s", date.year, date.month, date.day, version, hex);
 }
 
-/* ---- lines -------------------------------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------------------------- */
 
 static size_t fits(int n) {
     return n < 0 ? 0 : MIN((size_t)n, (size_t)RENDER_MAX - 1);
@@ -71,8 +71,8 @@ size_t render_start(char ret_line[RENDER_MAX], int json, uint64_t time_us, const
         return fits(snprintf(ret_line, RENDER_MAX, "START RequestId: %s Version: %s\n", uuid, version));
     iso_time(time, time_us);
     return fits(snprintf(ret_line, RENDER_MAX,
-        "{\"time\":\"%s\",\"type\":\"platform.start\",\"record\":{\"requestId\":\"%s\",\"version\":\"%s\"}}\n", time, uuid,
-        version));
+        "{\"time\":\"%s\",\"type\":\"platform.start\",\"record\":{\"requestId\":\"%s\",\"version\":\"%s\"}}\n", time,
+        uuid, version));
 }
 
 size_t render_end(char ret_line[RENDER_MAX], int json, const uint8_t id[16]) {
@@ -133,14 +133,15 @@ size_t render_report(
         snprintf(error, sizeof(error), ",\"errorType\":\"%s\"", escaped);
     }
     return fits(snprintf(ret_line, RENDER_MAX,
-        "{\"time\":\"%s\",\"type\":\"platform.report\",\"record\":{\"requestId\":\"%s\",\"status\":\"%s\"%s,\"metrics\":{"
+        "{\"time\":\"%s\",\"type\":\"platform.report\",\"record\":{\"requestId\":\"%s\",\"status\":\"%s\"%s,"
+        "\"metrics\":{"
         "\"durationMs\":%s,\"billedDurationMs\":%" PRIu64 ",\"memorySizeMB\":%" PRIu32 ",\"maxMemoryUsedMB\":%" PRIu32
         "%s}}}\n",
         time, uuid, status_word(report->status), error, duration, report->billed_ms, report->memory_mb, report->peak_mb,
         init_part));
 }
 
-/* ---- the tail ----------------------------------------------------------------------------------------------------- */
+/* ---- the tail -------------------------------------------------------------------------------------------------- */
 
 void log_tail_append(struct log_tail *tail, const void *data, size_t size) {
     const char *from = data;

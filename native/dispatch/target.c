@@ -17,7 +17,7 @@
 #define TIMEOUT_MS_MAX (90u * 60u * 1000u)
 #define ENVIRONMENTS_MAX 100000u
 
-/* ---- functions ---------------------------------------------------------------------------------------------------- */
+/* ---- functions ------------------------------------------------------------------------------------------------- */
 
 static uint64_t uid_key(const uint8_t uid[16]) {
     uint64_t key;
@@ -80,7 +80,7 @@ static void function_let_go(struct dispatch *dispatch, struct function *function
     free(function);
 }
 
-/* ---- targets ------------------------------------------------------------------------------------------------------ */
+/* ---- targets --------------------------------------------------------------------------------------------------- */
 
 static const char *wrong_field(const struct wire_header *header, const struct wire_put_target *m) {
     if (header->object == 0 || header->object == UINT64_MAX)
@@ -254,7 +254,7 @@ void targets_done(struct dispatch *dispatch) {
     table_done(&dispatch->targets.functions);
 }
 
-/* ---- counts ------------------------------------------------------------------------------------------------------- */
+/* ---- counts ---------------------------------------------------------------------------------------------------- */
 
 uint32_t target_starting(const struct target *target) {
     return target->in_state[ENVIRONMENT_LAUNCHING] + target->in_state[ENVIRONMENT_INITIALIZING] -

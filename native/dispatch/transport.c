@@ -22,12 +22,12 @@ struct outgoing {
     uint64_t call;
     uint32_t head_size; /* of the ANSWER packet; 0: it is sent */
     uint32_t sent, total;
-    uint8_t *body;      /* total bytes, own memory */
+    uint8_t *body; /* total bytes, own memory */
     uint32_t charged;
     uint8_t head[];
 };
 
-/* ---- connections -------------------------------------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------------------------------------- */
 
 static void outgoing_free(struct connection *connection, struct outgoing *outgoing) {
     connection->unsent_bytes -= outgoing->charged;
@@ -87,7 +87,7 @@ static void on_stall(struct timer *timer, uint64_t now) {
     connection_drop(list_entry(timer, struct connection, stall));
 }
 
-/* ---- answers ------------------------------------------------------------------------------------------------------ */
+/* ---- answers --------------------------------------------------------------------------------------------------- */
 
 static struct wire_slice text(const char *text) {
     return (struct wire_slice){(const uint8_t *)text, text != NULL ? (uint32_t)strlen(text) : 0};
@@ -115,7 +115,8 @@ static int encode_answer(struct dispatch *dispatch, uint64_t call, const struct 
 }
 
 /* Chunks from *sent on. 0, -EAGAIN, or another error. */
-static int send_chunks(struct connection *connection, uint64_t call, const uint8_t *body, uint32_t total, uint32_t *sent) {
+static int send_chunks(
+    struct connection *connection, uint64_t call, const uint8_t *body, uint32_t total, uint32_t *sent) {
     struct dispatch *dispatch = connection->dispatch;
     while (*sent < total) {
         struct wire_header header = {.object = call};
@@ -133,12 +134,12 @@ static void want_writing(struct connection *connection, bool writing) {
     if (connection->writing == writing)
         return;
     connection->writing = writing;
-    (void)loop_change(
-        &connection->dispatch->loop, &connection->watch, writing ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    (void)loop_change(&connection->dispatch->loop, &connection->watch, writing ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 /* Keeps what was not sent. head_size 0: the ANSWER is out, sent bytes of the body too. */
-static int postpone(struct connection *connection, uint64_t call, uint32_t head_size, struct answer *answer, uint32_t sent) {
+static int postpone(
+    struct connection *connection, uint64_t call, uint32_t head_size, struct answer *answer, uint32_t sent) {
     struct dispatch *dispatch = connection->dispatch;
     uint32_t body = answer->owned != NULL ? 0 : answer->body.size, more = head_size + body;
     struct outgoing *outgoing;
@@ -186,12 +187,12 @@ void transport_answer(struct exchange *exchange, struct answer *answer) {
         table_remove(&connection->calls, exchange->call);
         size = encode_answer(dispatch, exchange->call, answer);
         r = size < 0 ? size
-                     : !list_empty(&connection->unsent)
+            : !list_empty(&connection->unsent)
             ? -EAGAIN
             : packet_send(connection->watch.fd, dispatch->packet_out, (size_t)size, NULL, 0);
         if (r == -EAGAIN) {
-            r = postpone(connection, exchange->call, (uint32_t)size, answer,
-                MIN(answer->body.size, WIRE_ANSWER_BODY_MAX));
+            r = postpone(
+                connection, exchange->call, (uint32_t)size, answer, MIN(answer->body.size, WIRE_ANSWER_BODY_MAX));
         } else if (r >= 0) {
             sent = MIN(answer->body.size, WIRE_ANSWER_BODY_MAX);
             r = send_chunks(connection, exchange->call, answer->body.data, answer->body.size, &sent);
@@ -239,7 +240,7 @@ static void write_more(struct connection *connection) {
     }
 }
 
-/* ---- what comes in ------------------------------------------------------------------------------------------------ */
+/* ---- what comes in --------------------------------------------------------------------------------------------- */
 
 static int on_call(struct connection *connection, const uint8_t *data, size_t size) {
     struct wire_header header;
@@ -314,7 +315,7 @@ static void on_ready(struct watch *watch, uint32_t events) {
         read_packets(connection);
 }
 
-/* ---- listening ---------------------------------------------------------------------------------------------------- */
+/* ---- listening ------------------------------------------------------------------------------------------------- */
 
 static bool allowed(const struct transport *transport, uint32_t uid) {
     if (uid == 0)

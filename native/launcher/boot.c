@@ -51,8 +51,8 @@ static char *take_path(struct reader *reader, const struct json_value *object, c
     return path;
 }
 
-static uint32_t take_number(struct reader *reader, const struct json_value *object, const char *key, uint32_t min,
-    uint32_t max) {
+static uint32_t take_number(
+    struct reader *reader, const struct json_value *object, const char *key, uint32_t min, uint32_t max) {
     uint64_t value = 0;
     if (reader->error != 0)
         return 0;
@@ -132,9 +132,9 @@ static void take_interpreters(struct reader *reader, const struct json_value *ar
 }
 
 int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason, size_t reason_size) {
-    static const char *const known[] = {"build", "run_dir", "state_dir", "libexec", "bootstrap", "cgroup_name", "uid_base",
-        "control", "dispatch", "socket_gid", "interpreters", "zygotes_per_runtime", "shells", "tmp_pool", "drain_ms",
-        "log_level"};
+    static const char *const known[] = {"build", "run_dir", "state_dir", "libexec", "bootstrap", "cgroup_name",
+        "uid_base", "control", "dispatch", "socket_gid", "interpreters", "zygotes_per_runtime", "shells", "tmp_pool",
+        "drain_ms", "log_level"};
     static const char *const known_control[] = {"uid", "gid", "argv", "environment", "mounts"};
     struct reader reader = {.reason = ret_reason, .reason_size = reason_size};
     struct boot boot = {0};

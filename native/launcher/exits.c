@@ -144,7 +144,8 @@ static bool has_no_child(const char *step) {
     return strcmp(step, "setns") == 0 || strcmp(step, "clone") == 0;
 }
 
-static void take_failed(struct zygote *zygote, struct environment *environment, const struct wire_fork_failed *message) {
+static void take_failed(
+    struct zygote *zygote, struct environment *environment, const struct wire_fork_failed *message) {
     char step[JAIL_STEP_MAX];
 
     link_copy_text(message->step, step, sizeof(step));
@@ -161,12 +162,12 @@ int launches_zygote_message(struct zygote *zygote, const struct wire_header *hea
     struct environment *environment = node == NULL ? NULL : table_entry(node, struct environment, serial);
     struct wire_header h;
 
-    if (environment != NULL &&
-        (environment->zygote != zygote || environment->incarnation != zygote->incarnation))
+    if (environment != NULL && (environment->zygote != zygote || environment->incarnation != zygote->incarnation))
         return -EBADMSG;
     if (header->type == WIRE_FORKED) {
         struct wire_forked forked;
-        if (wire_forked_decode(packet->data, packet->size, &h, &forked) < 0 || environment == NULL || packet->n_fds != 1)
+        if (wire_forked_decode(packet->data, packet->size, &h, &forked) < 0 || environment == NULL ||
+            packet->n_fds != 1)
             return -EBADMSG;
         return take_forked(zygote, environment, (pid_t)MIN(forked.pid, (uint32_t)INT32_MAX), packet->fds[0]);
     }

@@ -67,8 +67,8 @@ static void message(struct side *side, struct packet *packet) {
     memcpy(&answer, packet->data, sizeof(answer));
     if (answer.error == 0 && packet->n_fds != 1)
         answer.error = -EBADMSG;
-    imager->made(imager->owner, answer.size_mb, answer.error == 0 ? steal_fd(&packet->fds[0]) : answer.error,
-        answer.step);
+    imager->made(
+        imager->owner, answer.size_mb, answer.error == 0 ? steal_fd(&packet->fds[0]) : answer.error, answer.step);
 }
 
 int imager_start(struct imager *imager, struct loop *loop, struct reaper *reaper, const char *directory) {

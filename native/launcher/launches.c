@@ -194,9 +194,10 @@ static void launch(struct environment *environment, struct takings *t) {
     leaf_init(&zygote->leaf);
     zygote->seat = server->cgroups.version == 2 ? SEAT_NONE : SEAT_FORKING;
     zygote->runtime->turn = zygote->index + 1;
+    zygote->runtime->limits = environment->plan->limits;
     r = send_fork(environment, t);
     if (r == 0)
-        r = cgroup_set_limits(&server->cgroups, &environment->leaf.cgroup, &environment->plan->limits);
+        r = leaf_set_limits(server, &environment->leaf, &environment->plan->limits);
     if (r < 0)
         environment_fail(environment, "limits", r);
     send_launched(environment);

@@ -39,9 +39,9 @@ enum environment_phase {
 };
 
 struct environment {
-    struct table_node node; /* by the dispatcher's id, while its dispatcher lives and EXITED is not sent */
-    struct list all;        /* launches.all */
-    struct list queue;      /* WAITING: of its runtime */
+    struct table_node node;   /* by the dispatcher's id, while its dispatcher lives and EXITED is not sent */
+    struct list all;          /* launches.all */
+    struct list queue;        /* WAITING: of its runtime */
     struct table_node serial; /* by our own number, which is what zygotes are told */
     struct server *server;
     uint64_t id;
@@ -51,13 +51,13 @@ struct environment {
     struct zygote *zygote;
     uint32_t incarnation; /* of the zygote */
     uint32_t uid;         /* inside the zygote's namespace */
-    struct cell *cell; /* until its anchor is reaped */
+    struct cell *cell;    /* until its anchor is reaped */
     struct leaf leaf;
     int tmp; /* our hold on the image of its /tmp; -1: none, it goes with the environment */
     uint32_t tmp_mb;
     struct child child;
     bool child_gone; /* reaped, or there was none */
-    bool killed; /* by us: a SIGKILL is no sign of an exhausted memory limit */
+    bool killed;     /* by us: a SIGKILL is no sign of an exhausted memory limit */
     int status;
     struct jail_error error;
     uint64_t asked_us;

@@ -122,8 +122,7 @@ void link_close(struct link *link) {
     loop_timer_off(&link->failed);
     loop_unwatch(link->loop, &link->watch);
     cleanup_close(&link->fd);
-    list_for_each_safe(node, &link->out)
-        forget(link, list_entry(node, struct queued, node));
+    list_for_each_safe(node, &link->out) forget(link, list_entry(node, struct queued, node));
 }
 
 static int enqueue(struct link *link, const uint8_t *data, size_t size, const int *fds, unsigned n_fds) {

@@ -21,8 +21,8 @@ void loop_free(struct loop *loop) {
     loop->epoll = -1;
 }
 
-int loop_watch(struct loop *loop, struct watch *watch, int fd, uint32_t events, void (*ready)(void *, uint32_t),
-    void *owner) {
+int loop_watch(
+    struct loop *loop, struct watch *watch, int fd, uint32_t events, void (*ready)(void *, uint32_t), void *owner) {
     struct epoll_event event = {.events = events, .data.ptr = watch};
 
     watch->ready = ready;

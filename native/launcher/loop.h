@@ -35,8 +35,8 @@ struct loop {
 
 int loop_init(struct loop *loop);
 void loop_free(struct loop *loop);
-int loop_watch(struct loop *loop, struct watch *watch, int fd, uint32_t events, void (*ready)(void *, uint32_t),
-    void *owner);
+int loop_watch(
+    struct loop *loop, struct watch *watch, int fd, uint32_t events, void (*ready)(void *, uint32_t), void *owner);
 int loop_rewatch(struct loop *loop, struct watch *watch, uint32_t events);
 /* Forgets the watch; the descriptor stays open. */
 void loop_unwatch(struct loop *loop, struct watch *watch);

@@ -7,7 +7,7 @@ struct server;
 
 /* Bits of NODE.features. */
 enum node_feature {
-    NODE_MEMORY = 1 << 0,      /* cgroup controllers */
+    NODE_MEMORY = 1 << 0, /* cgroup controllers */
     NODE_PIDS = 1 << 1,
     NODE_CPU = 1 << 2,
     NODE_FREEZER = 1 << 3,

@@ -60,8 +60,8 @@ static int check(const struct wire_put_plan *m, struct refusal *refusal) {
     return 0;
 }
 
-static void fill(struct plan *plan, const struct wire_header *header, const struct wire_put_plan *m,
-    struct runtime *runtime) {
+static void fill(
+    struct plan *plan, const struct wire_header *header, const struct wire_put_plan *m, struct runtime *runtime) {
     plan->generation = header->generation;
     plan->marked = false;
     plan->max = m->max;
@@ -77,8 +77,8 @@ static void fill(struct plan *plan, const struct wire_header *header, const stru
     plan->storage_mb = m->storage_mb;
     plan->pids = m->pids;
     plan->descriptors = m->descriptors;
-    plan->limits = (struct cgroup_limits){
-        .memory_mb = m->memory_mb, .pids = m->pids, .cpu_hard = m->cpu == WIRE_CPU_MODE_HARD};
+    plan->limits =
+        (struct cgroup_limits){.memory_mb = m->memory_mb, .pids = m->pids, .cpu_hard = m->cpu == WIRE_CPU_MODE_HARD};
 }
 
 static void tell(struct server *server, struct plan *plan) {
@@ -140,8 +140,7 @@ void plans_delete(struct server *server, uint64_t id, uint64_t generation) {
 }
 
 void plans_mark(struct server *server) {
-    table_for_each(node, &server->plans.table)
-        table_entry(node, struct plan, node)->marked = true;
+    table_for_each(node, &server->plans.table) table_entry(node, struct plan, node)->marked = true;
 }
 
 void plans_sweep(struct server *server) {
@@ -182,8 +181,7 @@ void plans_tell(struct server *server, const struct runtime *runtime) {
 }
 
 bool plans_need(struct server *server, const struct runtime *runtime) {
-    table_for_each(node, &server->plans.table)
-        if (table_entry(node, struct plan, node)->runtime == runtime)
-            return true;
+    table_for_each(
+        node, &server->plans.table) if (table_entry(node, struct plan, node)->runtime == runtime) return true;
     return false;
 }

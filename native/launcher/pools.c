@@ -176,6 +176,17 @@ void pools_seat(struct server *server, struct zygote *zygote) {
         zygote->seat = SEAT_ASKED;
 }
 
+int leaf_set_limits(struct server *server, struct leaf *leaf, const struct cgroup_limits *limits) {
+    const struct cgroup_limits *now = &leaf->limits;
+    int r;
+
+    if (now->memory_mb == limits->memory_mb && now->pids == limits->pids && now->cpu_hard == limits->cpu_hard)
+        return 0;
+    r = cgroup_set_limits(&server->cgroups, &leaf->cgroup, limits);
+    leaf->limits = r < 0 ? (struct cgroup_limits){0} : *limits;
+    return r;
+}
+
 void pools_drop_leaf(struct server *server, struct leaf *leaf) {
     if (leaf_is_there(leaf) && seater_remove(&server->pools.seater, leaf) < 0)
         say("cgroup %s is left for the next start to remove", leaf->cgroup.name);

@@ -26,7 +26,7 @@ struct tmp_pool {
     uint64_t used_us; /* last taken from */
     int stock[POOL_STOCK];
     unsigned n, asked, wanted;
-    bool known;             /* face is that of a fresh image of this size */
+    bool known; /* face is that of a fresh image of this size */
     struct image_face face;
 };
 
@@ -36,8 +36,8 @@ struct pools {
     struct tmp_pool tmp[POOL_SIZES];
     struct timer refill;
     uint64_t latest_us; /* when it fires at the latest */
-    bool urgent; /* something waits for stock: fill now, not after the pause */
-    char step[32]; /* why the last image could not be made */
+    bool urgent;        /* something waits for stock: fill now, not after the pause */
+    char step[32];      /* why the last image could not be made */
     int error;
 };
 
@@ -55,6 +55,8 @@ bool pools_shrink(struct server *server);
 void pools_expect_tmp(struct server *server, uint32_t size_mb);
 /* Asks for a fresh leaf with the zygote in it; zygotes_seated answers. */
 void pools_seat(struct server *server, struct zygote *zygote);
+/* Writes the limits where they are not written yet (some 80 us). */
+int leaf_set_limits(struct server *server, struct leaf *leaf, const struct cgroup_limits *limits);
 /* Gives a leaf up: removed once empty. */
 void pools_drop_leaf(struct server *server, struct leaf *leaf);
 /* After a launch took from stock: fill again after a pause, or at once when stock is low. */

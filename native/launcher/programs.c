@@ -24,8 +24,8 @@ static bool lies_in_usr(const char *prefix) {
     return strcmp(prefix, "/usr") == 0 || strncmp(prefix, "/usr/", 5) == 0;
 }
 
-int program_fill(const struct boot *boot, const struct boot_interpreter *interpreter, const char *program,
-    struct jail_plan *plan) {
+int program_fill(
+    const struct boot *boot, const struct boot_interpreter *interpreter, const char *program, struct jail_plan *plan) {
     static const struct {
         const char *name, *value;
     } variables[] = {

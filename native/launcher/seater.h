@@ -10,8 +10,9 @@
 
 /* An environment's cgroup. The dispatcher gets freeze and peak. */
 struct leaf {
-    struct cgroup cgroup; /* name[0] == 0: none */
-    int freeze, peak;     /* -1: missing on this machine, or given away */
+    struct cgroup cgroup;        /* name[0] == 0: none */
+    int freeze, peak;            /* -1: missing on this machine, or given away */
+    struct cgroup_limits limits; /* as written; all 0: none yet */
 };
 
 struct seater {

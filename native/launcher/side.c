@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -60,6 +61,11 @@ static void close_others(int socket, const int *keep, unsigned n_keep) {
     }
 }
 
+void side_be_patient(pid_t pid) {
+    const struct sched_param none = {0};
+    (void)sched_setscheduler(pid, SCHED_BATCH, &none);
+}
+
 static void child_main(const char *name, pid_t parent, int socket, const int *keep, unsigned n_keep,
     void (*run)(int, void *), void *argument) {
     sigset_t none;
@@ -68,6 +74,7 @@ static void child_main(const char *name, pid_t parent, int socket, const int *ke
     if (getppid() != parent)
         _exit(1);
     (void)prctl(PR_SET_NAME, name);
+    side_be_patient(0);
     /* A terminal's interrupt reaches the whole group; who stops these is the launcher. */
     (void)signal(SIGINT, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN);

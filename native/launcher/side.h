@@ -29,3 +29,5 @@ int side_start(struct side *side, struct loop *loop, struct reaper *reaper, cons
 /* -EAGAIN when it lags behind by more than the socket holds. */
 int side_send(struct side *side, const void *data, size_t size, const int *fds, unsigned n_fds);
 void side_stop(struct side *side);
+/* What the process does from now on waits for a processor without taking it from who runs: stock is made in the gaps. */
+void side_be_patient(pid_t pid);

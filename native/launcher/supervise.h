@@ -15,8 +15,8 @@ struct service {
     const char *name;
     struct child child;
     struct link link;
-    uint32_t epoch; /* incarnation */
-    bool greeted;   /* its HELLO came */
+    uint32_t epoch;          /* incarnation */
+    bool greeted;            /* its HELLO came */
     uint32_t unacknowledged; /* seq of the last good request not yet answered by ACK */
     uint64_t started_us;
     unsigned failures; /* in a row */

@@ -121,8 +121,8 @@ static int fill_plan(const struct server *server, unsigned slot, const struct ta
     return r;
 }
 
-static int spawn(struct task_slot *slot, const struct task *task, int output, int error_output,
-    struct jail_error *error) {
+static int spawn(
+    struct task_slot *slot, const struct task *task, int output, int error_output, struct jail_error *error) {
     struct server *server = slot->server;
     _cleanup_jail_plan_ struct jail_plan plan;
     _cleanup_close_ int tree = -1;

@@ -281,6 +281,7 @@ static int become_ready(struct zygote *zygote) {
         return r;
     }
     reaper_add(&server->reaper, &zygote->maker_child, zygote->maker.pid, maker_exited, zygote);
+    side_be_patient(zygote->maker.pid);
     r = loop_watch(&server->loop, &zygote->maker_watch, zygote->maker.socket, EPOLLIN, maker_ready, zygote);
     if (r < 0)
         return r;

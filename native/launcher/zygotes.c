@@ -163,9 +163,7 @@ void runtime_urge(struct runtime *runtime) {
 static bool has_cell(const struct zygote *zygote, const struct plan *plan) {
     if (zygote->n_cells > 0)
         return true;
-    list_for_each(node, &plan->cells)
-        if (list_entry(node, struct cell, of_plan)->zygote == zygote)
-            return true;
+    list_for_each(node, &plan->cells) if (list_entry(node, struct cell, of_plan)->zygote == zygote) return true;
     return false;
 }
 
@@ -200,6 +198,7 @@ void zygotes_seated(struct server *server, uint64_t tag, int error, struct leaf 
     }
     zygote->leaf = *leaf;
     zygote->seat = SEAT_TAKEN;
+    (void)leaf_set_limits(server, &zygote->leaf, &zygote->runtime->limits);
     launches_retry(zygote->runtime);
 }
 
@@ -211,8 +210,8 @@ void zygotes_seated(struct server *server, uint64_t tag, int error, struct leaf 
 
 void zygotes_refill(struct server *server) {
     FOR_EACH_ZYGOTE(zygote, server)
-        if (zygote->state == ZYGOTE_READY)
-            zygote_refill(zygote);
+    if (zygote->state == ZYGOTE_READY)
+        zygote_refill(zygote);
 }
 
 void zygotes_drain(struct server *server) {
@@ -226,7 +225,7 @@ void zygotes_drain(struct server *server) {
 
 void zygotes_stop(struct server *server) {
     FOR_EACH_ZYGOTE(zygote, server)
-        zygote_stop(zygote);
+    zygote_stop(zygote);
 }
 
 uint32_t zygote_take_uid(struct zygote *zygote) {

@@ -30,7 +30,7 @@ enum zygote_state {
 enum seat_state {
     SEAT_NONE,
     SEAT_ASKED,
-    SEAT_TAKEN,  /* the next fork lands in `leaf` */
+    SEAT_TAKEN,   /* the next fork lands in `leaf` */
     SEAT_FORKING, /* v1: that fork was asked for; the zygote may not be moved before it has answered */
 };
 
@@ -39,8 +39,8 @@ struct cell {
     struct list node; /* of the zygote's stock, or of the recycled */
     struct list of_plan;
     bool stocked;
-    struct plan *plan; /* recycled: for whom */
-    uint64_t left_us;  /* recycled: since when */
+    struct plan *plan;     /* recycled: for whom */
+    uint64_t left_us;      /* recycled: since when */
     struct zygote *zygote; /* the slot; its incarnation may have ended */
     struct shell shell;
     struct child anchor;
@@ -75,13 +75,14 @@ struct zygote {
 
 struct runtime {
     struct server *server;
-    unsigned index; /* in the boot configuration */
+    unsigned index;                           /* in the boot configuration */
     char name[WIRE_PUT_RUNTIME_NAME_MAX + 1]; /* empty: not put */
     uint64_t generation;
     bool marked;
     struct zygote zygotes[BOOT_ZYGOTES_MAX];
-    unsigned turn;       /* where the next choice starts */
-    struct list waiting; /* environments that wait for a zygote, a shell or an image */
+    unsigned turn;               /* where the next choice starts */
+    struct cgroup_limits limits; /* of the last launch: seats are made for one more of its kind */
+    struct list waiting;         /* environments that wait for a zygote, a shell or an image */
     unsigned n_waiting;
     uint8_t told; /* WIRE_PROGRESS_* last sent; 0: none */
 };

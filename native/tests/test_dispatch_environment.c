@@ -1,5 +1,5 @@
-/* The state table of environments, walked: every sequence of listed events to a depth, with a small account of what the
- * commands mean; and every pair of the table by itself. */
+/* The state table of environments, walked: every sequence of listed events to a depth, with a small account of what
+ * the commands mean; and every pair of the table by itself. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,13 +32,15 @@ static void fail(int line, const char *condition) {
 
 /* What has been commanded so far. */
 struct account {
-    bool started;   /* START */
-    bool offered;   /* OFFER, and nothing assigned since */
-    bool bound;     /* INVOKE without RELEASE */
-    bool answered;  /* the bound invocation has its answer */
-    bool ended;     /* END or AWAIT_EXIT: the launcher knows */
-    bool channel;   /* open */
-    int answers_unbound;
+    bool started;  /* START */
+    bool offered;  /* OFFER, and nothing assigned since */
+    bool bound;    /* INVOKE without RELEASE */
+    bool answered; /* the bound invocation has its answer */
+    bool ended;    /* END: the launcher knows */
+    bool awaited;  /* AWAIT_EXIT: it hung up */
+    bool channel;  /* open */
+    bool waited;   /* somebody waits for its init phase */
+    bool retired;  /* RETIRE was heard */
 };
 
 static unsigned bits(uint32_t mask) {
@@ -65,8 +67,9 @@ static void apply(struct account *a, enum environment_state before, enum environ
             CHECK(!a->answered);
             a->answered = true;
         } else {
-            /* During launch or init: one caller at most, and never a result. */
-            CHECK((c & COMMAND_ANSWER_RESULT) == 0 && !a->offered && ++a->answers_unbound == 1);
+            /* During launch or init: one caller, and never a result. */
+            CHECK((c & COMMAND_ANSWER_RESULT) == 0 && a->waited);
+            a->waited = false;
         }
     }
     if (c & COMMAND_RELEASE) {
@@ -76,16 +79,25 @@ static void apply(struct account *a, enum environment_state before, enum environ
     if (c & COMMAND_OFFER) {
         CHECK(!a->bound && !a->offered && t.next == ENVIRONMENT_IDLE && !a->ended);
         a->offered = true;
+        a->waited = false;
     }
     if (c & (COMMAND_END | COMMAND_AWAIT_EXIT)) {
-        /* A second one follows only the first when waiting for the exit was in vain; launcher_end drops it. */
-        CHECK(!a->ended || before == ENVIRONMENT_FAILING || before == ENVIRONMENT_INIT_FAILING);
-        a->ended = true;
+        CHECK(!a->ended && bits(c & (COMMAND_END | COMMAND_AWAIT_EXIT)) == 1);
+        CHECK((c & COMMAND_END) || !a->awaited);
+        a->ended = (c & COMMAND_END) != 0;
+        a->awaited = !a->ended;
         a->channel = false;
         a->offered = false;
     }
-    if (c & COMMAND_REINIT)
-        CHECK(!a->bound && a->ended);
+    if (c & COMMAND_REINIT) {
+        CHECK(!a->bound && a->ended && a->waited);
+        a->waited = false;
+    }
+    if (event == EVENT_RETIRE) {
+        /* Now, or remembered for when it is free. */
+        CHECK(a->ended || (c & COMMAND_MARK));
+        a->retired = true;
+    }
     CHECK(((c & COMMAND_GONE) != 0) == (t.next == ENVIRONMENT_DEAD));
     if (c & COMMAND_GONE) {
         CHECK(!a->bound);
@@ -98,8 +110,10 @@ static void apply(struct account *a, enum environment_state before, enum environ
     if (works)
         CHECK(a->answered == (t.next == ENVIRONMENT_SETTLING));
     CHECK((t.next == ENVIRONMENT_IDLE) == a->offered || t.next == ENVIRONMENT_DEAD);
-    if (t.next == ENVIRONMENT_STOPPING || t.next == ENVIRONMENT_FAILING || t.next == ENVIRONMENT_INIT_FAILING)
-        CHECK(a->ended);
+    CHECK(a->ended == (t.next == ENVIRONMENT_STOPPING) || t.next == ENVIRONMENT_DEAD);
+    CHECK((a->awaited && !a->ended) == (t.next == ENVIRONMENT_FAILING || t.next == ENVIRONMENT_INIT_FAILING) ||
+        t.next == ENVIRONMENT_DEAD);
+    CHECK(!a->waited || a->retired || (t.next != ENVIRONMENT_STOPPING && t.next != ENVIRONMENT_DEAD));
     if (a->channel && t.next != ENVIRONMENT_DEAD)
         CHECK(environment_next(t.next, EVENT_VIOLATION, &t) == 0 && environment_next(t.next, EVENT_EXITED, &t) == 0);
 }
@@ -141,10 +155,44 @@ static void test_every_state(void) {
     }
 }
 
+/* What must be possible, state by state: the protocol's own course, the timers that run then, and crossed messages. */
+static void test_course(void) {
+    static const struct {
+        enum environment_state from;
+        enum environment_event event;
+        enum environment_state to;
+    } course[] = {
+        {ENVIRONMENT_LAUNCHING, EVENT_LAUNCHED, ENVIRONMENT_INITIALIZING},
+        {ENVIRONMENT_LAUNCHING, EVENT_INIT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_LAUNCHING, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_INITIALIZING, EVENT_INIT_DONE, ENVIRONMENT_IDLE},
+        {ENVIRONMENT_INITIALIZING, EVENT_INIT_ERROR, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_INITIALIZING, EVENT_INIT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_INITIALIZING, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_IDLE, EVENT_ASSIGN, ENVIRONMENT_BUSY},
+        {ENVIRONMENT_BUSY, EVENT_RESULT_READY, ENVIRONMENT_IDLE},
+        {ENVIRONMENT_BUSY, EVENT_RESULT, ENVIRONMENT_SETTLING},
+        {ENVIRONMENT_BUSY, EVENT_RESULT_PART, ENVIRONMENT_REPLYING},
+        {ENVIRONMENT_BUSY, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_REPLYING, EVENT_BODY_DONE_READY, ENVIRONMENT_IDLE},
+        {ENVIRONMENT_REPLYING, EVENT_BODY_DONE, ENVIRONMENT_SETTLING},
+        {ENVIRONMENT_REPLYING, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_SETTLING, EVENT_READY, ENVIRONMENT_IDLE},
+        {ENVIRONMENT_SETTLING, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_INIT_FAILING, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_FAILING, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_STOPPING, EVENT_LAUNCHED, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_STOPPING, EVENT_LAUNCH_FAILED, ENVIRONMENT_DEAD},
+    };
+    struct transition t;
+    for (size_t i = 0; i < ARRAY_SIZE(course); i++)
+        CHECK(environment_next(course[i].from, course[i].event, &t) == 0 && t.next == course[i].to);
+}
+
 /* An event of the environment's own that is not listed is a violation, which is listed wherever its channel is open. */
 static void test_violations(void) {
-    static const enum environment_state open[] = {ENVIRONMENT_INITIALIZING, ENVIRONMENT_IDLE, ENVIRONMENT_BUSY,
-        ENVIRONMENT_REPLYING, ENVIRONMENT_SETTLING};
+    static const enum environment_state open[] = {
+        ENVIRONMENT_INITIALIZING, ENVIRONMENT_IDLE, ENVIRONMENT_BUSY, ENVIRONMENT_REPLYING, ENVIRONMENT_SETTLING};
     struct transition t;
     for (size_t i = 0; i < ARRAY_SIZE(open); i++) {
         CHECK(environment_next(open[i], EVENT_VIOLATION, &t) == 0);
@@ -157,8 +205,9 @@ static void test_violations(void) {
 
 int main(void) {
     test_every_state();
+    test_course();
     test_violations();
-    walk(ENVIRONMENT_LAUNCHING, (struct account){0});
+    walk(ENVIRONMENT_LAUNCHING, (struct account){.waited = true});
     printf("%lu steps, %lu ends to depth %d\n", steps, ends, DEPTH);
     return 0;
 }

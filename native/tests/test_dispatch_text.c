@@ -22,15 +22,15 @@ static const uint8_t id[16] = {
     0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0x4d, 0xef, 0x80, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77};
 #define ID "12345678-9abc-4def-8011-223344556677"
 
-/* ---- JSON --------------------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------------------------ */
 
 static const char *const valid[] = {"{}", "[]", "0", "-0", "1.5e+10", "\"\"", "null", "true", "false", " \t\r\n{} ",
     "{\"a\":1}", "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"d\":\"\\u00e9\\n\"}", "[[],[[]],{}]", "1e5", "1E-5", "[1,2,3]",
     "{\"\":0}", "\"\xc3\xa9\"", "[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"]", "123456789012345678901234567890"};
 static const char *const invalid[] = {"", " ", "{", "}", "[", "]", "{]", "[}", "01", "-", "+1", "1.", ".5", "1e", "1e+",
     "tru", "truex", "nul", "\"", "\"\\x\"", "\"\\u12g4\"", "\"\\u12\"", "\"\n\"", "[1,]", "[,1]", "[1 2]", "{\"a\"}",
-    "{\"a\":}", "{\"a\":1,}", "{,}", "{1:2}", "{\"a\":1 \"b\":2}", "{} {}", "1 2", "'a'", "NaN", "Infinity", "[1]]", "{}}",
-    "\"\\", "{\"a\":1", "[\"a\"", "//", "\xff"};
+    "{\"a\":}", "{\"a\":1,}", "{,}", "{1:2}", "{\"a\":1 \"b\":2}", "{} {}", "1 2", "'a'", "NaN", "Infinity", "[1]]",
+    "{}}", "\"\\", "{\"a\":1", "[\"a\"", "//", "\xff"};
 
 static bool judged(const char *text, size_t size) {
     /* Where it ends is where its memory ends. */
@@ -74,7 +74,7 @@ static void test_escape(void) {
     CHECK(json_escape(out, 1, "a", 1) == 0 && out[0] == '\0');
 }
 
-/* ---- failures ----------------------------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------------------------- */
 
 static void is_failure(const struct failure *failure, const char *type, const char *message) {
     char expected[FAILURE_BODY_MAX];
@@ -113,7 +113,7 @@ static void test_failures(void) {
     CHECK(json_valid((const uint8_t *)failure.body, failure.size));
 }
 
-/* ---- log lines ---------------------------------------------------------------------------------------------------- */
+/* ---- log lines ------------------------------------------------------------------------------------------------- */
 
 static void is_line(const char *line, size_t size, const char *expected) {
     if (size != strlen(expected) || memcmp(line, expected, size) != 0) {
@@ -124,7 +124,8 @@ static void is_line(const char *line, size_t size, const char *expected) {
 
 static void test_lines(void) {
     const uint64_t time = 1709251199999000u; /* 2024-02-29T23:59:59.999Z */
-    struct log_report report = {.duration_us = 1234, .billed_ms = 103, .init_us = 101015, .memory_mb = 128, .peak_mb = 35};
+    struct log_report report = {
+        .duration_us = 1234, .billed_ms = 103, .init_us = 101015, .memory_mb = 128, .peak_mb = 35};
     char line[RENDER_MAX];
 
     is_line(line, render_start(line, 0, time, id, "$LATEST"), "START RequestId: " ID " Version: $LATEST\n");
@@ -134,18 +135,21 @@ static void test_lines(void) {
     is_line(line, render_end(line, 0, id), "END RequestId: " ID "\n");
     CHECK(render_end(line, 1, id) == 0);
     is_line(line, render_report(line, 0, time, id, &report),
-        "REPORT RequestId: " ID "\tDuration: 1.23 ms\tBilled Duration: 103 ms\tMemory Size: 128 MB\tMax Memory Used: 35 "
+        "REPORT RequestId: " ID
+        "\tDuration: 1.23 ms\tBilled Duration: 103 ms\tMemory Size: 128 MB\tMax Memory Used: 35 "
         "MB\tInit Duration: 101.02 ms\n");
     report.init_us = 0;
     report.status = LOG_STATUS_TIMEOUT;
     is_line(line, render_report(line, 0, time, id, &report),
-        "REPORT RequestId: " ID "\tDuration: 1.23 ms\tBilled Duration: 103 ms\tMemory Size: 128 MB\tMax Memory Used: 35 "
+        "REPORT RequestId: " ID
+        "\tDuration: 1.23 ms\tBilled Duration: 103 ms\tMemory Size: 128 MB\tMax Memory Used: 35 "
         "MB\tStatus: timeout\n");
     report.status = LOG_STATUS_FAILURE;
     report.error_type = "Runtime.ExitError";
     report.error_type_size = 17;
     is_line(line, render_report(line, 0, time, id, &report),
-        "REPORT RequestId: " ID "\tDuration: 1.23 ms\tBilled Duration: 103 ms\tMemory Size: 128 MB\tMax Memory Used: 35 "
+        "REPORT RequestId: " ID
+        "\tDuration: 1.23 ms\tBilled Duration: 103 ms\tMemory Size: 128 MB\tMax Memory Used: 35 "
         "MB\tStatus: error\tError Type: Runtime.ExitError\n");
     report.init_us = 5;
     is_line(line, render_report(line, 1, time, id, &report),

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <net/if.h>
 #include <poll.h>
@@ -49,6 +50,20 @@ static void connect_listener(void) {
     close(fd);
 }
 
+/* No exec stands between jail_enter and this, which would close descriptors and recompute capabilities too. */
+static void see_nothing_inherited(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    CHECK(syscall(SYS_capget, &header, data) == 0);
+    for (unsigned i = 0; i < 2; i++)
+        CHECK((data[i].effective | data[i].permitted | data[i].inheritable) == 0);
+    for (int capability = 0; capability < 64; capability++)
+        CHECK(prctl(PR_CAPBSET_READ, capability, 0, 0, 0) <= 0);
+    CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 && prctl(PR_GET_DUMPABLE) == 1);
+    for (int fd = 0; fd < 1024; fd++)
+        CHECK((fcntl(fd, F_GETFD) >= 0) == (fd < 3));
+}
+
 static void see_shell(void) {
     char name[64];
     struct ifreq request = {.ifr_name = "lo"};
@@ -57,7 +72,7 @@ static void see_shell(void) {
     CHECK(gethostname(name, sizeof(name)) == 0 && strcmp(name, JAIL_HOSTNAME) == 0);
     CHECK(ioctl(fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0);
     CHECK(access("/proc/1", F_OK) < 0 && access("/proc/2", F_OK) == 0);
-    CHECK(fcntl(3, F_GETFD) < 0 || fd == 3); /* the handshake is closed */
+    close(fd);
 }
 
 /* The orphan becomes the anchor's child and may not remain as a zombie, which would count against pids.max. */
@@ -90,6 +105,7 @@ static void leave_orphan(void) {
 static void live(char what) {
     switch (what) {
     case 's':
+        see_nothing_inherited();
         see_shell();
         connect_listener();
         leave_orphan();

@@ -85,7 +85,7 @@ static void test_service(const char *state) {
     ssize_t n = readlink("/proc/self/ns/net", net, sizeof(net) - 1);
     CHECK(n > 0);
     net[n] = '\0';
-    CHECK(strncmp(text, "1899999999\n1899999999\n1899999999\nCapAmb:\t0000000000000000 CapBnd:", 66) == 0);
+    CHECK(strstr(text, "1899999999\n1899999999\n1899999999\nCapAmb:\t0000000000000000 ") == text);
     CHECK(strstr(text, "CapBnd:\t0000000000000000 CapEff:\t0000000000000000 CapInh:\t0000000000000000 ") != NULL);
     CHECK(strstr(text, "NoNewPrivs:\t1") != NULL);
     snprintf(expected, sizeof(expected), "\n%s\nhost\nwritten\nread-only\nnone\nhidden\ntemporary\n", net);
@@ -158,13 +158,13 @@ static void test_failures(void) {
         plan.command[0] = strdup("/nowhere");
         CHECK(jail_spawn(&plan, &io, &child, &error) == -ENOENT);
         CHECK(strcmp(error.step, "exec") == 0 && error.error == ENOENT && child.pid == 12345);
-        CHECK(jail_plan_add_mount(&plan, "/nowhere", "/opt", false) == 0);
-        CHECK(jail_spawn(&plan, &io, &child, &error) == -ENOENT && strcmp(error.step, "clone mounts") == 0);
         const int bad[] = {9999};
-        plan.n_mounts = 0;
         io.descriptors = bad;
         io.n_descriptors = 1;
         CHECK(jail_spawn(&plan, &io, &child, &error) == -EBADF && strcmp(error.step, "descriptors") == 0);
+        io.n_descriptors = 0;
+        CHECK(jail_plan_add_mount(&plan, "/nowhere", "/opt", false) == 0);
+        CHECK(jail_spawn(&plan, &io, &child, &error) == -ENOENT && strcmp(error.step, "clone mounts") == 0);
         CHECK(waitpid(-1, NULL, __WALL) < 0 && errno == ECHILD);
     }
 }
@@ -187,12 +187,13 @@ static void test_clone_tree(const char *state) {
     close(directory);
 }
 
-static unsigned loops_attached(void) {
+/* How many loop devices stand on files of that directory. */
+static unsigned loops_attached(const char *state) {
     unsigned n = 0;
-    for (unsigned i = 0; i < 256; i++) {
-        char path[64];
-        snprintf(path, sizeof(path), "/sys/block/loop%u/loop", i);
-        n += access(path, F_OK) == 0;
+    for (unsigned i = 0; i < 1024; i++) {
+        char path[64], file[4096];
+        snprintf(path, sizeof(path), "/sys/block/loop%u/loop/backing_file", i);
+        n += read_file_at(AT_FDCWD, path, file, sizeof(file)) > 0 && strncmp(file, state, strlen(state)) == 0;
     }
     return n;
 }
@@ -202,12 +203,11 @@ static void test_image(const char *state) {
     struct image first, second;
     struct stat st;
     struct statvfs vfs;
-    unsigned before = loops_attached();
 
     CHECK(image_pool_open("/nowhere", &pool) == -ENOENT);
     CHECK(image_pool_open(state, &pool) == 0);
     CHECK(image_make(&pool, 64, 0, 0, &first) == 0 && image_make(&pool, 64, 0, 0, &second) == 0);
-    CHECK(loops_attached() == before + 2);
+    CHECK(loops_attached(state) == 2);
     CHECK(image_give(&first, 77, 78) == 0);
     CHECK(fstat(first.tree, &st) == 0 && st.st_uid == 77 && st.st_gid == 78 && (st.st_mode & 07777) == 0700);
     CHECK(fstatvfs(first.tree, &vfs) == 0 && (vfs.f_flag & (ST_NOSUID | ST_NODEV)) == (ST_NOSUID | ST_NODEV));
@@ -222,7 +222,7 @@ static void test_image(const char *state) {
     image_close(&first);
     image_close(&second);
     image_pool_close(&pool);
-    while (loops_attached() > before) /* unmounting goes on in the background; ctest's time-out ends a hang */
+    while (loops_attached(state) > 0) /* unmounting goes on in the background; ctest's time-out ends a hang */
         sched_yield();
 }
 

@@ -5,14 +5,13 @@
 
 #include "base/cleanup.h"
 #include "module.h"
-#include "zygote/channel.h"
+#include "zygote/endpoint.h"
 
 /* As text: 8-4-4-4-12. */
 #define ID_TEXT_SIZE 36
 
 typedef struct {
-    PyObject_HEAD
-    struct channel channel;
+    PyObject_HEAD struct endpoint endpoint;
     uint8_t id[16]; /* of the invocation under way */
     bool busy;      /* there is one */
     bool started;
@@ -24,7 +23,7 @@ static int wait_packet(Channel *self) {
     for (;;) {
         int r;
         Py_BEGIN_ALLOW_THREADS;
-        r = channel_wait(&self->channel);
+        r = endpoint_wait(&self->endpoint);
         Py_END_ALLOW_THREADS;
         if (r >= 0)
             return r;
@@ -129,7 +128,7 @@ static PyObject *channel_start(PyObject *object, PyObject *arguments) {
         return NULL;
     if (r == 0)
         Py_RETURN_NONE;
-    r = self->started ? -EBADMSG : channel_take_start(&self->channel, &start);
+    r = self->started ? -EBADMSG : endpoint_take_start(&self->endpoint, &start);
     if (r == 0)
         r = configuration_read(&start, &configuration);
     if (r < 0)
@@ -153,7 +152,7 @@ static int take_body(Channel *self, const struct wire_invoke *invoke, PyObject *
     while (filled < total) {
         int r = wait_packet(self);
         if (r > 0) {
-            r = channel_take_chunk(&self->channel, bytes, total, &filled);
+            r = endpoint_take_chunk(&self->endpoint, bytes, total, &filled);
             if (r < 0)
                 (void)raise_error(r);
             else
@@ -193,7 +192,7 @@ static PyObject *channel_next(PyObject *object, PyObject *unused) {
         return NULL;
     if (r == 0)
         Py_RETURN_NONE;
-    r = channel_take_invoke(&self->channel, &invoke);
+    r = endpoint_take_invoke(&self->endpoint, &invoke);
     if (r < 0)
         return raise_error(r);
     /* Before the body: a chunk overwrites the packet that the slices point into. */
@@ -252,7 +251,7 @@ static PyObject *send_result(Channel *self, PyObject *type, PyObject *body) {
         }
     }
     Py_BEGIN_ALLOW_THREADS;
-    r = channel_send_result(&self->channel, self->id, type != NULL,
+    r = endpoint_send_result(&self->endpoint, self->id, type != NULL,
         (struct wire_slice){.data = (const uint8_t *)type_data, .size = (uint32_t)type_size}, (const uint8_t *)data,
         (size_t)size);
     Py_END_ALLOW_THREADS;
@@ -276,7 +275,7 @@ static PyObject *channel_error(PyObject *object, PyObject *arguments) {
 }
 
 static PyObject *channel_init_done(PyObject *object, PyObject *unused) {
-    int r = channel_send_init_done(&((Channel *)object)->channel);
+    int r = endpoint_send_init_done(&((Channel *)object)->endpoint);
     (void)unused;
     if (r < 0)
         return raise_error(r);
@@ -290,7 +289,7 @@ static PyObject *channel_init_error(PyObject *object, PyObject *arguments) {
 
     if (!PyArg_ParseTuple(arguments, "s#s#", &type, &type_size, &body, &body_size))
         return NULL;
-    r = channel_send_init_error(&((Channel *)object)->channel,
+    r = endpoint_send_init_error(&((Channel *)object)->endpoint,
         (struct wire_slice){.data = (const uint8_t *)type, .size = (uint32_t)type_size},
         (struct wire_slice){.data = (const uint8_t *)body, .size = (uint32_t)body_size});
     if (r < 0)
@@ -298,19 +297,15 @@ static PyObject *channel_init_error(PyObject *object, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
-static PyObject *channel_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    Channel *self;
-    int fd, r;
+PyObject *channel_object_new(PyObject *type) {
+    allocfunc allocate = (allocfunc)PyType_GetSlot((PyTypeObject *)type, Py_tp_alloc);
+    Channel *self = (Channel *)allocate((PyTypeObject *)type, 0);
+    int r;
 
-    (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "i", &fd))
-        return NULL;
-    self = (Channel *)allocate(type, 0);
     if (self == NULL)
         return NULL;
-    self->channel = (struct channel)CHANNEL_INIT;
-    r = channel_open(&self->channel, fd);
+    self->endpoint = (struct endpoint)ENDPOINT_INIT;
+    r = endpoint_open(&self->endpoint);
     if (r < 0) {
         Py_DECREF(self);
         return raise_error(r);
@@ -318,10 +313,27 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *arguments, PyObject *
     return (PyObject *)self;
 }
 
+void channel_object_attach(PyObject *channel, int fd) {
+    endpoint_attach(&((Channel *)channel)->endpoint, fd);
+}
+
+static PyObject *channel_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+    PyObject *self;
+    int fd;
+
+    (void)keywords;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    self = channel_object_new((PyObject *)type);
+    if (self != NULL)
+        channel_object_attach(self, fd);
+    return self;
+}
+
 static void channel_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    channel_done(&((Channel *)object)->channel);
+    endpoint_done(&((Channel *)object)->endpoint);
     Py_XDECREF(((Channel *)object)->arn);
     release(object);
     Py_DECREF(type);

@@ -2,7 +2,6 @@
 #include "zygote/configuration.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +48,15 @@ static char *compose(char **at, const char *first, size_t first_size, const char
     return text;
 }
 
+/* Before `end`, with its terminator. printf would touch a dozen pages that nothing else here needs. */
+static const char *decimal(uint64_t number, char *end) {
+    *--end = '\0';
+    do
+        *--end = (char)('0' + number % 10);
+    while ((number /= 10) != 0);
+    return end;
+}
+
 static bool read_own(struct configuration *c, const struct json_value *root) {
     const struct json_value *own = json_member(root, "environment");
     if (own == NULL || own->type == JSON_NULL)
@@ -70,20 +78,20 @@ static bool read_members(struct configuration *c, const struct wire_start *start
     char *at = c->text, digits[16];
 
     if (!member(root, "handler", NULL, &c->handler) || !member(root, "function_name", NULL, &c->function_name) ||
-        !member(root, "function_version", "$LATEST", &c->function_version) || !member(root, "log_group", "", &c->log_group) ||
-        !member(root, "region", "us-east-1", &region) || !member(root, "runtime", "", &runtime) ||
-        !member(root, "log_format", "Text", &format) || !member(root, "application_log_level", "INFO", &level) ||
+        !member(root, "function_version", "$LATEST", &c->function_version) ||
+        !member(root, "log_group", "", &c->log_group) || !member(root, "region", "us-east-1", &region) ||
+        !member(root, "runtime", "", &runtime) || !member(root, "log_format", "Text", &format) ||
+        !member(root, "application_log_level", "INFO", &level) ||
         (memory != NULL && json_unsigned(memory, UINT32_MAX, &memory_mb) < 0) || !read_own(c, root) ||
         start->init_type >= ARRAY_SIZE(init_types))
         return false;
-    snprintf(digits, sizeof(digits), "%u", (unsigned)memory_mb);
-    c->memory = compose(&at, "", 0, digits);
+    c->memory = compose(&at, "", 0, decimal(memory_mb, digits + sizeof(digits)));
     c->log_stream = compose(&at, (const char *)start->log_stream.data, start->log_stream.size, "");
     if (c->log_group[0] == '\0')
         c->log_group = compose(&at, LOG_GROUP, sizeof(LOG_GROUP) - 1, c->function_name);
     if (runtime[0] != '\0')
-        reserve(c, "AWS_EXECUTION_ENV",
-            compose(&at, EXECUTION_ENVIRONMENT, sizeof(EXECUTION_ENVIRONMENT) - 1, runtime));
+        reserve(
+            c, "AWS_EXECUTION_ENV", compose(&at, EXECUTION_ENVIRONMENT, sizeof(EXECUTION_ENVIRONMENT) - 1, runtime));
     c->level = strcmp(format, "JSON") == 0 ? level : NULL;
     reserve(c, "_HANDLER", c->handler);
     reserve(c, "AWS_REGION", region);

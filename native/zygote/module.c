@@ -16,6 +16,11 @@
  *           identity and body bytes.
  *       respond(body); error(error_type, body)
  *           The answer to what next() returned last, which asks for the next invocation too; body is bytes or str.
+ *   settle()
+ *       Prepares memory for forks; see settle.c.
+ *   read_compiled(root, name, tag, mark, preferred) -> (code, path, cached) | None
+ *       Marshalled code of root/__pycache__/name.tag.pyc when that begins with mark, its source is there, and no
+ *       root/name with one of the preferred suffixes (bytes).
  *   has_records(value) -> bool
  *       May there be a tuple of a class of its own (a namedtuple) in this value, at any depth?
  *   arm(hooks); fork_before(), fork_parent(), fork_child()
@@ -28,7 +33,7 @@
 #include <errno.h>
 
 #include "module.h"
-#include "zygote/channel.h"
+#include "zygote/endpoint.h"
 #include "zygote/serve.h"
 
 PyObject *raise_error(int error) {
@@ -42,27 +47,36 @@ static PyObject *module_serve(PyObject *module, PyObject *arguments) {
     struct serve serve;
     const char *version;
     uint64_t environment;
+    PyObject *channel;
     int fd, r;
 
     if (!PyArg_ParseTuple(arguments, "is", &fd, &version))
         return NULL;
+    /* Before the forks, for the same reason as everything else here. */
+    channel = channel_object_new(state->channel_type);
+    if (channel == NULL)
+        return NULL;
     r = serve_open(&serve, fd, &hooks);
-    if (r < 0)
-        return raise_error(r);
-    r = serve_ready(&serve, version);
+    if (r == 0)
+        r = serve_ready(&serve, version);
     /* The GIL is kept: a zygote has one thread. */
     if (r == 0)
         r = serve_run(&serve, &environment);
+    if (r == SERVE_CHILD) {
+        channel_object_attach(channel, SERVE_CHANNEL);
+        return channel;
+    }
     serve_done(&serve);
+    Py_DECREF(channel);
     if (r < 0)
         return raise_error(r);
-    if (r == SERVE_CLOSED)
-        Py_RETURN_NONE;
-    return PyObject_CallFunction(state->channel_type, "i", SERVE_CHANNEL);
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef module_methods[] = {
     {"serve", module_serve, METH_VARARGS, NULL},
+    {"settle", module_settle, METH_NOARGS, NULL},
+    {"read_compiled", module_read_compiled, METH_VARARGS, NULL},
     {"has_records", module_has_records, METH_O, NULL},
     {"arm", module_arm, METH_O, NULL},
     {"fork_before", module_fork_before, METH_NOARGS, NULL},
@@ -81,8 +95,8 @@ static int module_execute(PyObject *module) {
         Py_DECREF(state->channel_type);
         return -1;
     }
-    if (PyModule_AddIntConstant(module, "EVENT_MAX", CHANNEL_BODY_MAX) < 0 ||
-        PyModule_AddIntConstant(module, "RESPONSE_MAX", CHANNEL_BODY_MAX) < 0 ||
+    if (PyModule_AddIntConstant(module, "EVENT_MAX", ENDPOINT_BODY_MAX) < 0 ||
+        PyModule_AddIntConstant(module, "RESPONSE_MAX", ENDPOINT_BODY_MAX) < 0 ||
         PyModule_AddIntConstant(module, "INIT_ERROR_MAX", WIRE_INIT_ERROR_BODY_MAX) < 0)
         return -1;
     return 0;

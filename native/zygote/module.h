@@ -14,14 +14,19 @@ struct module_state {
 /* OSError of a negative errno; always NULL. */
 PyObject *raise_error(int error);
 
-/* channel_object.c: the type Channel, a new reference. */
+/* channel_object.c: the type Channel, a new reference; an object of it, which has no descriptor yet; and giving it one,
+ * which it owns from then on. */
 PyObject *channel_object_type(void);
+PyObject *channel_object_new(PyObject *type);
+void channel_object_attach(PyObject *channel, int fd);
 
 /* variables.c: puts START's variables into `data`, os.environ's own dictionary of bytes, and makes that the process's
  * environment. -1 with an exception. */
 int variables_set(PyObject *data, const struct configuration *configuration);
 
-/* values.c, hooks.c: functions of the module. */
+/* Functions of the module, in compiled.c, hooks.c, settle.c and values.c. */
+PyObject *module_read_compiled(PyObject *module, PyObject *arguments);
+PyObject *module_settle(PyObject *module, PyObject *unused);
 PyObject *module_has_records(PyObject *module, PyObject *value);
 PyObject *module_arm(PyObject *module, PyObject *hooks);
 PyObject *module_fork_before(PyObject *module, PyObject *unused);

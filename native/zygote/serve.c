@@ -30,6 +30,7 @@ struct fork_request {
 int serve_open(struct serve *serve, int launcher, const struct serve_hooks *hooks) {
     struct serve s = {.launcher = launcher, .hooks = hooks, .home_net = -1};
 
+    *serve = s;
     if (prctl(PR_GET_TID_ADDRESS, &s.tid_address, 0, 0, 0) < 0)
         return -ENOTSUP;
     if (syscall(SYS_get_robust_list, 0, &s.robust_list, &s.robust_length) < 0)
@@ -88,8 +89,12 @@ static int read_request(const struct packet *packet, struct fork_request *ret) {
         unsigned flag;
         int *into;
     } order[] = {
-        {WIRE_FORK_ANCHOR, &request.anchor}, {WIRE_FORK_CHANNEL, &request.channel}, {WIRE_FORK_LOG, &request.log},
-        {WIRE_FORK_TMP, &request.tmp},       {WIRE_FORK_TASK, &request.task},       {WIRE_FORK_OPT, &request.opt},
+        {WIRE_FORK_ANCHOR, &request.anchor},
+        {WIRE_FORK_CHANNEL, &request.channel},
+        {WIRE_FORK_LOG, &request.log},
+        {WIRE_FORK_TMP, &request.tmp},
+        {WIRE_FORK_TASK, &request.task},
+        {WIRE_FORK_OPT, &request.opt},
         {WIRE_FORK_CGROUP, &request.cgroup},
     };
     for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
@@ -133,7 +138,7 @@ static void become(const struct serve *serve, const struct fork_request *request
 static int fork_environment(struct serve *serve, const struct fork_request *request) {
     _cleanup_close_ int pidfd = -1;
     struct clone_args arguments = {
-        .flags = CLONE_PARENT | CLONE_PIDFD | CLONE_NEWNS | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
+        .flags = CLONE_PARENT | CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
         .pidfd = (uintptr_t)&pidfd,
         .child_tid = (uintptr_t)serve->tid_address,
     };

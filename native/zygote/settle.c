@@ -31,28 +31,30 @@ static void settle_small(size_t size) {
         if (block == NULL)
             return;
         run = last != NULL && block == last + size && (run > 0 || ((uintptr_t)last & (POOL_ALIGNMENT - 1)) < 128)
-                  ? run + 1
-                  : 0;
+            ? run + 1
+            : 0;
         last = block;
     }
 }
 
-/* Free memory that is not at the end of the heap. */
-static size_t scattered(void) {
-    struct mallinfo2 info = mallinfo2();
-    return info.fordblks - info.keepcost;
+/* Where the heap's last, never divided piece begins. */
+static uintptr_t heap_edge(void) {
+#if __GLIBC_PREREQ(2, 33)
+    size_t last = mallinfo2().keepcost;
+#else
+    size_t last = (size_t)mallinfo().keepcost;
+#endif
+    return (uintptr_t)sbrk(0) - last;
 }
 
+/* Takes what lies before that piece, the largest first. */
 static void settle_chunks(void) {
+    const uintptr_t edge = heap_edge();
     for (size_t size = CHUNK_MAX; size >= CHUNK_STEP; size -= CHUNK_STEP) {
-        const size_t end_before = mallinfo2().keepcost;
-        while (scattered() >= size) {
-            void *chunk = malloc(size);
-            if (chunk == NULL || mallinfo2().keepcost != end_before) {
-                free(chunk);
-                break;
-            }
-        }
+        void *chunk = malloc(size);
+        while (chunk != NULL && (uintptr_t)chunk < edge)
+            chunk = malloc(size);
+        free(chunk);
     }
 }
 

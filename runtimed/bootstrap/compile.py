@@ -14,9 +14,9 @@ the top); data: the file's content. Length of path 0: the last frame, whose data
     {"version": 1, "tag": "cpython-311", "files": compiled, "bytes": of data, "skipped_count": n,
      "skipped": [{"path": source, "line": number or null, "message": text}, ...], "complete": true or false}
 
-A stream that ends without it was cut (time, memory, a crash of the compiler): what came before is whole and may be used.
-complete is false when a limit ended the walk. skipped names at most SKIPPED_MAX; their modules are compiled when they
-are imported, where the function gets the error.
+A stream that ends without it was cut (time, memory, a crash of the compiler): what came before is whole and may be
+used. complete is false when a limit ended the walk. skipped names at most SKIPPED_MAX; their modules are compiled when
+they are imported, where the function gets the error.
 
 Files are `unchecked-hash` .pycs: Python takes them without looking at the source, which nobody can change.
 """

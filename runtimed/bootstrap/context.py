@@ -9,32 +9,24 @@ from .errors import CONTEXT, Fault, text_of
 W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
 
-class _Fixed:
-    """What is the same in every invocation; a look into os.environ for each would cost half a microsecond."""
-
-    log_group_name = log_stream_name = function_name = memory_limit_in_mb = function_version = None
-
-
-fixed = _Fixed()
-
-
-def fix(name, version, memory, log_group, log_stream):
-    """Keeps what START said."""
-    fixed.function_name = name
-    fixed.function_version = version
-    fixed.memory_limit_in_mb = memory
-    fixed.log_group_name = log_group
-    fixed.log_stream_name = log_stream
+# What start() told of START: the same in every invocation.
+promised = (None,) * 9
 
 
 class LambdaContext:
     def __init__(self, invoke_id, deadline_ms, arn, client_context, cognito_identity, tenant_id):
         self.aws_request_id = invoke_id
-        self.log_group_name = fixed.log_group_name
-        self.log_stream_name = fixed.log_stream_name
-        self.function_name = fixed.function_name
-        self.memory_limit_in_mb = fixed.memory_limit_in_mb
-        self.function_version = fixed.function_version
+        (
+            _,
+            self.function_name,
+            self.function_version,
+            self.memory_limit_in_mb,
+            self.log_group_name,
+            self.log_stream_name,
+            _,
+            _,
+            _,
+        ) = promised
         self.invoked_function_arn = arn
         self.tenant_id = tenant_id
         self.client_context = None

@@ -42,7 +42,7 @@ def prepare(task_root, layer_root):
     """
     own = [
         task_root,
-        "%s/python/lib/python%d.%d/site-packages" % ((layer_root,) + sys.version_info[:2]),
+        "%s/python/lib/python%d.%d/site-packages" % (layer_root, sys.version_info[0], sys.version_info[1]),
         layer_root + "/python",
     ]
     details = [
@@ -62,8 +62,7 @@ def begin(started, native):
 
     Every page of memory that is touched here is copied for every environment: hence so little ceremony.
     """
-    handler, name, version, memory, log_group, log_stream, level, path, zoned = started
-    context.fix(name, version, memory, log_group, log_stream)
+    handler, _, _, _, _, _, level, path, zoned = context.promised = started
     if level is not None:
         logs.use_json(level)
     if path is not None:
@@ -96,7 +95,7 @@ def run(channel, native):
         logs.write("runtimed: the environment cannot start: %s" % errors.text_of(error))
         leave(EXIT_PROTOCOL)
     try:
-        handler = handlers.load(handler_name)
+        handler = handlers.load(handler_name, native)
     except Exception as error:
         fail_init(channel, error, native.INIT_ERROR_MAX)
     logs.flush()

@@ -1,10 +1,8 @@
 """From a handler's name to the function itself: imports the module that the name points at."""
 
 import marshal
-import os
-import posix
 import sys
-from importlib import machinery, util
+from importlib import _bootstrap_external, machinery
 
 from .errors import (
     BUILT_IN_CONFLICT,
@@ -15,13 +13,12 @@ from .errors import (
     Fault,
 )
 
-# What compile.py writes before the code: the interpreter's mark, "taken without a look at the source", and a hash.
-HEADER = util.MAGIC_NUMBER + b"\1\0\0\0"
-HEADER_SIZE = 16
-# The file's name behind the module's.
-SUFFIX = ".%s.pyc" % sys.implementation.cache_tag
+# What compile.py writes first: the interpreter's mark, and "to be taken without a look at the source".
+# importlib.util, which has the mark too, imports typing and more in some versions.
+MARK = _bootstrap_external.MAGIC_NUMBER + b"\1\0\0\0"
+TAG = sys.implementation.cache_tag
 # A module of the name in one of these forms goes before one that is a .py; a directory may be a package.
-PREFERRED = ("", *machinery.EXTENSION_SUFFIXES)
+PREFERRED = tuple(suffix.encode() for suffix in ["", *machinery.EXTENSION_SUFFIXES])
 
 
 class Prepared:
@@ -32,15 +29,13 @@ class Prepared:
         self.spec = machinery.ModuleSpec("", self.loader)
         self.spec.has_location = True
         self.module = type(sys)("")
-        vars(self.module).update(
-            __file__="", __cached__="", __package__="", __loader__=self.loader, __spec__=self.spec
-        )
+        vars(self.module).update(__file__="", __cached__="", __package__="", __loader__=self.loader, __spec__=self.spec)
 
 
 prepared = Prepared()
 
 
-def load(name):
+def load(name, native):
     """`module.function`, `package.module.function` or `package/module.function`.
 
     What the function's code raises while it is imported comes through, except ImportError and SyntaxError, which are
@@ -53,7 +48,7 @@ def load(name):
     if module_name.split(".")[0] in sys.builtin_module_names:
         raise Fault(BUILT_IN_CONFLICT, "Cannot use built-in module %s as a handler module" % module_name)
     try:
-        module = import_compiled(module_name) or import_any(module_name.replace("/", "."))
+        module = import_compiled(module_name, native) or import_any(module_name.replace("/", "."))
     except ImportError as error:
         raise Fault(IMPORT_MODULE, "Unable to import module '%s': %s" % (module_name, error)) from None
     except SyntaxError as error:
@@ -71,30 +66,18 @@ def import_any(name):
     return sys.modules[name]
 
 
-def import_compiled(name):
+def import_compiled(name, native):
     """The common case, a module of one file at the root of the package, compiled at deployment: what importlib would
     do with it, but without importlib, whose code and caches every environment would have to copy page by page. None
     when it is not that case.
     """
-    root = sys.path[0] + "/"
     if name in sys.modules or not name.isidentifier():
         return None
-    cached = root + "__pycache__/" + name + SUFFIX
-    try:
-        descriptor = posix.open(cached, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
+    found = native.read_compiled(sys.path[0], name, TAG, MARK, PREFERRED)
+    if found is None:
         return None
-    try:
-        data = posix.read(descriptor, posix.fstat(descriptor).st_size)
-    finally:
-        posix.close(descriptor)
-    path = root + name
-    if data[: len(HEADER)] != HEADER or not posix.access(path + ".py", os.R_OK):
-        return None
-    for suffix in PREFERRED:
-        if posix.access(path + suffix, os.F_OK):
-            return None
-    return execute(name, path + ".py", cached, marshal.loads(memoryview(data)[HEADER_SIZE:]))
+    data, path, cached = found
+    return execute(name, path, cached, marshal.loads(data))
 
 
 def execute(name, path, cached, code):
@@ -106,9 +89,6 @@ def execute(name, path, cached, code):
     sys.modules[name] = module
     try:
         exec(code, vars(module))
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
     finally:
         spec._initializing = False
     return sys.modules[name]

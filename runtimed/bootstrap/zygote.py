@@ -107,6 +107,7 @@ def prepare(here, native, task_root, layer_root):
     warm.run(native)
     gc.collect()
     gc.freeze()
+    native.settle()
     gc.enable()
     return environment
 

@@ -164,6 +164,10 @@ class Environment(Link):
             os.close(self.log)
         self.log = -1
 
+    def close(self) -> None:
+        super().close()
+        self.hang_up()
+
     def exit(self, status: int = 0, **fields: Any) -> None:
         """As the launcher tells it."""
         self.hang_up()
@@ -307,7 +311,7 @@ class Stage:
         return link
 
     def launch(self, *, peak: int = 10 << 20, frozen: str = "0\n", timeout: float = PATIENCE) -> Environment:
-        """The next LAUNCH, granted. An END for one that hung up is passed over: whether it comes is a matter of timing."""
+        """The next LAUNCH, granted. END for one that hung up is passed over: it comes or not, as it happens."""
         header, message = self.launcher.next(timeout)
         while isinstance(message, wire.End):
             header, message = self.launcher.next(timeout)
@@ -334,12 +338,16 @@ class Stage:
 
     def records(self, function: bytes = FUNCTION) -> list[Record]:
         """All that is in the function's log now."""
-        return Cursor(self.logs / function.hex()).read()
+        cursor = Cursor(self.logs / function.hex())
+        found: list[Record] = []
+        while more := cursor.read():
+            found += more
+        return found
 
     def await_records(self, count: int, function: bytes = FUNCTION) -> list[Record]:
-        found: list[Record] = []
-        await_true(lambda: len(found.__iadd__(self.records(function)[len(found) :])) >= count, f"{count} records")
-        return found
+        """All of them, once there are so many."""
+        await_true(lambda: len(self.records(function)) >= count, f"{count} records")
+        return self.records(function)
 
     def running(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None

@@ -1,184 +1,312 @@
-"""Log files, as the dispatcher writes them and while it writes them."""
+"""Logs: what is read from an environment's pipe, how it is tagged, what is kept, what a caller sees of it."""
 
 from __future__ import annotations
 
-import struct
+import contextlib
+import json
+import os
+import re
+import resource
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runtimed.dispatch.logs import MAGIC, RECORD, REPORT, SEGMENT, Cursor, Kind, Record, Status
+from runtimed.dispatch.logs import Kind, Record, Status, parse_report
 from runtimed.dispatch.render import render, stream_of
+from runtimed.model import wire
+from tests.integration.dispatch_stage import FUNCTION, PROGRAM, ROUTE, Stage, await_true, counters, staged, target
 
-UID = bytes(16)
-ID = uuid.UUID("8476a536-e9f4-11e8-9739-2dfe598c3fcd")
-ENVIRONMENT = 1_700_000_000_000 << 20 | 5
-
-
-def record(payload: bytes = b"", kind: int = Kind.LINE, time_us: int = 1_700_000_000_123_456) -> bytes:
-    size = RECORD.size + len(payload)
-    return RECORD.pack(size, 0, time_us, kind, bytes(3), ENVIRONMENT, ID.bytes) + payload
-
-
-def report(status: int = Status.SUCCESS, init_us: int = 0, error_type: bytes = b"") -> bytes:
-    return REPORT.pack(1234567, 1235, init_us, 128, 35, status, 0, len(error_type), 0) + error_type
-
-
-class Log:
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def segment(self, number: int, *records: bytes, created: int = 0, version: int = 1) -> Path:
-        path = self.directory / f"{number:08x}.log"
-        path.write_bytes(SEGMENT.pack(MAGIC, version, created, UID) + b"".join(records))
-        return path
+TAIL = int(wire.CallFlags.LOG_TAIL)
+SEGMENT = 8 << 20
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Log:
-    return Log(tmp_path)
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path) as made:
+        yield made
 
 
-def lines(cursor: Cursor) -> list[bytes]:
-    """Everything up to the present end."""
-    found: list[bytes] = []
-    while records := cursor.read():
-        found += [entry.payload for entry in records]
-    return found
+def lines(records: list[Record], request: bytes | None = None) -> list[str]:
+    return [r.payload.decode() for r in records if r.kind == Kind.LINE and (request is None or r.request_id == request)]
 
 
-def test_segments_are_read_in_order_and_followed(log: Log, tmp_path: Path) -> None:
-    assert lines(Cursor(tmp_path / "absent")) == []
-    cursor = Cursor(tmp_path)
-    assert lines(cursor) == []
-    log.segment(1, record(b"one"), record(b"two"))
-    last = log.segment(2, record(b"three"))
-    (tmp_path / "other.txt").write_text("not a segment")
-    assert lines(cursor) == [b"one", b"two", b"three"]
-    with last.open("ab") as file:
-        file.write(record(b"four"))
-    assert lines(cursor) == [b"four"]
-    log.segment(3, record(b"five"))
-    assert lines(cursor) == [b"five"]
-    assert lines(cursor) == []
+def test_records_of_a_life(stage: Stage) -> None:
+    stage.ready()
+    invoker = stage.invoker()
+    invoker.call()
+    environment = stage.launch(peak=35 << 20)
+    start = environment.expect(wire.Start)[1]
+    environment.print("importing\n")
+    environment.send(wire.InitDone())
+    first = environment.invoke()[0]
+    environment.print("one\ntwo\n")
+    environment.result(first.id)
+    invoker.answer()
+    invoker.call()
+    second = environment.invoke()[0]
+    environment.print("three")
+    environment.result(second.id, error="E", body=b'{"errorType":"E"}')
+    invoker.answer()
+    records = stage.await_records(11)
+    assert [Kind(r.kind) for r in records] == [
+        Kind.INIT_START, Kind.LINE, Kind.START, Kind.LINE, Kind.LINE, Kind.END, Kind.REPORT,
+        Kind.START, Kind.LINE, Kind.END, Kind.REPORT,
+    ]  # fmt: skip
+    assert lines(records, bytes(16)) == ["importing"]
+    assert lines(records, first.id) == ["one", "two"]
+    assert lines(records, second.id) == ["three"], "a line without an end ends with its invocation"
+    assert {r.environment for r in records} == {environment.number}
+    assert {stream_of(r) for r in records} == {start.log_stream}
+    assert [r.time_us for r in records] == sorted(r.time_us for r in records)
+    warm, cold = parse_report(records[10].payload), parse_report(records[6].payload)
+    assert warm is not None
+    assert cold is not None
+    assert (cold.status, warm.status) == (Status.SUCCESS, Status.ERROR)
+    assert cold.init_us > 0
+    assert warm.init_us == 0
+    assert cold.billed_ms == -(-(cold.duration_us + cold.init_us) // 1000)
+    assert (cold.memory_mb, cold.peak_mb) == (128, 35)
+    assert warm.error_type == "E"
 
 
-def test_every_cut_of_a_growing_file_waits_for_the_rest(log: Log, tmp_path: Path) -> None:
-    whole = log.segment(1, record(b"one"), record(b"two" * 100)).read_bytes()
-    path = tmp_path / "00000001.log"
-    path.write_bytes(b"")
-    cursor, found = Cursor(tmp_path), []
-    for end in range(len(whole) + 1):
-        path.write_bytes(whole[:end])
-        found += lines(cursor)
-    assert found == [b"one", b"two" * 100]
+@pytest.mark.parametrize("as_json", [False, True])
+def test_tail_is_what_the_log_shows(stage: Stage, as_json: bool) -> None:
+    """Rendered in C for the caller and in Python for readers: the same."""
+    stage.ready(log_format=wire.LogFormat.JSON if as_json else wire.LogFormat.TEXT)
+    invoker = stage.invoker()
+    invoker.call(flags=TAIL)
+    environment = stage.launch()
+    environment.start()
+    invoke, _ = environment.invoke()
+    environment.print("hällo\nno end")
+    environment.result(invoke.id)
+    answer, _ = invoker.answer()
+    records = stage.await_records(6)
+    shown = [line for r in records[1:] if (line := render(r, as_json=as_json)) is not None]
+    assert answer.log_tail.decode().splitlines() == shown
+    request = str(uuid.UUID(bytes=invoke.id))
+    if as_json:
+        system = [json.loads(line) for line in (shown[0], shown[-1])]
+        assert [event["type"] for event in system] == ["platform.start", "platform.report"]
+        assert {event["record"]["requestId"] for event in system} == {request}
+    else:
+        assert shown[0] == f"START RequestId: {request} Version: $LATEST"
+        assert shown[1:3] == ["hällo", "no end"]
+        assert shown[3] == f"END RequestId: {request}"
+        assert re.fullmatch(
+            rf"REPORT RequestId: {request}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms\tMemory Size: 128 MB\t"
+            r"Max Memory Used: 10 MB\tInit Duration: \d+\.\d\d ms",
+            shown[4],
+        )
 
 
-def test_a_torn_tail_is_passed_over_once_a_newer_segment_exists(log: Log, tmp_path: Path) -> None:
-    log.segment(1, record(b"one"), record(b"torn")[:-2])
-    cursor = Cursor(tmp_path)
-    assert lines(cursor) == [b"one"]
-    log.segment(2, record(b"two"))
-    assert lines(cursor) == [b"two"]
+def test_tail_is_the_last_four_kilobytes(stage: Stage) -> None:
+    stage.ready()
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    invoker.call(flags=TAIL)
+    invoke, _ = environment.invoke()
+    environment.print("".join(f"{n}\n" for n in range(3000)))
+    environment.result(invoke.id)
+    tail = invoker.answer()[0].log_tail
+    assert len(tail) == 4096
+    assert b"\n2999\nEND RequestId: " in tail
+    invoker.call()
+    environment.serve()
+    assert invoker.answer()[0].log_tail == b"", "only when asked for"
 
 
-@pytest.mark.parametrize("garbage", [bytes(100), b"\xff" * 100, RECORD.pack(43, 0, 0, 1, bytes(3), 0, bytes(16))])
-def test_garbage_ends_a_segment_not_the_reading(log: Log, tmp_path: Path, garbage: bytes) -> None:
-    log.segment(1, record(b"one"), garbage)
-    log.segment(2, record(b"two"))
-    assert lines(Cursor(tmp_path)) == [b"one", b"two"]
+def test_what_was_printed_before_the_result_is_tagged_with_it(stage: Stage) -> None:
+    stage.ready()
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    ids = []
+    for n in range(200):
+        invoker.call()
+        invoke, _ = environment.invoke()
+        environment.print(f"{n}\n" * 3)
+        environment.result(invoke.id)
+        invoker.answer()
+        ids.append(invoke.id)
+    records = stage.await_records(4 + 200 * 6)
+    for n, request in enumerate(ids):
+        assert lines(records, request) == [str(n)] * 3
 
 
-def test_segments_that_disappear_and_newer_formats_are_passed_over(log: Log, tmp_path: Path) -> None:
-    first = log.segment(1, record(b"one"))
-    cursor = Cursor(tmp_path)
-    assert lines(cursor) == [b"one"]
-    first.unlink()
-    log.segment(2, record(b"two"), version=9)
-    log.segment(3, record(b"three"))
-    assert lines(cursor) == [b"three"]
+def test_long_lines_are_cut(stage: Stage) -> None:
+    stage.ready()
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    invoker.call()
+    invoke, _ = environment.invoke()
+    environment.print(b"x" * (600 << 10) + b"\nshort\n")
+    environment.result(invoke.id)
+    invoker.answer()
+    records = stage.await_records(4 + 6)
+    assert [len(line) for line in lines(records, invoke.id)] == [256 << 10, 256 << 10, 88 << 10, 5]
 
 
-def test_large_logs_come_in_parts(log: Log, tmp_path: Path) -> None:
-    many = [record(b"%6d" % number * 40) for number in range(10_000)]
-    log.segment(1, *many)
-    cursor = Cursor(tmp_path)
-    first = cursor.read()
-    assert 0 < len(first) < len(many)
-    assert len(first) + len(lines(cursor)) == len(many)
+def test_lines_of_any_bytes(stage: Stage) -> None:
+    stage.ready()
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    invoker.call()
+    invoke, _ = environment.invoke()
+    environment.print(b"\x00\xff\xfe\n\n\r\n")
+    environment.result(invoke.id)
+    invoker.answer()
+    records = stage.await_records(4 + 6)
+    assert [r.payload for r in records if r.kind == Kind.LINE] == [b"\x00\xff\xfe", b"", b"\r"]
 
 
-def test_the_start_can_be_chosen(log: Log, tmp_path: Path) -> None:
-    for number in range(1, 5):
-        log.segment(number, record(b"%d" % number), created=number * 100)
-    cursor = Cursor(tmp_path)
-    cursor.skip_before(250)
-    assert lines(cursor) == [b"2", b"3", b"4"], "segment 2 may hold what came until 300"
-    cursor = Cursor(tmp_path)
-    cursor.skip_all()
-    assert lines(cursor) == []
-    log.segment(5, record(b"5"))
-    assert lines(cursor) == [b"5"]
+def test_a_flood_is_throttled(stage: Stage) -> None:
+    """Above its budget the pipe is not read: the function blocks in its write, under its own time-out.
+
+    What is in the pipe when it answers is read all the same, and belongs to it."""
+    control = stage.ready(timeout_ms=60_000)
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    invoker.call()
+    invoke, _ = environment.invoke()
+    os.set_blocking(environment.log, False)
+    page = counters(control)
+    text = (b"y" * 999 + b"\n") * 33
+    written = 0
+
+    def throttled() -> bool:
+        nonlocal written
+        with contextlib.suppress(BlockingIOError):
+            written += os.write(environment.log, text[written % 1000 :])
+        return page.node()["log_throttled"] > 0
+
+    while not throttled():
+        pass
+    assert written > 8 << 20, "twice the rate of a second at once"
+    environment.result(invoke.id)
+    assert invoker.answer()[0].status == 200
+    await_true(lambda: len(lines(stage.records(), invoke.id)) == -(-written // 1000), "nothing is lost")
+    assert page.node()["log_records_dropped"] == 0
 
 
-# ---- as text -------------------------------------------------------------------------------------------------
+def test_environment_that_closes_its_output(stage: Stage) -> None:
+    stage.ready()
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    invoker.call()
+    invoke, _ = environment.invoke()
+    environment.print("bye\n")
+    os.close(environment.log)
+    environment.log = -1
+    environment.result(invoke.id)
+    assert invoker.answer()[0].status == 200
+    invoker.call()
+    environment.serve()
+    assert invoker.answer()[0].status == 200
+    assert lines(stage.await_records(4 + 4 + 3)) == ["bye"]
 
 
-def made(kind: int, payload: bytes = b"", request: bytes = ID.bytes) -> Record:
-    return Record(1_700_000_000_123_456, kind, 0, ENVIRONMENT, request, payload)
+def test_segments_are_capped_and_the_oldest_dropped(stage: Stage) -> None:
+    control = stage.ready(timeout_ms=600_000)
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    invoker.call()
+    environment.invoke()
+    page = counters(control)
+    total = 0
+    while total < 45 << 20:
+        environment.print((b"z" * 1023 + b"\n") * 64)
+        total += 64 << 10
+    await_true(lambda: page.node()["log_bytes_written"] > 44 << 20, "it is written")
+    directory = stage.logs / FUNCTION.hex()
+    files = sorted(directory.iterdir())
+    assert 3 <= len(files) <= 4
+    assert files[0].name > "00000001.log"
+    assert all(SEGMENT * 0.9 < file.stat().st_size <= SEGMENT for file in files[:-1])
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o640"}
+    assert oct(directory.stat().st_mode & 0o777) == "0o750"
 
 
-TEXT = [
-    (made(Kind.LINE, b"hello \xff"), "hello \ufffd"),
-    (made(Kind.START), f"START RequestId: {ID} Version: $LATEST"),
-    (made(Kind.END), f"END RequestId: {ID}"),
-    (
-        made(Kind.REPORT, report()),
-        f"REPORT RequestId: {ID}\tDuration: 1234.57 ms\tBilled Duration: 1235 ms\tMemory Size: 128 MB\t"
-        "Max Memory Used: 35 MB",
-    ),
-    (
-        made(Kind.REPORT, report(Status.FAILURE, 2500, b"Runtime.ExitError")),
-        f"REPORT RequestId: {ID}\tDuration: 1234.57 ms\tBilled Duration: 1235 ms\tMemory Size: 128 MB\t"
-        "Max Memory Used: 35 MB\tInit Duration: 2.50 ms\tStatus: error\tError Type: Runtime.ExitError",
-    ),
-    (
-        made(Kind.REPORT, report(Status.TIMEOUT)),
-        f"REPORT RequestId: {ID}\tDuration: 1234.57 ms\tBilled Duration: 1235 ms\tMemory Size: 128 MB\t"
-        "Max Memory Used: 35 MB\tStatus: timeout",
-    ),
-    (made(Kind.INIT_START, b"\0"), "INIT_START Runtime Version: python:3.11"),
-    (made(Kind.INIT_REPORT, report(3)), "INIT_REPORT Init Duration: 1234.57 ms\tPhase: init\tStatus: timeout"),
-    (
-        made(Kind.DROPPED, struct.pack("<QQB", 3, 999, 1)),
-        "LOGS_DROPPED Records: 3\tBytes: 999\tReason: they came faster than they could be written",
-    ),
-    (made(99), None),
-    (made(Kind.REPORT, b"cut"), None),
-    (made(Kind.DROPPED, b"cut"), None),
-]
+def test_a_dispatcher_begins_a_new_segment(tmp_path: Path) -> None:
+    for life in (1, 2):
+        directory = tmp_path / str(life)
+        directory.mkdir()
+        with staged(directory) as stage:
+            if life == 2:
+                (tmp_path / "1" / "logs" / FUNCTION.hex()).rename(stage.logs / FUNCTION.hex())
+            stage.ready()
+            stage.warm(stage.invoker())
+            stage.await_records(4 * life)
+            names = sorted(file.name for file in (stage.logs / FUNCTION.hex()).iterdir())
+            assert names == ["00000001.log", "00000002.log"][:life]
 
 
-@pytest.mark.parametrize(("entry", "line"), TEXT)
-def test_text(entry: Record, line: str | None) -> None:
-    assert render(entry, as_json=False, runtime="python3.11") == line
+def test_full_disk_drops_and_counts(stage: Stage) -> None:
+    """A limit on file sizes stands for the disk: writes fail, invocations do not; later the gap is told."""
+    control = stage.ready()
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    stage.await_records(4)
+    size = next((stage.logs / FUNCTION.hex()).iterdir()).stat().st_size
+    page = counters(control)
+    resource.prlimit(stage.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    for n in range(3):
+        invoker.call()
+        invoke, _ = environment.invoke()
+        environment.print(f"lost {n}\n")
+        environment.result(invoke.id)
+        assert invoker.answer()[0].status == 200
+    await_true(lambda: page.node()["log_records_dropped"] >= 12, "they are dropped")
+    resource.prlimit(stage.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    found: list[Record] = []
+
+    def told() -> bool:
+        invoker.call()
+        environment.serve()
+        invoker.answer()
+        found[:] = stage.records()
+        return any(r.kind == Kind.DROPPED for r in found)
+
+    await_true(told, "the gap is told")
+    dropped = next(r for r in found if r.kind == Kind.DROPPED)
+    assert int.from_bytes(dropped.payload[:8], "little") >= 12
+    assert dropped.payload[16] == 2
+    assert lines(found) == []
 
 
-def test_json() -> None:
-    time = '"time":"2023-11-14T22:13:20.123Z"'
-    assert render(made(Kind.START), as_json=True) == (
-        f'{{{time},"type":"platform.start","record":{{"requestId":"{ID}","version":"$LATEST"}}}}'
+def test_functions_have_logs_of_their_own(stage: Stage) -> None:
+    control = stage.control()
+    control.greet()
+    other = bytes(reversed(FUNCTION))
+    control.synchronise(
+        (1, target()),
+        (2, target(function_uid=other, function_name="g", function_version="12")),
+        (1, ROUTE),
+        (2, wire.PutRoute(name="g", qualifier="12", target=2)),
     )
-    assert render(made(Kind.END), as_json=True) is None
-    assert render(made(Kind.REPORT, report(Status.ERROR, 2500, b'Key"Error')), as_json=True) == (
-        f'{{{time},"type":"platform.report","record":{{"requestId":"{ID}","status":"error","errorType":"Key\\"Error",'
-        '"metrics":{"durationMs":1234.57,"billedDurationMs":1235,"memorySizeMB":128,"maxMemoryUsedMB":35,'
-        '"initDurationMs":2.50}}}'
-    )
+    invoker = stage.invoker()
+    stage.warm(invoker)
+    invoker.call(name="g", qualifier="12")
+    environment = stage.launch()
+    environment.start()
+    environment.serve()
+    invoker.answer()
+    assert {r.version for r in stage.await_records(4)} == {0}
+    assert {r.version for r in stage.await_records(4, other)} == {12}
+    assert PROGRAM.exists()
 
 
-def test_log_stream() -> None:
-    stream = stream_of(made(Kind.LINE))
-    assert stream.startswith("2023/11/14/[$LATEST]")
-    assert len(stream.rpartition("]")[2]) == 32
+def test_init_that_fails_is_reported(stage: Stage) -> None:
+    stage.ready()
+    invoker = stage.invoker()
+    invoker.call(flags=TAIL)
+    environment = stage.launch()
+    environment.expect(wire.Start)
+    environment.print("Traceback\n")
+    environment.send(wire.InitError(error_type="Runtime.ImportModuleError", body=b"{}"))
+    answer, _ = invoker.answer()
+    assert answer.log_tail.startswith(b"START RequestId")
+    assert b"Init Duration" in answer.log_tail
+    kinds = [Kind(r.kind) for r in stage.await_records(6)]
+    assert kinds == [Kind.INIT_START, Kind.LINE, Kind.INIT_REPORT, Kind.START, Kind.END, Kind.REPORT]

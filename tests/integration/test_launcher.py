@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from runtimed.model import wire
-from tests.integration.launcher_stage import Environment, Played, played, plan
+from tests.integration.launcher_peers import Environment
+from tests.integration.launcher_stage import Played, plan, played
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the launcher is root's")
 
@@ -77,7 +78,7 @@ def leaves(stage: Played) -> list[Path]:
 
 
 def loops() -> int:
-    return len([path for path in Path("/sys/block").glob("loop*/loop/backing_file")])
+    return len(list(Path("/sys/block").glob("loop*/loop/backing_file")))
 
 
 # ---- a launch ---------------------------------------------------------------------------------------------------

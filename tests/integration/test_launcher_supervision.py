@@ -191,7 +191,8 @@ def test_environments_outlive_their_zygote(stage: Played) -> None:
     assert not set(zygotes(stage)) & set(killed)
 
 
-def test_launches_wait_for_a_zygote_that_comes_back(stage: Played) -> None:
+def test_launches_that_a_zygote_was_to_fork_are_told_of_its_end(stage: Played) -> None:
+    wait_until(lambda: list(processes_of(stage.pid).values()).count("anchor") == 16, "stock is full")
     for pid in zygotes(stage):
         os.kill(pid, signal.SIGSTOP)
     asked = [stage.ask(1) for _ in range(3)]
@@ -335,7 +336,9 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
         ("surprise", 1, b"surprise"),
     ],
 )
-def test_a_boot_configuration_that_is_wrong_is_refused(tmp_path: Path, member: str, value: object, named: bytes) -> None:
+def test_a_boot_configuration_that_is_wrong_is_refused(
+    tmp_path: Path, member: str, value: object, named: bytes
+) -> None:
     stage = Stage(tmp_path / "stage")
     stage.settings[member] = value
     stage.start(stderr=subprocess.PIPE)
@@ -348,8 +351,12 @@ def test_a_boot_configuration_that_is_wrong_is_refused(tmp_path: Path, member: s
 
 def test_without_a_boot_configuration_it_says_so() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import os,sys; os.dup2(0, 3); os.execv(sys.argv[1], sys.argv[1:])",
-         str(libexec_of_build() / "runtimed-launcher")],
+        [
+            sys.executable,
+            "-c",
+            "import os,sys; os.dup2(0, 3); os.execv(sys.argv[1], sys.argv[1:])",
+            str(libexec_of_build() / "runtimed-launcher"),
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=10,

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PYTHON = "/usr/bin/python3"
+IMAGES = pathlib.Path("/var/tmp")  # as runtimed-jail has it
 
 # Exit statuses of runtimed-jail itself.
 TIMEOUT, REFUSED, SIGNAL = 124, 125, 128
@@ -46,13 +47,14 @@ def find() -> pathlib.Path:
 class Jail:
     path: pathlib.Path
 
-    def command(self, *command: str, **plan: Any) -> subprocess.CompletedProcess[str]:
+    def command(self, *command: str, images: pathlib.Path = IMAGES, **plan: Any) -> subprocess.CompletedProcess[str]:
         """Runs it, however it ends."""
-        return self.plan({"command": list(command), "working_directory": "/", "timeout_ms": 60000, **plan})
+        complete = {"command": list(command), "working_directory": "/", "timeout_ms": 60000, **plan}
+        return self.plan(json.dumps(complete), images)
 
-    def plan(self, plan: Any) -> subprocess.CompletedProcess[str]:
-        text = plan if isinstance(plan, str) else json.dumps(plan)
-        return subprocess.run([self.path], input=text, capture_output=True, text=True, check=False, timeout=120)
+    def plan(self, text: str, images: pathlib.Path = IMAGES) -> subprocess.CompletedProcess[str]:
+        arguments = [self.path, "--images", images]
+        return subprocess.run(arguments, input=text, capture_output=True, text=True, check=False, timeout=120)
 
     @contextlib.contextmanager
     def started(self, *command: str, **plan: Any) -> Iterator[subprocess.Popen[str]]:

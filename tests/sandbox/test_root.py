@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import time
 
 import pytest
 
@@ -87,8 +89,13 @@ def test_every_mount_but_tmp_and_proc_is_read_only(jail: Jail) -> None:
         assert ("rw" if writable else "ro") in mount["options"], place
 
 
-def test_every_mount_is_nosuid_and_but_dev_nodev(jail: Jail) -> None:
-    seen = jail.see(MOUNTS + "show(mounts)")
+def test_every_mount_is_nosuid_and_but_dev_nodev(jail: Jail, tree: pathlib.Path) -> None:
+    mounts = [
+        {"source": str(tree), "target": "/var/task"},
+        {"source": str(tree), "target": "/opt", "writable": True},
+    ]
+    seen = jail.see(MOUNTS + "show(mounts)", mounts=mounts)
+    assert {"/var/task", "/opt"} <= seen.keys()
     for place, mount in seen.items():
         assert "nosuid" in mount["options"], place
         assert "nodev" in mount["options"] or place == "/dev" or place.startswith("/proc/"), place
@@ -158,21 +165,29 @@ def test_refused_plan_says_why(jail: Jail) -> None:
     assert (done.returncode, done.stderr) == (REFUSED, "runtimed-jail: plan: memory: unknown\n")
 
 
-def test_nothing_is_left_mounted_or_attached(jail: Jail) -> None:
-    def state() -> tuple[list[str], list[str]]:
-        loops = [p.name for p in pathlib.Path("/sys/block").glob("loop*") if (p / "loop").exists()]
-        mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
-        return sorted(mounts), sorted(loops)
+def backing_files() -> list[str]:
+    """Of all loop devices; one may go while they are listed."""
+    found = []
+    for path in pathlib.Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_text())
+    return found
 
-    before = state()
+
+def test_nothing_is_left_mounted_or_attached(jail: Jail, tmp_path: pathlib.Path) -> None:
+    def loops() -> list[str]:
+        return [file for file in backing_files() if file.startswith(f"{tmp_path}/")]
+
+    before = pathlib.Path("/proc/self/mounts").read_text()
     for _ in range(3):
-        assert jail.command("/bin/true").returncode == 0
+        assert jail.command("/bin/true", images=tmp_path).returncode == 0
     # The last mount namespace is torn down after its last process was reaped.
-    for _ in range(1000):
-        if state() == before:
-            break
+    deadline = time.monotonic() + 30
+    while loops() and time.monotonic() < deadline:
         os.sched_yield()
-    assert state() == before
+    assert loops() == []
+    assert list(tmp_path.iterdir()) == []
+    assert pathlib.Path("/proc/self/mounts").read_text() == before
 
 
 # ---- /proc: rule 9 ---------------------------------------------------------------------------------------------------

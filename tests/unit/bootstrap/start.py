@@ -1,4 +1,6 @@
-"""What a zygote's child becomes, without a zygote: run as `<python> -I -S start.py BOOTSTRAP NATIVE TASK LAYERS CHANNEL`.
+"""What a zygote's child becomes, without a zygote.
+
+Run as `<python> -I -S start.py BOOTSTRAP NATIVE TASK LAYERS CHANNEL`.
 
 CHANNEL is a descriptor's number; 1 and 2 are the log.
 """

@@ -68,7 +68,12 @@ def test_layers_packages_come_after_the_functions_own(make: Make, python: str) -
             "Runtime.ImportModuleError",
             "Unable to import module 'missing': No module named 'missing'",
         ),
-        ("app.handler", "import absent", "Runtime.ImportModuleError", "Unable to import module 'app': No module named 'absent'"),
+        (
+            "app.handler",
+            "import absent",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'app': No module named 'absent'",
+        ),
         ("a/b.handler", "", "Runtime.ImportModuleError", "Unable to import module 'a/b': No module named 'a'"),
         ("app.absent", "", "Runtime.HandlerNotFound", "Handler 'absent' missing on module 'app'"),
         (
@@ -110,11 +115,11 @@ def test_exception_while_importing(make: Make) -> None:
         log = environment.read_log()
     assert (described["errorType"], described["errorMessage"]) == ("ValueError", "no bolts")
     trace = described["stackTrace"]
-    assert trace[-1] == f'  File "{environment.task}/app.py", line 2, in load\n    raise ValueError(\'no bolts\')\n'
+    assert trace[-1] == f"  File \"{environment.task}/app.py\", line 2, in load\n    raise ValueError('no bolts')\n"
     assert trace[-2] == f'  File "{environment.task}/app.py", line 4, in <module>\n    load()\n'
     assert not any("bootstrap/" in frame for frame in trace)
     assert log.startswith("[ERROR] ValueError: no bolts\nTraceback (most recent call last):\n")
-    assert log.endswith(f'  File "{environment.task}/app.py", line 2, in load\n    raise ValueError(\'no bolts\')\n')
+    assert log.endswith(f"  File \"{environment.task}/app.py\", line 2, in load\n    raise ValueError('no bolts')\n")
 
 
 def test_error_too_large_for_a_packet_is_cut(make: Make) -> None:
@@ -126,7 +131,9 @@ def test_error_too_large_for_a_packet_is_cut(make: Make) -> None:
     assert set(described["errorMessage"]) == {"é"}
 
 
-@pytest.mark.parametrize(("statement", "status"), [("sys.exit(3)", 3), ("sys.exit()", 0), ("os._exit(4)", 4), ("exit(5)", 5)])
+@pytest.mark.parametrize(
+    ("statement", "status"), [("sys.exit(3)", 3), ("sys.exit()", 0), ("os._exit(4)", 4), ("exit(5)", 5)]
+)
 def test_leaving_while_importing(make: Make, statement: str, status: int) -> None:
     with make(f"import os, sys\nprint('half', end='')\nsys.stdout.flush()\n{statement}\n") as environment:
         with pytest.raises(EOFError):
@@ -135,7 +142,9 @@ def test_leaving_while_importing(make: Make, statement: str, status: int) -> Non
         assert environment.read_log() == "half"
 
 
-MARKED = "VALUE = %r\ndef handler(event, context):\n    return [VALUE, __file__, __cached__, __package__, repr(__spec__)]\n"
+MARKED = (
+    "VALUE = %r\ndef handler(event, context):\n    return [VALUE, __file__, __cached__, __package__, repr(__spec__)]\n"
+)
 
 
 def compile_package(python: str, root: pathlib.Path) -> None:
@@ -159,7 +168,9 @@ def test_bytecode_made_at_deployment_is_used(make: Make, python: str) -> None:
         value, file, cached, package, spec = environment.invoke().json
         (expected,) = (task / "__pycache__").glob("app.*")
     assert (value, file, cached, package) == ("compiled", f"{task}/app.py", str(expected), "")
-    assert re.fullmatch(rf"ModuleSpec\(name='app', loader=<.*SourceFileLoader object at .*>, origin='{task}/app.py'\)", spec)
+    assert re.fullmatch(
+        rf"ModuleSpec\(name='app', loader=<.*SourceFileLoader object at .*>, origin='{task}/app.py'\)", spec
+    )
 
 
 def test_compiled_module_is_as_importlib_makes_it(make: Make, python: str) -> None:
@@ -228,7 +239,7 @@ def test_failure_of_a_compiled_module(make: Make, python: str) -> None:
         environment.leave()
         assert environment.read_log().startswith("True True\n")
     assert described["stackTrace"] == [
-        f'  File "{environment.task}/app.py", line 3, in <module>\n    raise ValueError(\'no bolts\')\n'
+        f"  File \"{environment.task}/app.py\", line 3, in <module>\n    raise ValueError('no bolts')\n"
     ]
 
 
@@ -240,3 +251,9 @@ def test_circular_import_of_a_compiled_module(make: Make, python: str) -> None:
     with compiled_environment(make, python, files) as environment:
         environment.start()
         assert environment.invoke().json is True
+
+
+def test_module_that_the_runtime_has_imported_is_that_one(make: Make, python: str) -> None:
+    """As with AWS's runtime: a file of the package cannot replace it."""
+    with compiled_environment(make, python, {"task/json.py": MARKED % "own"}) as environment:
+        assert init_error(environment.start("json.handler"))["errorType"] == "Runtime.HandlerNotFound"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -62,12 +63,22 @@ def test_closed_streams_do_not_end_the_function(make: Make) -> None:
 
 
 def test_records(make: Make) -> None:
-    statement = "log = logging.getLogger('orders'); log.info('not shown'); log.warning('took %d', 3); logging.error('two\\nlines')"
-    with make(logging_handler(statement)) as environment:
+    statement = "log.info('not shown'); log.warning('took %d', 3); logging.error('two\\nlines')"
+    with make(logging_handler(statement, "log = logging.getLogger('orders')")) as environment:
         request_id, lines = lines_of(environment)
     assert re.fullmatch(rf"\[WARNING\]\t{TIME}\t{request_id}\ttook 3", lines[0])
     assert re.fullmatch(rf"\[ERROR\]\t{TIME}\t{request_id}\ttwo", lines[1])
     assert lines[2:] == ["lines"]
+
+
+@pytest.mark.parametrize("log_format", ["Text", "JSON"])
+def test_times_are_utc_in_any_time_zone(make: Make, log_format: str) -> None:
+    with make(logging_handler("logging.error('m')")) as environment:
+        before = datetime.now(UTC) - timedelta(seconds=1)
+        (line,) = lines_of(environment, log_format=log_format, environment={"TZ": "XYZ+5"})[1]
+        found = re.search(TIME, line)
+    assert found is not None
+    assert before <= datetime.fromisoformat(found[0]) <= datetime.now(UTC)
 
 
 def test_records_of_a_level_that_the_function_sets(make: Make) -> None:
@@ -172,7 +183,7 @@ def test_json_errors(make: Make) -> None:
         "errorMessage": "no\nbolts",
         "errorType": "ValueError",
         "requestId": request_id,
-        "stackTrace": [f'  File "{task}/app.py", line 4, in handler\n    raise ValueError(\'no\\nbolts\')\n'],
+        "stackTrace": [f"  File \"{task}/app.py\", line 4, in handler\n    raise ValueError('no\\nbolts')\n"],
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.bootstrap.dispatcher import BOOTSTRAP
 from tests.unit.bootstrap.programs import compiled, run
 
+
 def version(python: str) -> str:
     return run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").decode().strip()
 
@@ -35,10 +36,16 @@ def write(root: pathlib.Path, files: dict[str, str]) -> None:
 
 
 def test_compiles_what_the_interpreter_then_uses(python: str, tmp_path: pathlib.Path) -> None:
-    write(tmp_path, {"app.py": "import pkg.mod\nVALUE = pkg.mod.VALUE", "pkg/__init__.py": "", "pkg/mod.py": "VALUE = 7"})
+    write(
+        tmp_path, {"app.py": "'Text.'\nimport pkg.mod\nVALUE = pkg.mod.VALUE", "pkg/__init__.py": "", "pkg/mod.py": "VALUE = 7"}
+    )
     files, summary = compiled(python, tmp_path)
     tag = "cpython-" + version(python).replace(".", "")
-    assert sorted(files) == [f"__pycache__/app.{tag}.pyc", f"pkg/__pycache__/__init__.{tag}.pyc", f"pkg/__pycache__/mod.{tag}.pyc"]
+    assert sorted(files) == [
+        f"__pycache__/app.{tag}.pyc",
+        f"pkg/__pycache__/__init__.{tag}.pyc",
+        f"pkg/__pycache__/mod.{tag}.pyc",
+    ]
     assert summary == {
         "version": 1,
         "tag": tag,
@@ -53,8 +60,8 @@ def test_compiles_what_the_interpreter_then_uses(python: str, tmp_path: pathlib.
         (tmp_path / name).write_bytes(data)
     # Unchecked: the bytecode counts, whatever became of the source.
     (tmp_path / "pkg/mod.py").write_text("VALUE = 8")
-    printed = run(python, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import app; print(app.VALUE)")
-    assert printed == b"7\n"
+    printed = run(python, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import app; print(app.VALUE, app.__doc__)")
+    assert printed == b"7 Text.\n"
 
 
 def test_traces_name_the_source(python: str, tmp_path: pathlib.Path) -> None:

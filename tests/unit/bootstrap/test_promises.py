@@ -16,7 +16,8 @@ LOG_STREAM = "2026/11/21/[$LATEST]0123456789abcdef0123456789abcdef"
 
 
 def evaluated(make: Make, *expressions: str, prelude: str = "", **configuration: Any) -> list[Any]:
-    source = f"{prelude}\ndef handler(event, context):\n    return [eval(e, globals(), dict(context=context)) for e in event]\n"
+    handler = "def handler(event, context):\n    return [eval(e, globals(), {'context': context}) for e in event]\n"
+    source = f"{prelude}\n{handler}"
     with make(source) as environment:
         environment.start(**configuration)
         answer = environment.invoke(list(expressions))
@@ -69,7 +70,9 @@ def test_initialization_type(make: Make, number: int, name: str) -> None:
 
 
 def test_trace_header_is_the_invocations(make: Make) -> None:
-    with make("import os\ndef handler(event, context):\n    return os.environ.get('_X_AMZN_TRACE_ID')\n") as environment:
+    with make(
+        "import os\ndef handler(event, context):\n    return os.environ.get('_X_AMZN_TRACE_ID')\n"
+    ) as environment:
         environment.start()
         assert environment.invoke(trace="Root=1-2-3").json == "Root=1-2-3"
         assert environment.invoke(trace="Root=4-5-6").json == "Root=4-5-6"
@@ -121,7 +124,19 @@ def test_randomness_differs_between_environments(make: Make, native: Any, python
 
 def test_own_modules_are_out_of_the_way(make: Make) -> None:
     names, path = evaluated(make, "sorted(sys.modules)", "sys.path", prelude="import sys")
-    own = {"environment", "logs", "context", "errors", "payload", "handlers", "warm", "zygote", "compile", "probe", "start"}
+    own = {
+        "environment",
+        "logs",
+        "context",
+        "errors",
+        "payload",
+        "handlers",
+        "warm",
+        "zygote",
+        "compile",
+        "probe",
+        "start",
+    }
     assert not own & set(names)
     assert not any("bootstrap" in entry for entry in path)
 
@@ -200,3 +215,74 @@ def test_remaining_time(make: Make) -> None:
         remaining = environment.invoke(seconds=100).json
         assert 100_000 - (time.monotonic() - before) * 1000 - 2 <= remaining <= 100_000
         assert environment.invoke(seconds=-1).json == 0
+
+
+def test_forks_of_the_functions_own(make: Make) -> None:
+    """Hooks of modules that the zygote imported run for them: locks are usable and randomness differs."""
+    source = """\
+        import logging, os, random, signal, threading, warnings
+
+        order = []
+        os.register_at_fork(before=lambda: order.append("before"), after_in_parent=lambda: order.append("parent"),
+                            after_in_child=lambda: order.append("child"))
+
+        def child(out):
+            signal.alarm(10)  # a lock that stayed held would hold it up for ever
+            logging.warning("from a child")
+            known = threading.main_thread() is threading.current_thread()
+            os.write(out, repr((random.random(), known, order)).encode())
+
+        def handler(event, context):
+            given, out = os.pipe()
+            held, done = threading.Event(), threading.Event()
+
+            def hold():
+                with logging.getLogger().handlers[0].lock:
+                    held.set()
+                    done.wait()
+
+            holder = threading.Thread(target=hold)
+            holder.start()
+            held.wait()
+            warnings.simplefilter("ignore")  # about forking with threads
+            for _ in range(2):
+                process = os.fork()
+                if process == 0:
+                    child(out)
+                    os._exit(0)
+                assert os.waitpid(process, 0)[1] == 0
+                os.write(out, b"|")
+            done.set()
+            holder.join()
+            return [os.read(given, 4096).decode().split("|")[:2], order]
+        """
+    with make(source) as environment:
+        environment.start()
+        answer = environment.invoke()
+        assert not answer.failed, answer.body
+        (first, second), order = answer.json
+        assert environment.read_log().count("\tfrom a child\n") == 2
+    assert first != second
+    assert first.endswith("True, ['before', 'child'])")
+    assert second.endswith("True, ['before', 'parent', 'before', 'child'])")
+    assert order == ["before", "parent"] * 2
+
+
+def test_zygote_is_lean(make: Make) -> None:
+    """What is imported for every function costs every fork; a module more is a decision to take here."""
+    (names,) = evaluated(make, "sorted(name for name in sys.modules if '.' not in name)", prelude="import sys")
+    dear = {
+        "asyncio",
+        "datetime",
+        "decimal",
+        "email",
+        "hashlib",
+        "http",
+        "inspect",
+        "random",
+        "socket",
+        "ssl",
+        "typing",
+    }
+    assert not dear & set(names)
+    assert {"json", "logging", "traceback", "threading", "os", "time"} <= set(names)

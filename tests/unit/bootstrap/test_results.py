@@ -37,6 +37,7 @@ def handler(event, context):
         ("[Decimal('nan'), Decimal('-nan')]", "[NaN, NaN]"),
         ("Point(1, Decimal('2'))", '{"x": 1, "y": 2}'),
         ("{'p': [Point(1, Point(2, 3))]}", '{"p": [{"x": 1, "y": {"x": 2, "y": 3}}]}'),
+        ("[[Decimal('1')]] * 2", "[[1], [1]]"),
         ("{'a': b'bytes'}", '{"a": "bytes"}'),
         ("{b'key': 1}", '{"key": 1}'),
         ("[Colour.RED, Name.A]", '[1, "a"]'),
@@ -97,7 +98,13 @@ def test_encoder_is_usable_after_a_failure(make: Make) -> None:
 
 
 def test_deep_values(make: Make) -> None:
-    source = "def handler(event, context):\n    value = 1\n    for _ in range(event):\n        value = [value]\n    return value\n"
+    source = """\
+        def handler(event, context):
+            value = 1
+            for _ in range(event):
+                value = [value]
+            return value
+        """
     with make(source) as environment:
         environment.start()
         assert environment.invoke(100).body == b"[" * 100 + b"1" + b"]" * 100

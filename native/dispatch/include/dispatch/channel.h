@@ -1,7 +1,8 @@
 /* The channel of an environment: START, INVOKE and its CHUNKs out; INIT_DONE, INIT_ERROR, RESULT, CHUNK, READY in.
  *
- * What comes in is hostile: decoded by the generated codec, checked against state and lengths announced, copied. No descriptor
- * is ever taken from it: the kernel is told to refuse them (SO_PASSRIGHTS, Linux 6.16), and they are received into nothing. */
+ * What comes in is hostile: decoded by the generated codec, checked against state and lengths announced, copied. No
+ * descriptor is ever taken from it: the kernel is told to refuse them (SO_PASSRIGHTS, Linux 6.16), and they are
+ * received into nothing. */
 #pragma once
 
 #include <stdint.h>

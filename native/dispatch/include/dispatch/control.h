@@ -1,14 +1,15 @@
-/* The link to the control plane. The launcher hands over a fresh socket with PEER for each incarnation of it; without one the
- * dispatcher serves on with the tables it has.
+/* The link to the control plane. The launcher hands over a fresh socket with PEER for each incarnation of it; without
+ * one the dispatcher serves on with the tables it has.
  *
- * Order on a new link: HELLO out (with the counters page's descriptor); HELLO in; SNAPSHOT_ENVIRONMENT for each environment and
- * SNAPSHOT_END out; then SYNC_BEGIN, PUTs, SYNC_END in. What was not put again is retired at SYNC_END. Everything with a seq
- * is acknowledged, cumulatively, at the end of each batch; a NACK goes out before the ACK that covers it. At most
- * CONTROL_WINDOW messages may be unacknowledged.
+ * Order on a new link: HELLO out (with the counters page's descriptor); HELLO in; SNAPSHOT_ENVIRONMENT for each
+ * environment and SNAPSHOT_END out; then SYNC_BEGIN, PUTs, SYNC_END in. What was not put again is retired at
+ * SYNC_END. Everything with a seq is acknowledged, cumulatively, at the end of each batch; a NACK goes out before the
+ * ACK that covers it. At most CONTROL_WINDOW messages may be unacknowledged.
  *
- * Towards the control plane go levels, not streams: one dirty bit per environment, target and limit, newest value only, sent
- * every CONTROL_LEVELS_US at most and CONTROL_LEVELS_BATCH at a time. An environment that died is remembered until that was told,
- * CONTROL_DEAD_MAX of them at most: then the control plane gets a new SNAPSHOT instead. */
+ * Towards the control plane go levels, not streams: one dirty bit per environment, target and limit, newest value
+ * only, sent every CONTROL_LEVELS_US at most and CONTROL_LEVELS_BATCH at a time. An environment that died is
+ * remembered until that was told, CONTROL_DEAD_MAX of them at most: then the control plane gets a new SNAPSHOT
+ * instead. */
 #pragma once
 
 #include <stdbool.h>
@@ -42,7 +43,7 @@ struct dead {
 struct levels {
     struct list environments, targets, dead; /* dirty ones */
     uint32_t n_dead;
-    bool account; /* LIMIT_STATE is dirty */
+    bool account;       /* LIMIT_STATE is dirty */
     struct timer timer; /* makes the loop turn when the next batch may go */
     uint64_t next_us;
 };
@@ -52,9 +53,9 @@ struct control {
     struct dispatch *dispatch;
     uint32_t epoch;
     bool hello_sent, greeted;
-    bool writing, writable; /* watched for EPOLLOUT; which has come */
-    bool synchronising; /* between SYNC_BEGIN and SYNC_END */
-    uint32_t mark;      /* counts synchronisations */
+    bool writing, writable;      /* watched for EPOLLOUT; which has come */
+    bool synchronising;          /* between SYNC_BEGIN and SYNC_END */
+    uint32_t mark;               /* counts synchronisations */
     uint32_t seen, acknowledged; /* seq */
     struct refusal refusals[CONTROL_WINDOW];
     unsigned n_refusals;

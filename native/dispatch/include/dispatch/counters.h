@@ -1,5 +1,5 @@
-/* The counters page: a memfd made by the dispatcher, written by its threads, read by the control plane, which gets the
- * descriptor with HELLO and maps it read-only. Nothing is sent per invocation; who wants to know looks here.
+/* The counters page: a memfd made by the dispatcher, written by its threads, read by the control plane, which gets
+ * the descriptor with HELLO and maps it read-only. Nothing is sent per invocation; who wants to know looks here.
  *
  * Layout (little-endian, every field naturally aligned, size COUNTERS_SIZE, sealed against resizing and against new
  * writable mappings):
@@ -7,15 +7,17 @@
  *      0  struct counters_head: magic "RTCP", version, where the parts are, when this dispatcher started
  *    256  node counters: u64 each, in the order of COUNTERS_NODE
  *   1024  node histograms: HISTOGRAM_BUCKETS u64 each, in the order of COUNTERS_NODE_HISTOGRAMS
- *  16384  COUNTERS_SLOTS slots of 4,096 bytes, one per target: struct counters_slot. target 0: the slot is free. A slot
+ * 16384  COUNTERS_SLOTS slots of 4,096 bytes, one per target: struct counters_slot. target 0: the slot is free. A
+ * slot
  *         is given to another target only after its own was retired, and is zero then. Slot 0 takes all targets that
  *         found none free, its `target` is 2^64-1.
  *
- * A histogram is log-linear: values below 8 have a bucket each, above them every power of two is divided into eight, so
- * that a bucket is at most 12.5 % wide. histogram_bucket() is the rule; microseconds; the last bucket takes what is above.
+ * A histogram is log-linear: values below 8 have a bucket each, above them every power of two is divided into eight,
+ * so that a bucket is at most 12.5 % wide. histogram_bucket() is the rule; microseconds; the last bucket takes what
+ * is above.
  *
- * Counters only grow, except where marked "level". Writers use relaxed atomics: each value is whole, the page is not a
- * snapshot. A new version number means that the layout changed; appending counters does not change it. */
+ * Counters only grow, except where marked "level". Writers use relaxed atomics: each value is whole, the page is not
+ * a snapshot. A new version number means that the layout changed; appending counters does not change it. */
 #pragma once
 
 #include <stdatomic.h>

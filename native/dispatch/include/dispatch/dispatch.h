@@ -1,13 +1,14 @@
-/* The data plane process. Takes calls from invokers, finds them an environment, answers; keeps the functions' logs; asks the
- * launcher for environments within what the control plane granted it. Needs the control plane only to learn what exists.
+/* The data plane process. Takes calls from invokers, finds them an environment, answers; keeps the functions' logs;
+ * asks the launcher for environments within what the control plane granted it. Needs the control plane only to learn
+ * what exists.
  *
  * Started by the launcher as its own user with
  *   fd 3  SOCK_SEQPACKET to the launcher
  *   fd 4  the listener of RUN/dispatch.sock, SOCK_SEQPACKET
  *   fd 5  the logs directory
- * and nothing else; all later descriptors arrive in messages. Applies its seccomp filter before it reads a byte. One loop in one
- * thread, and the log writer's thread. State is in struct dispatch; a crash loses it, and with it the environments: the
- * launcher ends them, callers see their connection close, the listener stays.
+ * and nothing else; all later descriptors arrive in messages. Applies its seccomp filter before it reads a byte. One
+ * loop in one thread, and the log writer's thread. State is in struct dispatch; a crash loses it, and with it the
+ * environments: the launcher ends them, callers see their connection close, the listener stays.
  *
  * Leaves with 0 when the launcher's socket closes, or drained after its DRAIN. */
 #pragma once
@@ -43,16 +44,16 @@ struct dispatch {
     struct budget budget;
     struct routes routes;
     struct targets targets;
-    struct table environments; /* by id, until DEAD */
-    struct list dead;          /* freed after the batch */
+    struct table environments;   /* by id, until DEAD */
+    struct list dead;            /* freed after the batch */
     uint64_t account_generation; /* of the limit */
     uint64_t last_environment;
     uint32_t in_flight; /* invocations bound to environments */
 
     uint8_t *packet_in, *packet_out; /* WIRE_MESSAGE_MAX each; hold nothing across calls */
-    bool synced;        /* a SYNC_END was seen: serving */
-    bool draining;      /* no new calls */
-    bool leave_drained; /* and leave when the last one is done */
+    bool synced;                     /* a SYNC_END was seen: serving */
+    bool draining;                   /* no new calls */
+    bool leave_drained;              /* and leave when the last one is done */
     bool leave;
 };
 

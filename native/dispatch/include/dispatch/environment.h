@@ -1,16 +1,18 @@
 /* Execution environments: the state table, pure, and the structure.
  *
- * A transition is (state, event) → next state and commands; environment.c does nothing else. perform.c carries the commands out; whoever
- * sees something happen (channel, launcher link, timers, scheduler) calls environment_handle. What the table does not list
- * cannot happen by our own doing; from the environment it is a violation of the channel's protocol, which ends it.
+ * A transition is (state, event) → next state and commands; environment.c does nothing else. perform.c carries the
+ * commands out; whoever sees something happen (channel, launcher link, timers, scheduler) calls environment_handle.
+ * What the table does not list cannot happen by our own doing; from the environment it is a violation of the
+ * channel's protocol, which ends it.
  *
- * The walk test proves over all sequences to a depth: from INVOKE to RELEASE exactly one answer; RELEASE for every INVOKE, on
- * every path; at most one OFFER per readiness; START once; END at most once; nothing after DEAD.
+ * The walk test proves over all sequences to a depth: from INVOKE to RELEASE exactly one answer; RELEASE for every
+ * INVOKE, on every path; at most one OFFER per readiness; START once; END at most once; nothing after DEAD.
  *
  *   LAUNCHING ─LAUNCHED→ INITIALIZING ─INIT_DONE→ IDLE ─ASSIGN→ BUSY ─RESULT_READY→ IDLE
  *                                                              ├─RESULT→ SETTLING ─READY→ IDLE
  *                                                              └─RESULT_PART→ REPLYING ─BODY_DONE(_READY)→ ...
- *   HANGUP while something is owed: INIT_FAILING or FAILING, until EXITED tells why. Every other end: STOPPING until EXITED. */
+ *   HANGUP while something is owed: INIT_FAILING or FAILING, until EXITED tells why. Every other end: STOPPING until EXITED.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -111,13 +113,13 @@ const char *environment_event_name(enum environment_event event);
 /* As the control plane sees it: enum wire_environment_state. */
 uint8_t environment_state_wire(enum environment_state state);
 
-/* ---- the structure ---------------------------------------------------------------------------------------------- */
+/* ---- the structure --------------------------------------------------------------------------------------------- */
 
 struct dispatch;
 struct invocation;
 struct target;
 
-#define ENVIRONMENT_CAPACITY 1u    /* invocations at once; the table below waits for managed concurrency */
+#define ENVIRONMENT_CAPACITY 1u      /* invocations at once; the table below waits for managed concurrency */
 #define ENVIRONMENT_PARTICIPANTS 11u /* the runtime and ten extensions */
 
 enum freezer {
@@ -134,14 +136,15 @@ struct environment {
     struct dispatch *dispatch;
     struct target *target;
     enum environment_state state;
-    uint8_t init_type;           /* enum wire_init_type */
-    uint64_t provision;          /* (function, qualifier) it is provisioned for, exact count; waits; 0 */
-    uint64_t tenant;             /* key of the idle stack it belongs to; waits for tenant isolation; 0 */
-    uint32_t incarnation;        /* inits of the same logical environment: 1 is an init repeated inside an invocation */
+    uint8_t init_type;    /* enum wire_init_type */
+    uint64_t provision;   /* (function, qualifier) it is provisioned for, exact count; waits; 0 */
+    uint64_t tenant;      /* key of the idle stack it belongs to; waits for tenant isolation; 0 */
+    uint32_t incarnation; /* inits of the same logical environment: 1 is an init repeated inside an invocation */
     struct invocation *reserved_for; /* of an init inside an invocation: its deadline counts, an error is its own */
     uint32_t capacity, in_flight;
     struct invocation *invocations[ENVIRONMENT_CAPACITY]; /* by id; errors go to the one that the id names */
-    uint16_t participants, ready; /* masks: bit 0 the runtime, others extensions, which wait; the slot returns when equal */
+    uint16_t participants,
+        ready; /* masks: bit 0 the runtime, others extensions, which wait; the slot returns when equal */
     enum freezer freezer;
     struct telemetry *telemetry; /* waits; NULL */
     bool retire;                 /* when free */
@@ -160,13 +163,13 @@ struct environment {
     uint64_t peak_kb, peak_read_us;
     uint8_t end_reason; /* enum wire_end_reason of the END on its way */
     bool launch_unsent, end_unsent;
-    bool answered; /* the launcher answered LAUNCH */
-    bool ended;    /* END was sent, or EXITED has come: no other END */
-    struct list outbox;  /* in launcher.outbox: something for the launcher that its socket did not take */
-    struct list node;    /* in target.environments */
-    struct list idle;    /* in target.idle */
-    struct list dirty;   /* in levels.environments */
-    char reason[192];    /* of its end, for the control plane */
+    bool answered;      /* the launcher answered LAUNCH */
+    bool ended;         /* END was sent, or EXITED has come: no other END */
+    struct list outbox; /* in launcher.outbox: something for the launcher that its socket did not take */
+    struct list node;   /* in target.environments */
+    struct list idle;   /* in target.idle */
+    struct list dirty;  /* in levels.environments */
+    char reason[192];   /* of its end, for the control plane */
 };
 
 /* What came with an event. */
@@ -178,9 +181,9 @@ struct environment_detail {
     uint32_t status; /* EXITED: as wait(2) gives it */
     bool out_of_memory;
     bool retryable;
-    uint32_t errno_value;         /* of the failed step */
+    uint32_t errno_value; /* of the failed step */
     struct wire_slice step;
-    const char *what;             /* for people: the violation, the reason */
+    const char *what;              /* for people: the violation, the reason */
     struct invocation *invocation; /* ASSIGN */
-    const int *fds;               /* LAUNCHED: channel, log, freeze, peak, listener, -1 where absent; taken over */
+    const int *fds;                /* LAUNCHED: channel, log, freeze, peak, listener, -1 where absent; taken over */
 };

@@ -1,5 +1,5 @@
-/* An exchange: what a caller is owed, exactly one answer. It lives from CALL until its ANSWER was handed to the connection or
- * the connection is gone; the invocation may outlive it. */
+/* An exchange: what a caller is owed, exactly one answer. It lives from CALL until its ANSWER was handed to the
+ * connection or the connection is gone; the invocation may outlive it. */
 #pragma once
 
 #include <stdbool.h>
@@ -17,8 +17,8 @@ struct exchange {
     struct dispatch *dispatch;
     struct connection *connection;
     uint64_t call;
-    uint64_t principal; /* who asks; 0: the unix socket's peer; waits for authorisation */
-    struct list node;   /* in connection.exchanges */
+    uint64_t principal;            /* who asks; 0: the unix socket's peer; waits for authorisation */
+    struct list node;              /* in connection.exchanges */
     struct request *request;       /* while its body is coming; then the invocation's */
     struct invocation *invocation; /* once admitted */
     uint64_t complete_us;
@@ -26,7 +26,7 @@ struct exchange {
 
 struct answer {
     uint16_t status;
-    uint8_t outcome; /* enum wire_outcome */
+    uint8_t outcome;                     /* enum wire_outcome */
     const char *code, *reason, *message; /* NULL: empty */
     const uint8_t *id;                   /* NULL: zeros */
     const char *version;

@@ -1,5 +1,5 @@
-/* An invocation: one event on its way through an environment. It lives from admission until its environment is ready again
- * or gone; its exchange (who waits for the answer) may end before it. */
+/* An invocation: one event on its way through an environment. It lives from admission until its environment is ready
+ * again or gone; its exchange (who waits for the answer) may end before it. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,14 +23,14 @@ struct invocation {
     struct list waiting;
     uint32_t tokens; /* TOKEN_*: held until it is over */
     bool logged_start;
-    bool first;          /* of its environment: bears the init */
+    bool first; /* of its environment: bears the init */
     bool is_waiting;
     bool reinit;         /* its deadline runs already: the init is repeated inside it */
     uint64_t arrived_us; /* the call was complete */
     uint64_t waited_us;  /* in the queue */
     uint64_t sent_us;    /* INVOKE */
     uint64_t deadline_us;
-    uint64_t init_us; /* 0: warm */
+    uint64_t init_us;      /* 0: warm */
     struct log_tail *tail; /* NULL: not asked for */
 
     /* The result while its chunks come. */
@@ -46,7 +46,8 @@ struct invocation {
 };
 
 /* Takes the request; answers nothing. NULL: out of memory. */
-struct invocation *invocation_new(struct target *target, struct request *request, struct exchange *exchange, uint32_t tokens);
+struct invocation *invocation_new(
+    struct target *target, struct request *request, struct exchange *exchange, uint32_t tokens);
 /* Gives back tokens and memory; nobody may be waiting any more. */
 void invocation_free(struct invocation *invocation);
 

@@ -1,5 +1,6 @@
-/* The link to the launcher (descriptor 3): LAUNCH, END out; LAUNCHED, LAUNCH_FAILED, EXITED, PEER, DRAIN in. When it closes, all
- * ends: environments are the launcher's children. What the socket does not take waits as a bit on its environment. */
+/* The link to the launcher (descriptor 3): LAUNCH, END out; LAUNCHED, LAUNCH_FAILED, EXITED, PEER, DRAIN in. When it
+ * closes, all ends: environments are the launcher's children. What the socket does not take waits as a bit on its
+ * environment. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,9 +1,10 @@
-/* The ring between the loop, which puts records in, and the log writer's thread, which takes them out. One producer, one
- * consumer, no locks; a full ring drops (the caller counts). An entry never wraps: what does not fit at the end is
- * preceded by a filler.
+/* The ring between the loop, which puts records in, and the log writer's thread, which takes them out. One producer,
+ * one consumer, no locks; a full ring drops (the caller counts). An entry never wraps: what does not fit at the end
+ * is preceded by a filler.
  *
- * The consumer sleeps when there is nothing; the first entry wakes it, and it then rests for RING_REST_US before it looks,
- * so that a busy node pays a hundred wake-ups a second and not one per record. A ring that is half full cuts the rest short. */
+ * The consumer sleeps when there is nothing; the first entry wakes it, and it then rests for RING_REST_US before it
+ * looks, so that a busy node pays a hundred wake-ups a second and not one per record. A ring that is half full cuts
+ * the rest short. */
 #pragma once
 
 #include <stdatomic.h>
@@ -18,15 +19,15 @@
 struct log_file;
 
 struct ring_entry {
-    uint32_t size;         /* whole, this header included, a multiple of 8; 0: filler up to the ring's end */
+    uint32_t size; /* whole, this header included, a multiple of 8; 0: filler up to the ring's end */
     uint32_t payload_size;
     struct log_file *file;
     uint8_t payload[]; /* none: the file is not needed any more */
 };
 
 struct log_ring {
-    _Alignas(64) _Atomic uint64_t head; /* written by the producer: bytes put in, ever */
-    _Alignas(64) _Atomic uint64_t tail; /* written by the consumer: bytes taken out */
+    _Alignas(64) _Atomic uint64_t head;   /* written by the producer: bytes put in, ever */
+    _Alignas(64) _Atomic uint64_t tail;   /* written by the consumer: bytes taken out */
     _Alignas(64) _Atomic uint32_t asleep; /* futex: 1 while the consumer sleeps without a limit */
     _Atomic uint32_t hurry;               /* futex: 1 cuts a rest short */
     _Atomic uint32_t stop;

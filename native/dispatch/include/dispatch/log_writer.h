@@ -1,5 +1,5 @@
-/* The log writer's thread: takes records out of the ring and appends them to the functions' segments (format and caps in
- * logs.h). Nothing it does can stall the loop. Errors drop what they hit, are counted, and are tried again. */
+/* The log writer's thread: takes records out of the ring and appends them to the functions' segments (format and caps
+ * in logs.h). Nothing it does can stall the loop. Errors drop what they hit, are counted, and are tried again. */
 #pragma once
 
 #include <stdint.h>

@@ -1,11 +1,13 @@
-/* Logs of functions: what arrives by an environment's log pipe and what the platform says about it, as records in files.
+/* Logs of functions: what arrives by an environment's log pipe and what the platform says about it, as records in
+ * files.
  *
  * Runs in the dispatcher: the loop reads the pipes and tags lines (logs.c), a thread of its own writes files
  * (log_writer.c), a ring is between them (log_ring.h), so that a slow disk never stalls an invocation.
  *
- * Files: <function uid, 32 hex>/<sequence, 8 hex>.log below the logs directory. A segment is closed at LOG_SEGMENT_BYTES;
- * of each function the newest LOG_SEGMENTS full ones are kept. A dispatcher that starts opens a new segment: no segment
- * is ever appended to by two processes. Little-endian, nothing aligned:
+ * Files: <function uid, 32 hex>/<sequence, 8 hex>.log below the logs directory. A segment is closed at
+ * LOG_SEGMENT_BYTES; of each function as many of the newest are kept as LOG_SEGMENTS full ones would take. A
+ * dispatcher that starts opens a new segment: no segment is ever appended to by two processes. Little-endian, nothing
+ * aligned:
  *
  *   segment   "RTLG" | u32 version (1) | u64 created, microseconds since the epoch | 16 bytes function uid
  *   record     0 u32 size of the whole record, header included
@@ -24,15 +26,16 @@
  *   DROPPED      u64 records, u64 bytes, u8 reason (LOG_DROPPED_*)
  *
  * A record is valid when its size is at least 44 and it lies within the file; a reader that follows stops in front of
- * what is not there yet, and skips the rest of a segment when size is below 44 (a torn tail after a crash) and a newer segment exists.
+ * what is not there yet, and skips the rest of a segment when size is below 44 (a torn tail after a crash) and a
+ * newer segment exists.
  *
- * Log stream of a record: YYYY/MM/DD/[version]hex, from the record alone: the date (UTC) is that of environment >> 20,
- * milliseconds since the epoch; hex is log_stream_hex() of the environment.
+ * Log stream of a record: YYYY/MM/DD/[version]hex, from the record alone: the date (UTC) is that of environment >>
+ * 20, milliseconds since the epoch; hex is log_stream_hex() of the environment.
  *
- * Bounds: a line above LOG_LINE_MAX is cut into several; a token bucket for each function and one for the node: above it the
- * pipe is not read, so the function blocks in its write, under its own time-out. What is in the pipe when a result
- * arrives is always read (LOG_DRAIN_MAX at most), so that lines carry the right request id; the bucket then goes into
- * debt. A full disk drops records and counts them. */
+ * Bounds: a line above LOG_LINE_MAX is cut into several; a token bucket for each function and one for the node: above
+ * it the pipe is not read, so the function blocks in its write, under its own time-out. What is in the pipe when a
+ * result arrives is always read (LOG_DRAIN_MAX at most), so that lines carry the right request id; the bucket then
+ * goes into debt. A full disk drops records and counts them. */
 #pragma once
 
 #include <stdbool.h>
@@ -50,9 +53,9 @@
 #define LOG_SEGMENTS 4u
 #define LOG_LINE_MAX (256u << 10)
 #define LOG_DRAIN_MAX (256u << 10)
-#define LOG_READ_SIZE (64u << 10)       /* a pipe's capacity */
-#define LOG_PAUSE_US 5000u              /* a pipe that was read is not watched for so long: prints do not wake the loop each */
-#define LOG_FUNCTION_RATE (4u << 20)    /* bytes a second, and twice that at once */
+#define LOG_READ_SIZE (64u << 10) /* a pipe's capacity */
+#define LOG_PAUSE_US 5000u /* a pipe that was read is not watched for so long: prints do not wake the loop each */
+#define LOG_FUNCTION_RATE (4u << 20) /* bytes a second, and twice that at once */
 #define LOG_NODE_RATE (32u << 20)
 
 enum log_kind {

@@ -1,8 +1,8 @@
 /* The event loop: epoll, timers, and the rule when to spin. One thread; a whole batch is handled before sleeping.
  *
  * Spinning: waking an idle core costs about 40 us, so the loop polls for at most LOOP_SPIN_US before it sleeps, but
- * only when that is likely to pay: the moving average of the gaps between events is below LOOP_SPIN_US, and the caller
- * says that at most one invocation is in flight. */
+ * only when that is likely to pay: the moving average of the gaps between events is below LOOP_SPIN_US, and the
+ * caller says that at most one invocation is in flight. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,7 +23,7 @@ struct watch {
 struct loop {
     int epoll;
     struct timers timers;
-    uint64_t now_us; /* monotonic; when the batch began */
+    uint64_t now_us;  /* monotonic; when the batch began */
     uint64_t last_us; /* when the last batch with events began */
     uint64_t gap_us;  /* moving average */
     uint64_t turns, spins;

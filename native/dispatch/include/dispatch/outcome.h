@@ -1,5 +1,5 @@
-/* The ANSWER commands of environments that fail: each finds the one invocation that the end concerns (the bound one; during
- * init the one it was reserved for, else the head of the queue; maybe none) and answers it. */
+/* The ANSWER commands of environments that fail: each finds the one invocation that the end concerns (the bound one;
+ * during init the one it was reserved for, else the head of the queue; maybe none) and answers it. */
 #pragma once
 
 #include "dispatch/environment.h"

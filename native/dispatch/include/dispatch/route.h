@@ -1,8 +1,10 @@
-/* Routes: (function name, qualifier) → target, with a weighted alternate. An alias is a route with two targets; `$LATEST`
- * and every published version are routes too. The control plane owns the ids; lookups are by name and qualifier.
+/* Routes: (function name, qualifier) → target, with a weighted alternate. An alias is a route with two targets;
+ * `$LATEST` and every published version are routes too. The control plane owns the ids; lookups are by name and
+ * qualifier.
  *
- * A route names targets by id: code updates swap the id, invocations under way keep the target they resolved. Records of
- * asynchronous events hold function uid and qualifier and resolve when they are taken from the queue (waits for the log). */
+ * A route names targets by id: code updates swap the id, invocations under way keep the target they resolved. Records
+ * of asynchronous events hold function uid and qualifier and resolve when they are taken from the queue (waits for
+ * the log). */
 #pragma once
 
 #include <stdint.h>
@@ -32,7 +34,8 @@ struct routes {
 };
 
 /* Newer generation wins, an older one changes nothing but the mark. 0 or -ENOMEM. */
-int routes_put(struct routes *routes, const struct wire_header *header, const struct wire_put_route *message, uint32_t mark);
+int routes_put(
+    struct routes *routes, const struct wire_header *header, const struct wire_put_route *message, uint32_t mark);
 void routes_del(struct routes *routes, uint64_t id);
 /* Removes those without the mark. */
 void routes_sweep(struct routes *routes, uint32_t mark);

@@ -1,5 +1,5 @@
-/* A map from 64-bit keys to pointers: open addressing, linear probing, deletion by shifting back. Keys are spread by a
- * multiplication; NULL is not a value. */
+/* A map from 64-bit keys to pointers: open addressing, linear probing, deletion by shifting back. Keys are spread by
+ * a multiplication; NULL is not a value. */
 #pragma once
 
 #include <stddef.h>

@@ -1,8 +1,8 @@
 /* Targets: one immutable function version as deployed, with its limits, idle environments and waiting queue; and
  * functions, which their versions share: reservation, log.
  *
- * A target is retired when it is deleted or not put again: no route leads to it any more, its idle environments end, what
- * waits or runs is finished; the structure goes with its last environment and invocation. */
+ * A target is retired when it is deleted or not put again: no route leads to it any more, its idle environments end,
+ * what waits or runs is finished; the structure goes with its last environment and invocation. */
 #pragma once
 
 #include <stdbool.h>
@@ -49,9 +49,9 @@ struct target {
     uint32_t configuration_size;
 
     uint32_t in_state[ENVIRONMENT_STATES_N]; /* environments */
-    uint32_t reserved_starting; /* of the starting ones, those that will not take from the queue */
+    uint32_t reserved_starting;              /* of the starting ones, those that will not take from the queue */
     struct list environments;
-    struct list idle; /* most recently used first; one stack per tenant when that comes */
+    struct list idle;    /* most recently used first; one stack per tenant when that comes */
     struct list waiting; /* invocations, oldest first */
     uint32_t n_waiting;
     uint32_t in_flight; /* waiting or bound */

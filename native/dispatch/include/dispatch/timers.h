@@ -1,13 +1,14 @@
-/* Timers of the loop: an intrusive pairing heap, no allocation. Setting a timer later than before, or clearing it, does
- * not touch the heap (the usual case: a time-out that does not happen); the stale entry is looked at when it comes up. */
+/* Timers of the loop: an intrusive pairing heap, no allocation. Setting a timer later than before, or clearing it,
+ * does not touch the heap (the usual case: a time-out that does not happen); the stale entry is looked at when it
+ * comes up. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct timer {
-    uint64_t deadline_us; /* 0: not set */
-    uint64_t key_us;      /* its place in the heap; at or before the deadline */
+    uint64_t deadline_us;                  /* 0: not set */
+    uint64_t key_us;                       /* its place in the heap; at or before the deadline */
     struct timer *child, *next, *previous; /* previous: the sibling before, or of a first child its parent */
     bool queued;
     void (*fire)(struct timer *timer, uint64_t now_us);

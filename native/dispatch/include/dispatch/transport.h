@@ -2,22 +2,25 @@
  * ANSWER_CHUNK of the control protocol. Runs in the dispatcher's loop.
  *
  * Rules for whoever connects:
- * - peer credentials: uid 0, or one of RUNTIMED_ALLOW_UIDS (decimal, comma-separated) of the dispatcher's environment; others are
- *   closed at once.
- * - `object` of CALL is the caller's number of the call, unique among the calls of its connection that are not answered
- *   yet. Several calls may be under way; answers come in any order; CALL_CHUNKs of different calls may be interleaved.
- * - CALL carries the first part of `total` bytes, CALL_CHUNKs the rest. CALL_CHUNK and CANCEL for a number that is not
- *   under way are ignored (an early refusal crosses them).
- * - every CALL gets exactly one ANSWER, followed by ANSWER_CHUNKs until `total` bytes of body are there. Chunks of different
- *   answers are not interleaved. A cancelled call is answered with status 499, code RequestCancelled (unless its answer was on the way).
+ * - peer credentials: uid 0, or one of RUNTIMED_ALLOW_UIDS (decimal, comma-separated) of the dispatcher's
+ *   environment; others are closed at once.
+ * - `object` of CALL is the caller's number of the call, unique among the calls of its connection that are not
+ *   answered yet. Several calls may be under way; answers come in any order; CALL_CHUNKs of different calls may be
+ *   interleaved.
+ * - CALL carries the first part of `total` bytes, CALL_CHUNKs the rest. CALL_CHUNK and CANCEL for a number that is
+ *   not under way are ignored (an early refusal crosses them).
+ * - every CALL gets exactly one ANSWER, followed by ANSWER_CHUNKs until `total` bytes of body are there. Chunks of
+ *   different answers are not interleaved. A cancelled call is answered with status 499, code RequestCancelled
+ *   (unless its answer was on the way).
  * - a malformed packet, a duplicate number, a body that is longer than announced: the connection is closed.
  * - more than TRANSPORT_CALLS_MAX unanswered calls on one connection: 429, CallerRateLimitExceeded.
  * - who does not read: answers wait in a buffer within the node's memory budget while environments go on; at
  *   TRANSPORT_UNREAD_MAX bytes, or after TRANSPORT_STALL_US without progress, the connection is closed.
  *
- * status and code as in Lambda's API (200 with outcome function_error when the function failed; 204 for a dry run; 400
- * InvalidRequestContentException, 404 ResourceNotFoundException, 413 RequestTooLargeException, 429 TooManyRequestsException with `reason`, 500
- * and 503 ServiceException). Before the first SYNC_END connections wait in the listener's backlog. */
+ * status and code as in Lambda's API (200 with outcome function_error when the function failed; 204 for a dry run;
+ * 400 InvalidRequestContentException, 404 ResourceNotFoundException, 413 RequestTooLargeException, 429
+ * TooManyRequestsException with `reason`, 500 and 503 ServiceException). Before the first SYNC_END connections wait
+ * in the listener's backlog. */
 #pragma once
 
 #include <stdbool.h>

@@ -21,7 +21,7 @@ struct variable {
 
 struct configuration {
     struct json *document;
-    char *text; /* what had to be composed */
+    char *text;                   /* what had to be composed */
     const struct json_value *own; /* the function's variables, or NULL; the reserved ones win over them */
     struct variable reserved[CONFIGURATION_RESERVED_MAX];
     unsigned n_reserved;

@@ -15,36 +15,38 @@
 #include "protocol/wire.h"
 
 /* Lambda's ceiling of a buffered payload, either way: 6 MiB and 100 bytes. */
-#define CHANNEL_BODY_MAX 6291556u
+#define ENDPOINT_BODY_MAX 6291556u
 
-struct channel {
+struct endpoint {
     int fd;
     uint64_t object; /* the environment, as START named it; repeated in every header sent */
     uint8_t *packet; /* WIRE_MESSAGE_MAX bytes: what arrived last; slices of decoded messages point into it */
     size_t size;
 };
 
-#define CHANNEL_INIT                                                                                                   \
+#define ENDPOINT_INIT                                                                                                  \
     { .fd = -1 }
 
-/* Takes the descriptor (closed by channel_done) and makes it close-on-exec. -ENOMEM. */
-int channel_open(struct channel *channel, int fd);
-void channel_done(struct channel *channel);
+/* Without a descriptor. -ENOMEM. */
+int endpoint_open(struct endpoint *endpoint);
+/* Takes the descriptor (closed by endpoint_done) and makes it close-on-exec. */
+void endpoint_attach(struct endpoint *endpoint, int fd);
+void endpoint_done(struct endpoint *endpoint);
 
 /* Waits for one packet. Its size; 0: the dispatcher is gone; -EINTR: a signal, call again; -EBADMSG: longer than any
  * message. */
-int channel_wait(struct channel *channel);
+int endpoint_wait(struct endpoint *endpoint);
 
 /* Read the packet that arrived last. -EBADMSG: not that message, or malformed, or out of bounds. */
-int channel_take_start(struct channel *channel, struct wire_start *ret_start);
-int channel_take_invoke(const struct channel *channel, struct wire_invoke *ret_invoke);
+int endpoint_take_start(struct endpoint *endpoint, struct wire_start *ret_start);
+int endpoint_take_invoke(const struct endpoint *endpoint, struct wire_invoke *ret_invoke);
 /* Appends to a body of `total` bytes, of which *filled are there. */
-int channel_take_chunk(const struct channel *channel, uint8_t *body, uint32_t total, uint32_t *filled);
+int endpoint_take_chunk(const struct endpoint *endpoint, uint8_t *body, uint32_t total, uint32_t *filled);
 
-/* Block until the dispatcher's socket took everything. -EPIPE: it is gone; -EMSGSIZE: more than CHANNEL_BODY_MAX (or
+/* Block until the dispatcher's socket took everything. -EPIPE: it is gone; -EMSGSIZE: more than ENDPOINT_BODY_MAX (or
  * WIRE_INIT_ERROR_BODY_MAX), nothing was sent. Error types are cut at their maximum. */
-int channel_send_init_done(const struct channel *channel);
-int channel_send_init_error(const struct channel *channel, struct wire_slice type, struct wire_slice body);
+int endpoint_send_init_done(const struct endpoint *endpoint);
+int endpoint_send_init_error(const struct endpoint *endpoint, struct wire_slice type, struct wire_slice body);
 /* error_type is looked at when `error`. */
-int channel_send_result(const struct channel *channel, const uint8_t id[16], bool error, struct wire_slice type,
-                        const uint8_t *body, size_t size);
+int endpoint_send_result(const struct endpoint *endpoint, const uint8_t id[16], bool error, struct wire_slice type,
+    const uint8_t *body, size_t size);

@@ -1,6 +1,6 @@
 /* The environment's channel; see the header. Bodies are the last field of RESULT, CHUNK and INIT_ERROR: their packets are
  * encoded with an empty body, the length is patched in, and the bytes go out as a second vector, uncopied. */
-#include "zygote/channel.h"
+#include "zygote/endpoint.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,22 +17,27 @@
 /* Header, the fields before the body, and its length. */
 #define PREFIX_MAX 256
 
-_Static_assert(WIRE_HEADER_SIZE + 16 + 1 + 4 + WIRE_RESULT_ERROR_TYPE_MAX + 4 + 4 <= PREFIX_MAX, "RESULT's prefix fits");
+_Static_assert(
+    WIRE_HEADER_SIZE + 16 + 1 + 4 + WIRE_RESULT_ERROR_TYPE_MAX + 4 + 4 <= PREFIX_MAX, "RESULT's prefix fits");
 _Static_assert(WIRE_RESULT_BODY_MAX == WIRE_CHUNK_DATA_MAX, "a chunk carries as much as a first part");
 
-int channel_open(struct channel *channel, int fd) {
+int endpoint_open(struct endpoint *endpoint) {
     uint8_t *packet = malloc(WIRE_MESSAGE_MAX);
     if (packet == NULL)
         return -ENOMEM;
-    (void)fd_set_cloexec(fd, 1);
-    *channel = (struct channel){.fd = fd, .packet = packet};
+    *endpoint = (struct endpoint){.fd = -1, .packet = packet};
     return 0;
 }
 
-void channel_done(struct channel *channel) {
-    cleanup_close(&channel->fd);
-    free(channel->packet);
-    channel->packet = NULL;
+void endpoint_attach(struct endpoint *endpoint, int fd) {
+    (void)fd_set_cloexec(fd, 1);
+    endpoint->fd = fd;
+}
+
+void endpoint_done(struct endpoint *endpoint) {
+    cleanup_close(&endpoint->fd);
+    free(endpoint->packet);
+    endpoint->packet = NULL;
 }
 
 /* Only when the function made the socket nonblocking. */
@@ -41,53 +46,53 @@ static int wait_for(int fd, short events) {
     return poll(&poll_fd, 1, -1) < 0 ? -errno : 0;
 }
 
-int channel_wait(struct channel *channel) {
+int endpoint_wait(struct endpoint *endpoint) {
     ssize_t n;
     int r;
 
     for (;;) {
-        n = recv(channel->fd, channel->packet, WIRE_MESSAGE_MAX, MSG_TRUNC);
+        n = recv(endpoint->fd, endpoint->packet, WIRE_MESSAGE_MAX, MSG_TRUNC);
         if (n >= 0)
             break;
         if (errno == ECONNRESET)
             return 0;
         if (errno != EAGAIN)
             return -errno;
-        r = wait_for(channel->fd, POLLIN);
+        r = wait_for(endpoint->fd, POLLIN);
         if (r < 0)
             return r;
     }
     if (n > WIRE_MESSAGE_MAX)
         return -EBADMSG;
-    channel->size = (size_t)n;
+    endpoint->size = (size_t)n;
     return (int)n;
 }
 
-int channel_take_start(struct channel *channel, struct wire_start *ret_start) {
+int endpoint_take_start(struct endpoint *endpoint, struct wire_start *ret_start) {
     struct wire_header header;
-    int r = wire_start_decode(channel->packet, channel->size, &header, ret_start);
+    int r = wire_start_decode(endpoint->packet, endpoint->size, &header, ret_start);
     if (r < 0)
         return r;
-    channel->object = header.object;
+    endpoint->object = header.object;
     return 0;
 }
 
-int channel_take_invoke(const struct channel *channel, struct wire_invoke *ret_invoke) {
+int endpoint_take_invoke(const struct endpoint *endpoint, struct wire_invoke *ret_invoke) {
     struct wire_header header;
     struct wire_invoke invoke;
-    int r = wire_invoke_decode(channel->packet, channel->size, &header, &invoke);
+    int r = wire_invoke_decode(endpoint->packet, endpoint->size, &header, &invoke);
     if (r < 0)
         return r;
-    if (invoke.total > CHANNEL_BODY_MAX || invoke.body.size > invoke.total)
+    if (invoke.total > ENDPOINT_BODY_MAX || invoke.body.size > invoke.total)
         return -EBADMSG;
     *ret_invoke = invoke;
     return 0;
 }
 
-int channel_take_chunk(const struct channel *channel, uint8_t *body, uint32_t total, uint32_t *filled) {
+int endpoint_take_chunk(const struct endpoint *endpoint, uint8_t *body, uint32_t total, uint32_t *filled) {
     struct wire_header header;
     struct wire_chunk chunk;
-    int r = wire_chunk_decode(channel->packet, channel->size, &header, &chunk);
+    int r = wire_chunk_decode(endpoint->packet, endpoint->size, &header, &chunk);
     if (r < 0)
         return r;
     /* An empty chunk would let a sender keep this loop busy without an end. */
@@ -135,18 +140,18 @@ static struct wire_slice cut(struct wire_slice slice, uint32_t maximum) {
     return slice;
 }
 
-int channel_send_init_done(const struct channel *channel) {
-    const struct wire_header header = {.object = channel->object};
+int endpoint_send_init_done(const struct endpoint *endpoint) {
+    const struct wire_header header = {.object = endpoint->object};
     const struct wire_init_done done = {0};
     uint8_t packet[PREFIX_MAX];
     int size = wire_init_done_encode(&header, &done, packet, sizeof(packet));
     if (size < 0)
         return size;
-    return send_vector(channel->fd, &(struct iovec){.iov_base = packet, .iov_len = (size_t)size}, 1);
+    return send_vector(endpoint->fd, &(struct iovec){.iov_base = packet, .iov_len = (size_t)size}, 1);
 }
 
-int channel_send_init_error(const struct channel *channel, struct wire_slice type, struct wire_slice body) {
-    const struct wire_header header = {.object = channel->object};
+int endpoint_send_init_error(const struct endpoint *endpoint, struct wire_slice type, struct wire_slice body) {
+    const struct wire_header header = {.object = endpoint->object};
     const struct wire_init_error error = {.error_type = cut(type, WIRE_INIT_ERROR_ERROR_TYPE_MAX)};
     uint8_t prefix[PREFIX_MAX];
     int size;
@@ -156,18 +161,18 @@ int channel_send_init_error(const struct channel *channel, struct wire_slice typ
     size = wire_init_error_encode(&header, &error, prefix, sizeof(prefix));
     if (size < 0)
         return size;
-    return send_with_body(channel->fd, prefix, size, body.data, body.size);
+    return send_with_body(endpoint->fd, prefix, size, body.data, body.size);
 }
 
-int channel_send_result(const struct channel *channel, const uint8_t id[16], bool error, struct wire_slice type,
-                        const uint8_t *body, size_t total) {
-    const struct wire_header header = {.object = channel->object, .flags = WIRE_HEADER_READY};
+int endpoint_send_result(const struct endpoint *endpoint, const uint8_t id[16], bool error, struct wire_slice type,
+    const uint8_t *body, size_t total) {
+    const struct wire_header header = {.object = endpoint->object, .flags = WIRE_HEADER_READY};
     struct wire_result result = {.error = error, .total = (uint32_t)total};
     uint8_t prefix[PREFIX_MAX];
     uint32_t part = (uint32_t)MIN(total, WIRE_RESULT_BODY_MAX);
     int size, r;
 
-    if (total > CHANNEL_BODY_MAX)
+    if (total > ENDPOINT_BODY_MAX)
         return -EMSGSIZE;
     if (error)
         result.error_type = cut(type, WIRE_RESULT_ERROR_TYPE_MAX);
@@ -175,15 +180,15 @@ int channel_send_result(const struct channel *channel, const uint8_t id[16], boo
     size = wire_result_encode(&header, &result, prefix, sizeof(prefix));
     if (size < 0)
         return size;
-    r = send_with_body(channel->fd, prefix, size, body, part);
+    r = send_with_body(endpoint->fd, prefix, size, body, part);
     for (size_t sent = part; r == 0 && sent < total; sent += part) {
-        const struct wire_header plain = {.object = channel->object};
+        const struct wire_header plain = {.object = endpoint->object};
         const struct wire_chunk chunk = {0};
         part = (uint32_t)MIN(total - sent, WIRE_CHUNK_DATA_MAX);
         size = wire_chunk_encode(&plain, &chunk, prefix, sizeof(prefix));
         if (size < 0)
             return size;
-        r = send_with_body(channel->fd, prefix, size, body + sent, part);
+        r = send_with_body(endpoint->fd, prefix, size, body + sent, part);
     }
     return r;
 }
