@@ -12,6 +12,7 @@
 #include "base/descriptor.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/invocation.h"
+#include "dispatch/packet.h"
 #include "dispatch/perform.h"
 
 #ifndef SO_PASSRIGHTS
@@ -39,7 +40,7 @@ int channel_start(struct environment *environment) {
     log_stream_name(environment->id, target->version, stream, sizeof(stream));
     start.log_stream = text(stream);
     size = wire_start_encode(&header, &start, dispatch->packet_out, WIRE_MESSAGE_MAX);
-    return size < 0 ? size : packet_send(environment->channel.fd, dispatch->packet_out, (size_t)size, NULL, 0);
+    return packet_send_plain(environment->channel.fd, dispatch->packet_out, size);
 }
 
 static int send_head(struct environment *environment, const struct invocation *invocation) {
@@ -64,7 +65,7 @@ static int send_head(struct environment *environment, const struct invocation *i
     invoke.arn = text(arn);
     memcpy(invoke.id, invocation->id, 16);
     size = wire_invoke_encode(&header, &invoke, dispatch->packet_out, WIRE_MESSAGE_MAX);
-    return size < 0 ? size : packet_send(environment->channel.fd, dispatch->packet_out, (size_t)size, NULL, 0);
+    return packet_send_plain(environment->channel.fd, dispatch->packet_out, size);
 }
 
 static void want_writing(struct environment *environment, bool writing) {
@@ -93,7 +94,7 @@ static int send_more(struct environment *environment) {
         struct wire_chunk chunk = {
             .data = {request->body + environment->sent, MIN(request->total - environment->sent, WIRE_CHUNK_DATA_MAX)}};
         int size = wire_chunk_encode(&header, &chunk, dispatch->packet_out, WIRE_MESSAGE_MAX);
-        r = size < 0 ? size : packet_send(environment->channel.fd, dispatch->packet_out, (size_t)size, NULL, 0);
+        r = packet_send_plain(environment->channel.fd, dispatch->packet_out, size);
         if (r >= 0)
             environment->sent += chunk.data.size;
     }
@@ -254,17 +255,14 @@ static void on_packet(struct environment *environment, const uint8_t *data, size
 /* Reads one packet. False: nothing more to read now, or no channel any more. */
 static bool read_one(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
-    ssize_t n;
+    int n = packet_receive_plain(environment->channel.fd, dispatch->packet_in, WIRE_MESSAGE_MAX);
 
-    do
-        n = recv(environment->channel.fd, dispatch->packet_in, WIRE_MESSAGE_MAX, MSG_DONTWAIT | MSG_TRUNC);
-    while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN)
+    if (n == -EAGAIN)
         return false;
-    if (n <= 0)
-        environment_handle(environment, EVENT_HANGUP, NULL);
-    else if ((size_t)n > WIRE_MESSAGE_MAX)
+    if (n == -EMSGSIZE)
         violate(environment, "a packet above the largest message");
+    else if (n <= 0)
+        environment_handle(environment, EVENT_HANGUP, NULL);
     else
         on_packet(environment, dispatch->packet_in, (size_t)n);
     return environment->channel.fd >= 0;

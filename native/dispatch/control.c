@@ -47,24 +47,17 @@ static int send_ack(struct control *control) {
         control, wire_ack_encode(&header, &ack, control->dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
 }
 
-/* The environment with the smallest id above `after`. Snapshots are rare; the walk needs no second index. */
-static struct environment *next_environment(struct dispatch *dispatch, uint64_t after) {
-    struct environment *environment, *next = NULL;
-    size_t at = 0;
-    while ((environment = table_next(&dispatch->environments, &at)) != NULL)
-        if (environment->id > after && (next == NULL || environment->id < next->id))
-            next = environment;
-    return next;
-}
-
 static int send_snapshot(struct control *control) {
     struct dispatch *dispatch = control->dispatch;
     struct wire_header header = {.epoch = control->epoch};
     struct wire_snapshot_end end = {.in_flight = dispatch->in_flight};
-    struct environment *environment;
     int r;
 
-    while ((environment = next_environment(dispatch, control->snapshot_after)) != NULL) {
+    /* Ids ascend along the list: what was told before the socket was full is passed over. */
+    list_for_each(node, &dispatch->in_order) {
+        const struct environment *environment = list_entry(node, struct environment, in_order);
+        if (environment->id <= control->snapshot_after)
+            continue;
         struct wire_snapshot_environment message = {.target = environment->target->id,
             .state = environment_state_wire(environment->state),
             .invocations = environment->served};

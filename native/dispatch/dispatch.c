@@ -4,12 +4,20 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "dispatch/channel.h"
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
+
+/* A quarter of the memory, within bounds. */
+static uint64_t payload_budget(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    uint64_t quarter = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 4 : BUDGET_MIN;
+    return MAX(BUDGET_MIN, MIN(quarter, BUDGET_MAX));
+}
 
 int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *options) {
     int r;
@@ -18,7 +26,8 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     dispatch->loop.epoll = -1;
     dispatch->counters.fd = -1;
     dispatch->account.limit = ACCOUNT_CONCURRENCY_DEFAULT;
-    dispatch->budget.limit = BUDGET_DEFAULT;
+    dispatch->budget.limit = payload_budget();
+    list_init(&dispatch->in_order);
     list_init(&dispatch->dead);
     control_init(&dispatch->control, dispatch);
     transport_init(&dispatch->transport, options->listener, options->allow_uids);

@@ -218,7 +218,7 @@ static int ready_segment(struct log_writer *w, struct log_file *file, uint32_t m
 static void lose(struct log_writer *w, struct log_file *file, uint64_t records, uint64_t bytes) {
     file->dropped_records += records;
     file->dropped_bytes += bytes;
-    count_add(&w->counters->node->log_records_dropped, records);
+    count_shared(&w->counters->node->log_records_dropped, records);
 }
 
 static int write_records(struct log_writer *w, struct log_file *file, const uint8_t *data, uint32_t size) {
@@ -378,7 +378,6 @@ int log_writer_start(struct log_writer **ret_writer, struct log_ring *ring, stru
         return r;
     }
     pthread_barrier_wait(&w->confined);
-    pthread_barrier_destroy(&w->confined);
     *ret_writer = w;
     return 0;
 }
@@ -387,6 +386,7 @@ void log_writer_join(struct log_writer *w) {
     if (w == NULL)
         return;
     pthread_join(w->thread, NULL);
+    pthread_barrier_destroy(&w->confined);
     close(w->directory);
     free(w);
 }

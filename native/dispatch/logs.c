@@ -91,7 +91,7 @@ static void emit(struct environment *environment, enum log_kind kind, const stru
     if (r < 0) {
         function->lost_records++;
         function->lost_bytes += first.size + second.size;
-        count_one(&logs->counters->node->log_records_dropped);
+        count_shared(&logs->counters->node->log_records_dropped, 1);
     }
 }
 

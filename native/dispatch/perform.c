@@ -51,6 +51,7 @@ struct environment *environment_new(struct target *target) {
     list_init(&environment->idle);
     list_init(&environment->dirty);
     list_push_back(&target->environments, &environment->node);
+    list_push_back(&dispatch->in_order, &environment->in_order);
     target->in_state[ENVIRONMENT_LAUNCHING]++;
     count_one(&dispatch->counters.node->environments);
     levels_environment(environment);
@@ -200,6 +201,7 @@ static void gone(struct environment *environment) {
     list_remove(&environment->outbox);
     table_remove(&dispatch->environments, environment->id);
     list_remove(&environment->node);
+    list_remove(&environment->in_order);
     levels_environment_gone(environment);
     target->in_state[ENVIRONMENT_DEAD]--;
     count_less(&dispatch->counters.node->environments, 1);

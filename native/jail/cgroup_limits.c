@@ -52,9 +52,9 @@ static int read_number(int directory, const char *file, const char *key, uint64_
     return 0;
 }
 
-static int limit_memory_v1(int directory, uint64_t bytes) {
-    /* Memory plus swap may never be less than memory: on the way up it goes first, on the way down last. */
-    int swap = write_number(directory, "memory.memsw.limit_in_bytes", bytes);
+static int limit_memory_v1(int directory, uint64_t bytes, bool fresh) {
+    /* Memory plus swap may never be less than memory: on the way up it goes first, on the way down (from no limit) last. */
+    int swap = fresh ? -EINVAL : write_number(directory, "memory.memsw.limit_in_bytes", bytes);
     int r = write_number(directory, "memory.limit_in_bytes", bytes);
     if (r < 0)
         return r;
@@ -76,12 +76,12 @@ static int limit_memory_v2(int directory, uint64_t bytes) {
     return r == -ENOENT || r == -EACCES ? 0 : r;
 }
 
-static int set_cpu_v1(int directory, uint64_t memory_mb, bool hard) {
+static int set_cpu_v1(int directory, uint64_t memory_mb, bool hard, bool fresh) {
     uint64_t quota = MAX(memory_mb * CPU_PERIOD_US / CGROUP_MB_PER_CORE, (uint64_t)CPU_QUOTA_MIN_US);
     uint64_t shares = MAX(memory_mb * SHARES_PER_CORE / CGROUP_MB_PER_CORE, (uint64_t)SHARES_MIN);
     int r = write_number(directory, "cpu.shares", shares);
 
-    if (r < 0)
+    if (r < 0 || (fresh && !hard))
         return r;
     if (!hard) {
         (void)write_file_at(directory, "cpu.cfs_burst_us", "0");
@@ -98,13 +98,13 @@ static int set_cpu_v1(int directory, uint64_t memory_mb, bool hard) {
     return 0;
 }
 
-static int set_cpu_v2(int directory, uint64_t memory_mb, bool hard) {
+static int set_cpu_v2(int directory, uint64_t memory_mb, bool hard, bool fresh) {
     uint64_t quota = MAX(memory_mb * CPU_PERIOD_US / CGROUP_MB_PER_CORE, (uint64_t)CPU_QUOTA_MIN_US);
     uint64_t weight = MIN(MAX(memory_mb * WEIGHT_PER_CORE / CGROUP_MB_PER_CORE, (uint64_t)1), (uint64_t)WEIGHT_MAX);
     char text[64];
     int r = write_number(directory, "cpu.weight", weight);
 
-    if (r < 0)
+    if (r < 0 || (fresh && !hard))
         return r;
     (void)write_file_at(directory, "cpu.max.burst", "0");
     if (hard)
@@ -119,12 +119,17 @@ static int set_cpu_v2(int directory, uint64_t memory_mb, bool hard) {
     return 0;
 }
 
-int cgroup_set_cpu(const struct cgroup_tree *tree, const struct cgroup *cgroup, uint32_t memory_mb, bool hard) {
+static int set_cpu(
+    const struct cgroup_tree *tree, const struct cgroup *cgroup, uint32_t memory_mb, bool hard, bool fresh) {
     int i = find(tree, CGROUP_CPU);
     if (i < 0)
         return hard ? i : 0;
-    return tree->hierarchies[i].unified ? set_cpu_v2(cgroup->fds[i], memory_mb, hard)
-                                        : set_cpu_v1(cgroup->fds[i], memory_mb, hard);
+    return tree->hierarchies[i].unified ? set_cpu_v2(cgroup->fds[i], memory_mb, hard, fresh)
+                                        : set_cpu_v1(cgroup->fds[i], memory_mb, hard, fresh);
+}
+
+int cgroup_set_cpu(const struct cgroup_tree *tree, const struct cgroup *cgroup, uint32_t memory_mb, bool hard) {
+    return set_cpu(tree, cgroup, memory_mb, hard, false);
 }
 
 int cgroup_set_limits(const struct cgroup_tree *tree, const struct cgroup *cgroup, const struct cgroup_limits *limits) {
@@ -136,9 +141,9 @@ int cgroup_set_limits(const struct cgroup_tree *tree, const struct cgroup *cgrou
         if (i < 0)
             return i;
         r = tree->hierarchies[i].unified ? limit_memory_v2(cgroup->fds[i], bytes)
-                                         : limit_memory_v1(cgroup->fds[i], bytes);
+                                         : limit_memory_v1(cgroup->fds[i], bytes, limits->fresh);
         if (r == 0)
-            r = cgroup_set_cpu(tree, cgroup, limits->memory_mb, limits->cpu_hard);
+            r = set_cpu(tree, cgroup, limits->memory_mb, limits->cpu_hard, limits->fresh);
         if (r < 0)
             return r;
     }

@@ -236,8 +236,10 @@ static int make_devices(void) {
 }
 
 static int fill(const struct root *root, const struct jail_plan *plan) {
+    /* The last two are hidden as soon as code is mounted over them. The dynamic linker of a zygote, which looks once,
+     * has to find that they exist: it never asks again for a directory of LD_LIBRARY_PATH that was not there. */
     static const char *const directories[] = {
-        "/dev", "/etc", "/proc", "/tmp", "/var", "/var/task", "/opt", "/var/runtime"};
+        "/dev", "/etc", "/proc", "/tmp", "/var", "/var/task", "/opt", "/var/runtime", "/var/task/lib", "/opt/lib"};
 
     for (size_t i = 0; i < ARRAY_SIZE(directories); i++)
         if (mkdir(directories[i], 0755) < 0)

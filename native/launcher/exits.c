@@ -64,7 +64,7 @@ static void tell_once(struct environment *environment) {
 static void finish(struct environment *environment) {
     if (!environment->child_gone || environment->cell != NULL)
         return;
-    pools_drop_leaf(environment->server, &environment->leaf);
+    leaf_drop(environment->server, &environment->leaf);
     environment_free(environment);
 }
 

@@ -25,6 +25,7 @@
 #include "pools.h"
 #include "reap.h"
 #include "recycle.h"
+#include "seats.h"
 #include "supervise.h"
 #include "tasks.h"
 #include "zygotes.h"
@@ -40,7 +41,7 @@ struct server {
     struct loop loop;
     struct reaper reaper;
     struct cgroup_tree cgroups;
-    struct cgroup zygote_cgroup; /* where zygotes sit until they are seated, and anchors always */
+    struct cgroup zygote_cgroup; /* v2: where zygotes sit */
     int state_dir;
     int run_dir;
     int lock;
@@ -50,6 +51,7 @@ struct server {
     struct supervision supervision;
     struct plans plans;
     struct zygotes zygotes;
+    struct seats seats;
     struct pools pools;
     struct recycle recycle;
     struct launches launches;

@@ -202,7 +202,7 @@ static void launch(struct environment *environment, struct takings *t) {
         environment_fail(environment, "limits", r);
     send_launched(environment);
     if (server->cgroups.version == 2)
-        pools_seat(server, zygote);
+        (void)seats_give(server, zygote); /* whoever waits is looked at next */
 }
 
 /* False: something is not at hand yet. Otherwise the launch is on its way, or refused. */

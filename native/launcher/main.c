@@ -25,6 +25,8 @@ static int prepare_process(void) {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(022);
     (void)prctl(PR_SET_NAME, "runtimed-launch");
+    /* What a side process leaves behind when it is killed comes to us to be reaped. */
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     /* About five descriptors for each environment. */
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
@@ -86,6 +88,8 @@ static int start(struct server *server) {
     server->reaper.owner = server;
     if (r == 0)
         r = reaper_start(&server->reaper, &server->loop);
+    if (r == 0)
+        r = seats_start(server);
     if (r == 0)
         r = pools_start(server);
     if (r == 0)

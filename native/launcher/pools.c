@@ -19,18 +19,19 @@
 /* Images asked for at a time: each answer asks on. */
 #define IMAGES_ASKED_MAX 4
 
-static void refill(struct server *server) {
-    struct pools *pools = &server->pools;
-
-    zygotes_refill(server);
-    for (unsigned i = 0; i < POOL_SIZES; i++) {
-        struct tmp_pool *tmp = &pools->tmp[i];
-        while (tmp->size_mb != 0 && tmp->n + tmp->asked < tmp->wanted && tmp->asked < IMAGES_ASKED_MAX) {
-            if (imager_request(&pools->imager, tmp->size_mb) < 0)
-                break;
-            tmp->asked++;
-        }
+static void refill_tmp(struct pools *pools, struct tmp_pool *tmp) {
+    while (tmp->size_mb != 0 && tmp->n + tmp->asked < tmp->wanted && tmp->asked < IMAGES_ASKED_MAX) {
+        if (imager_request(&pools->imager, tmp->size_mb) < 0)
+            return;
+        tmp->asked++;
     }
+}
+
+static void refill(struct server *server) {
+    zygotes_refill(server);
+    seats_refill(server);
+    for (unsigned i = 0; i < POOL_SIZES; i++)
+        refill_tmp(&server->pools, &server->pools.tmp[i]);
 }
 
 static void refill_fire(void *owner) {
@@ -108,7 +109,9 @@ static void image_made(void *owner, uint32_t size_mb, int tree, const char *step
         tmp->known = image_face_read(tree, &tmp->face) == 0;
     tmp->stock[tmp->n++] = tree;
     launches_retry_all(server);
-    if (tmp->n + tmp->asked < tmp->wanted)
+    if (server->launches.waiting > 0)
+        refill_tmp(pools, tmp);
+    else if (tmp->n + tmp->asked < tmp->wanted)
         pools_taken(server, false);
 }
 
@@ -167,37 +170,7 @@ void pools_expect_tmp(struct server *server, uint32_t size_mb) {
     pools_taken(server, false);
 }
 
-void pools_seat(struct server *server, struct zygote *zygote) {
-    uint64_t tag = (uint64_t)(zygote->runtime->index * BOOT_ZYGOTES_MAX + zygote->index) << 32 | zygote->incarnation;
-    int r = seater_seat(&server->pools.seater, tag, zygote->child.pid, zygote->uid_base);
-    if (r < 0)
-        say("cannot ask for a seat: %s", strerror(-r));
-    else
-        zygote->seat = SEAT_ASKED;
-}
-
-int leaf_set_limits(struct server *server, struct leaf *leaf, const struct cgroup_limits *limits) {
-    const struct cgroup_limits *now = &leaf->limits;
-    int r;
-
-    if (now->memory_mb == limits->memory_mb && now->pids == limits->pids && now->cpu_hard == limits->cpu_hard)
-        return 0;
-    r = cgroup_set_limits(&server->cgroups, &leaf->cgroup, limits);
-    leaf->limits = r < 0 ? (struct cgroup_limits){0} : *limits;
-    return r;
-}
-
-void pools_drop_leaf(struct server *server, struct leaf *leaf) {
-    if (leaf_is_there(leaf) && seater_remove(&server->pools.seater, leaf) < 0)
-        say("cgroup %s is left for the next start to remove", leaf->cgroup.name);
-    leaf_close(leaf);
-}
-
-static void seated(void *owner, uint64_t tag, int error, struct leaf *leaf) {
-    zygotes_seated(owner, tag, error, leaf);
-}
-
-static void side_gone(void *owner, const char *name) {
+void pools_side_gone(void *owner, const char *name) {
     struct server *server = owner;
     if (server->phase == PHASE_STOPPING)
         return;
@@ -209,15 +182,9 @@ static void side_gone(void *owner, const char *name) {
 int pools_start(struct server *server) {
     struct pools *pools = &server->pools;
     char directory[4096];
-    int r;
 
-    pools->seater.seated = seated;
-    pools->seater.owner = server;
-    pools->seater.side.gone = pools->imager.side.gone = side_gone;
-    pools->seater.side.owner = pools->imager.side.owner = server;
-    r = seater_start(&pools->seater, &server->loop, &server->reaper, &server->cgroups);
-    if (r < 0)
-        return r;
+    pools->imager.side.gone = pools_side_gone;
+    pools->imager.side.owner = server;
     pools->imager.made = image_made;
     pools->imager.owner = server;
     if ((size_t)snprintf(directory, sizeof(directory), "%s/tmp", server->boot.state_dir) >= sizeof(directory))
@@ -231,6 +198,5 @@ void pools_stop(struct server *server) {
     for (unsigned i = 0; i < POOL_SIZES; i++)
         for (; pools->tmp[i].n > 0; pools->tmp[i].n--)
             close(pools->tmp[i].stock[pools->tmp[i].n - 1]);
-    side_stop(&pools->seater.side);
     side_stop(&pools->imager.side);
 }

@@ -34,6 +34,8 @@ int program_fill(
         {"PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"},
         /* The dynamic linker reads it once, at exec: what a function's shared libraries are found by is set here. */
         {"LD_LIBRARY_PATH", "/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"},
+        /* Symbols found once, in the zygote, instead of in every environment at the first call of each function. */
+        {"LD_BIND_NOW", "1"},
     };
     char native[4096];
     int r = put_command(interpreter, program, plan);

@@ -10,44 +10,66 @@
 #include "base/cleanup.h"
 
 #define BUCKETS 8192
+#define SWEEP_US 2000
 
-void reaper_collect(struct reaper *reaper) {
-    for (;;) {
-        int status;
-        pid_t pid = waitpid(-1, &status, WNOHANG);
-        if (pid < 0 && errno == EINTR)
-            continue;
-        if (pid <= 0)
-            return;
-        struct table_node *node = table_get(&reaper->children, (uint64_t)pid);
-        if (node == NULL) {
-            unsigned at = reaper->early_at++ % REAP_EARLY;
-            reaper->early[at].pid = pid;
-            reaper->early[at].status = status;
-            continue;
-        }
-        struct child *child = table_entry(node, struct child, node);
-        table_remove(&reaper->children, node);
-        child->pid = 0;
-        child->exited(child->owner, status);
+/* False: that pid (-1: any) has not ended. */
+static bool collect(struct reaper *reaper, pid_t pid) {
+    int status;
+    pid_t ended;
+
+    do
+        ended = waitpid(pid, &status, WNOHANG);
+    while (ended < 0 && errno == EINTR);
+    if (ended <= 0)
+        return false;
+    struct table_node *node = table_get(&reaper->children, (uint64_t)ended);
+    if (node == NULL) {
+        unsigned at = reaper->early_at++ % REAP_EARLY;
+        reaper->early[at].pid = ended;
+        reaper->early[at].status = status;
+        return true;
     }
+    struct child *child = table_entry(node, struct child, node);
+    table_remove(&reaper->children, node);
+    child->pid = 0;
+    child->exited(child->owner, status);
+    return true;
 }
 
+void reaper_collect(struct reaper *reaper) {
+    while (collect(reaper, -1))
+        ;
+}
+
+static void sweep_fire(void *owner) {
+    struct reaper *reaper = owner;
+    reaper->before(reaper->owner);
+    reaper_collect(reaper);
+}
+
+/* A signal names one child; signals of others that came meanwhile are lost. Asking for any walks through all children
+ * (a kernel's list), so the named are asked for first and the rest swept a little later. */
 static void ready(void *owner, uint32_t events) {
     struct reaper *reaper = owner;
     struct signalfd_siginfo signals[8];
-    bool stop = false;
+    bool stop = false, first = true;
+    ssize_t n;
     (void)events;
 
-    for (;;) {
-        ssize_t n = read(reaper->watch.fd, signals, sizeof(signals));
-        if (n <= 0)
-            break;
-        for (size_t i = 0; i < (size_t)n / sizeof(signals[0]); i++)
-            stop = stop || signals[i].ssi_signo != SIGCHLD;
+    while ((n = read(reaper->watch.fd, signals, sizeof(signals))) > 0) {
+        for (size_t i = 0; i < (size_t)n / sizeof(signals[0]); i++) {
+            if (signals[i].ssi_signo != SIGCHLD) {
+                stop = true;
+                continue;
+            }
+            if (first)
+                reaper->before(reaper->owner);
+            first = false;
+            (void)collect(reaper, (pid_t)signals[i].ssi_pid);
+            if (!loop_timer_on(&reaper->sweep))
+                loop_timer(reaper->loop, &reaper->sweep, SWEEP_US, sweep_fire, reaper);
+        }
     }
-    reaper->before(reaper->owner);
-    reaper_collect(reaper);
     if (stop)
         reaper->stop(reaper->owner);
 }

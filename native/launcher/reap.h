@@ -2,6 +2,7 @@
  * has not told of it yet (its status is kept for a while), or by one that died in between. */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "loop.h"
@@ -25,6 +26,7 @@ struct reaper {
         int status;
     } early[REAP_EARLY]; /* a ring of statuses of children that nobody has claimed */
     unsigned early_at;
+    struct timer sweep;
     void (*before)(void *owner); /* before any status is collected: what the dead said last is read first */
     void (*stop)(void *owner);   /* SIGTERM, SIGINT */
     void *owner;

@@ -20,28 +20,25 @@
 #define WARM_US 1000000
 /* A leaf that is not empty yet is tried again this often. */
 #define RETRY_MS 2
-/* Leaves are made ahead of their seats, in quiet moments; making one takes some 100 us. */
-#define SPARE_MS 4
-#define SPARES 8
 /* Leaves that wait to be empty; more than that are left for the sweep at the next start. */
 #define PENDING_MAX 16384
 
-enum seater_kind { SEATER_SEAT, SEATER_REMOVE };
+enum seater_kind { SEATER_MAKE, SEATER_MOVE, SEATER_REMOVE };
 
 struct seater_request {
     enum seater_kind kind;
     uint64_t tag;
-    pid_t pid;
-    uid_t uid;
+    pid_t pid; /* MOVE; the leaf's directories come as descriptors */
     char name[CGROUP_NAME_MAX];
 };
 
 enum seater_descriptors { SEATER_FREEZE = 1, SEATER_PEAK = 2 };
 
 struct seater_answer {
+    enum seater_kind kind;
     uint64_t tag;
     int error;
-    unsigned hierarchies; /* that many directory descriptors come first */
+    unsigned hierarchies; /* MAKE: that many directory descriptors come first */
     unsigned descriptors; /* then these, where the machine has them */
     char name[CGROUP_NAME_MAX];
 };
@@ -51,9 +48,7 @@ struct seater_answer {
 struct seats {
     const struct cgroup_tree *tree;
     int socket;
-    uint64_t serial;
-    struct leaf spares[SPARES];
-    unsigned n_spares;
+    uint64_t serial; /* names leaves: e1, e2, ... */
     char (*pending)[CGROUP_NAME_MAX];
     unsigned n_pending;
     uint64_t warm_until_us;
@@ -63,6 +58,7 @@ struct seats {
 static int make_leaf(struct seats *seats, struct leaf *ret) {
     char name[CGROUP_NAME_MAX];
     struct leaf leaf;
+
     leaf_init(&leaf);
     snprintf(name, sizeof(name), "e%llu", (unsigned long long)++seats->serial);
     int r = cgroup_make(seats->tree, name, &leaf.cgroup);
@@ -74,23 +70,16 @@ static int make_leaf(struct seats *seats, struct leaf *ret) {
     return 0;
 }
 
-static void seat(struct seats *seats, const struct seater_request *request) {
-    struct seater_answer answer = {.tag = request->tag};
+static void make(struct seats *seats) {
+    struct seater_answer answer = {.kind = SEATER_MAKE, .hierarchies = seats->tree->n};
     struct leaf leaf;
     int fds[CGROUP_HIERARCHIES + 2];
     unsigned n = 0;
 
     leaf_init(&leaf);
-    if (seats->n_spares > 0)
-        leaf = seats->spares[--seats->n_spares];
-    else
-        answer.error = make_leaf(seats, &leaf);
-    if (answer.error == 0)
-        answer.error = seats->tree->version == 2 ? cgroup_delegate(seats->tree, &leaf.cgroup, request->uid)
-                                                 : cgroup_attach(seats->tree, &leaf.cgroup, request->pid);
+    answer.error = make_leaf(seats, &leaf);
     if (answer.error == 0) {
         memcpy(answer.name, leaf.cgroup.name, sizeof(answer.name));
-        answer.hierarchies = seats->tree->n;
         for (unsigned i = 0; i < seats->tree->n; i++)
             fds[n++] = leaf.cgroup.fds[i];
         if (leaf.freeze >= 0) {
@@ -103,20 +92,27 @@ static void seat(struct seats *seats, const struct seater_request *request) {
         }
     }
     (void)packet_send(seats->socket, &answer, sizeof(answer), fds, n);
-    if (answer.error != 0 && leaf_is_there(&leaf))
-        (void)cgroup_remove(seats->tree, &leaf.cgroup);
     leaf_close(&leaf);
+}
+
+static void move(struct seats *seats, const struct seater_request *request, const struct packet *packet) {
+    struct seater_answer answer = {.kind = SEATER_MOVE, .tag = request->tag};
+    struct cgroup cgroup = {0};
+
+    for (unsigned i = 0; i < CGROUP_HIERARCHIES; i++)
+        cgroup.fds[i] = i < packet->n_fds ? packet->fds[i] : -1;
+    answer.error = cgroup_attach(seats->tree, &cgroup, request->pid);
+    (void)packet_send(seats->socket, &answer, sizeof(answer), NULL, 0);
     seats->warm_until_us = clock_monotonic_us() + WARM_US;
 }
 
-/* True when the directory is gone, or will not go by trying again. */
+/* True when the directories are gone, or will not go by trying again. */
 static bool remove_leaf(const struct seats *seats, const char *name) {
-    struct leaf leaf;
-    leaf_init(&leaf);
-    memcpy(leaf.cgroup.name, name, sizeof(leaf.cgroup.name));
-    int r = cgroup_remove(seats->tree, &leaf.cgroup);
-    leaf_close(&leaf);
-    return r != -EBUSY;
+    bool busy = false;
+    for (unsigned i = 0; i < seats->tree->n; i++)
+        if (unlinkat(seats->tree->hierarchies[i].fd, name, AT_REMOVEDIR) < 0 && errno == EBUSY)
+            busy = true;
+    return !busy;
 }
 
 static void retry_pending(struct seats *seats) {
@@ -132,8 +128,10 @@ static void take_request(struct seats *seats, struct packet *packet) {
     if (packet->size != sizeof(request))
         return;
     memcpy(&request, packet->data, sizeof(request));
-    if (request.kind == SEATER_SEAT)
-        seat(seats, &request);
+    if (request.kind == SEATER_MAKE)
+        make(seats);
+    else if (request.kind == SEATER_MOVE)
+        move(seats, &request, packet);
     else if (!remove_leaf(seats, request.name) && seats->n_pending < PENDING_MAX)
         memcpy(seats->pending[seats->n_pending++], request.name, CGROUP_NAME_MAX);
 }
@@ -150,7 +148,6 @@ static void seats_run(int socket, void *argument) {
     uint8_t buffer[SIDE_MESSAGE_MAX];
     struct seats seats = {.tree = argument, .socket = socket};
     struct pollfd poller = {.fd = socket, .events = POLLIN};
-    bool broken = false;
 
     seats.pending = malloc((size_t)PENDING_MAX * CGROUP_NAME_MAX);
     if (seats.pending == NULL)
@@ -158,20 +155,13 @@ static void seats_run(int socket, void *argument) {
     seats.warm = seats.tree->version == 2 ? -1 : open_warm(seats.tree);
     for (;;) {
         bool warm = seats.warm >= 0 && clock_monotonic_us() < seats.warm_until_us;
-        bool spare = seats.n_spares < SPARES && !broken;
-        int n = poll(&poller, 1, seats.n_pending > 0 ? RETRY_MS : spare ? SPARE_MS : warm ? TICK_MS : -1);
-        if (n > 0) {
+        if (poll(&poller, 1, seats.n_pending > 0 ? RETRY_MS : warm ? TICK_MS : -1) > 0) {
             struct packet packet = {.data = buffer, .capacity = sizeof(buffer)};
             if (packet_receive(socket, &packet, 0) <= 0)
                 return;
             take_request(&seats, &packet);
             packet_close_fds(&packet);
-            broken = false;
             continue;
-        }
-        if (spare) {
-            broken = make_leaf(&seats, &seats.spares[seats.n_spares]) < 0;
-            seats.n_spares += broken ? 0 : 1;
         }
         retry_pending(&seats);
         if (warm)
@@ -205,6 +195,10 @@ static void message(struct side *side, struct packet *packet) {
     if (packet->size != sizeof(answer))
         return;
     memcpy(&answer, packet->data, sizeof(answer));
+    if (answer.kind == SEATER_MOVE) {
+        seater->moved(seater->owner, answer.tag, answer.error);
+        return;
+    }
     leaf_init(&leaf);
     if (answer.error == 0) {
         memcpy(leaf.cgroup.name, answer.name, sizeof(leaf.cgroup.name));
@@ -215,7 +209,7 @@ static void message(struct side *side, struct packet *packet) {
         if ((answer.descriptors & SEATER_PEAK) != 0)
             leaf.peak = steal_fd(&packet->fds[n++]);
     }
-    seater->seated(seater->owner, answer.tag, answer.error, &leaf);
+    seater->made(seater->owner, answer.error, &leaf);
 }
 
 int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper, const struct cgroup_tree *cgroups) {
@@ -229,9 +223,15 @@ int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper
     return side_start(&seater->side, loop, reaper, "runtimed-seater", seats_run, (void *)cgroups, keep, n);
 }
 
-int seater_seat(struct seater *seater, uint64_t tag, pid_t pid, uid_t uid) {
-    struct seater_request request = {.kind = SEATER_SEAT, .tag = tag, .pid = pid, .uid = uid};
+int seater_make(struct seater *seater) {
+    struct seater_request request = {.kind = SEATER_MAKE};
     return side_send(&seater->side, &request, sizeof(request), NULL, 0);
+}
+
+int seater_move(
+    struct seater *seater, uint64_t tag, pid_t pid, const struct cgroup_tree *cgroups, const struct leaf *leaf) {
+    struct seater_request request = {.kind = SEATER_MOVE, .tag = tag, .pid = pid};
+    return side_send(&seater->side, &request, sizeof(request), leaf->cgroup.fds, cgroups->n);
 }
 
 int seater_remove(struct seater *seater, const struct leaf *leaf) {

@@ -1,6 +1,6 @@
-/* The seater: a side process of the launcher, root, that makes cgroups, moves zygotes into them ahead of their next
- * fork, and removes them. It may block; the launcher does not. After a seat it keeps the kernel's fast path open for a
- * while by moving itself to where it is (v1: after 20 ms without a move the next one waits 6 ms and more). */
+/* The seater: a side process of the launcher, root, that makes and removes environments' cgroups and moves zygotes
+ * between them. It may block; the launcher does not. After a move it keeps the kernel's fast path open for a while by
+ * moving itself to where it is (v1: after 20 ms without a move the next one waits 6 ms and more). */
 #pragma once
 
 #include <stdint.h>
@@ -17,8 +17,9 @@ struct leaf {
 
 struct seater {
     struct side side;
-    /* The answer; on failure error is negative and the leaf is not there. The handler takes the leaf. */
-    void (*seated)(void *owner, uint64_t tag, int error, struct leaf *leaf);
+    /* The answers. The handler of `made` takes the leaf, which is not there when error is negative. */
+    void (*made)(void *owner, int error, struct leaf *leaf);
+    void (*moved)(void *owner, uint64_t tag, int error);
     void *owner;
 };
 
@@ -30,7 +31,10 @@ static inline bool leaf_is_there(const struct leaf *leaf) {
 void leaf_close(struct leaf *leaf);
 
 int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper, const struct cgroup_tree *cgroups);
-/* v1: moves the process into a fresh leaf. v2: lets that uid clone into it. */
-int seater_seat(struct seater *seater, uint64_t tag, pid_t pid, uid_t uid);
+/* Asks for one more leaf. */
+int seater_make(struct seater *seater);
+/* v1: moves the process into the leaf. */
+int seater_move(
+    struct seater *seater, uint64_t tag, pid_t pid, const struct cgroup_tree *cgroups, const struct leaf *leaf);
 /* Removes the directory, trying again while something is in it. */
 int seater_remove(struct seater *seater, const struct leaf *leaf);

@@ -12,15 +12,6 @@
 
 #include "base/cleanup.h"
 
-static void exited(void *owner, int status) {
-    struct side *side = owner;
-    (void)status;
-    loop_unwatch(side->loop, &side->watch);
-    cleanup_close(&side->socket);
-    if (!side->stopping)
-        side->gone(side->owner, side->name);
-}
-
 static void ready(void *owner, uint32_t events) {
     struct side *side = owner;
     uint8_t buffer[SIDE_MESSAGE_MAX];
@@ -38,6 +29,17 @@ static void ready(void *owner, uint32_t events) {
         side->message(side, &packet);
         packet_close_fds(&packet);
     }
+}
+
+static void exited(void *owner, int status) {
+    struct side *side = owner;
+    (void)status;
+    if (side->watch.fd >= 0) /* its last words */
+        ready(side, EPOLLIN);
+    loop_unwatch(side->loop, &side->watch);
+    cleanup_close(&side->socket);
+    if (!side->stopping)
+        side->gone(side->owner, side->name);
 }
 
 /* Closes everything above standard error that is not kept: the launcher's locks, sockets and pidfds must not live on in

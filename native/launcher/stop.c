@@ -62,9 +62,11 @@ void supervise_stop_poll(struct server *server) {
     if (s->dispatch.child.pid != 0 && clock_monotonic_us() - s->stopping_us > DISPATCH_LIMIT_US)
         (void)kill(s->dispatch.child.pid, SIGKILL);
     /* What remains are the side processes: they remove cgroups until now. */
-    const unsigned sides = (server->pools.seater.side.child.pid != 0) + (server->pools.imager.side.child.pid != 0);
-    if (server->reaper.children.count <= sides && server->launches.count == 0)
+    const unsigned sides = (server->seats.seater.side.child.pid != 0) + (server->pools.imager.side.child.pid != 0);
+    if (server->reaper.children.count <= sides && server->launches.count == 0) {
+        seats_stop(server);
         pools_stop(server);
+    }
     if (server->reaper.children.count == 0)
         server->loop.stop = true;
     else

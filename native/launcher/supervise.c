@@ -19,6 +19,8 @@
 #define RESTART_US 50000u
 #define RESTART_MAX_US 5000000u
 #define LIVED_LONG_US UINT64_C(10000000)
+/* Who let go of us is ending, and may still say why. */
+#define LEAVE_US 2000000u
 #define DISPATCH_PROGRAM "runtimed-dispatch"
 
 static void start(struct service *service);
@@ -77,6 +79,7 @@ static void exited(void *owner, int status) {
         say("%s was killed by signal %d", service->name, WTERMSIG(status));
     else if (server->phase == PHASE_RUNNING || WEXITSTATUS(status) != 0)
         say("%s ended with status %d", service->name, WEXITSTATUS(status));
+    loop_timer_off(&service->restart);
     link_close(&service->link);
     service->greeted = false;
     service->unacknowledged = 0;
@@ -90,16 +93,19 @@ static void exited(void *owner, int status) {
         supervise_stop_poll(server);
 }
 
+static void leave_fire(void *owner) {
+    supervise_kill(owner, "let go of us and did not end");
+}
+
 static void closed(void *owner, int error) {
     struct service *service = owner;
     if (error != 0) {
         supervise_kill(service, strerror(-error));
         return;
     }
-    /* It let go of us, which it does only when it ends; it is not waited for. */
     link_close(&service->link);
     if (service->server->phase == PHASE_RUNNING)
-        (void)kill(service->child.pid, SIGKILL);
+        loop_timer(&service->server->loop, &service->restart, LEAVE_US, leave_fire, service);
 }
 
 static int take_hello(struct service *service, const struct packet *packet) {

@@ -19,8 +19,8 @@ struct service {
     bool greeted;            /* its HELLO came */
     uint32_t unacknowledged; /* seq of the last good request not yet answered by ACK */
     uint64_t started_us;
-    unsigned failures; /* in a row */
-    struct timer restart;
+    unsigned failures;    /* in a row */
+    struct timer restart; /* while it is gone; while it leaves: how long that may take */
 };
 
 struct supervision {

@@ -3,25 +3,32 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "jail/root.h"
+#include "jail/spawn.h"
 #include "launcher.h"
 #include "programs.h"
 
 #define TASK_DESCRIPTORS 256
+/* What is wanted no more ends within this. */
+#define END_LIMIT_US 2000000
 
 int tasks_init(struct server *server) {
     list_init(&server->tasks.waiting);
     for (unsigned i = 0; i < TASKS_MAX; i++) {
-        server->tasks.slots[i].server = server;
-        server->tasks.slots[i].jail = (struct jail_child)JAIL_CHILD_INIT;
+        struct task_slot *slot = &server->tasks.slots[i];
+        slot->server = server;
+        slot->output[0] = slot->output[1] = slot->errors[0] = slot->errors[1] = -1;
     }
     return 0;
 }
@@ -58,62 +65,28 @@ static int check(const struct server *server, const struct wire_task *m, struct 
     return 0;
 }
 
-/* ---- running ----------------------------------------------------------------------------------------------------- */
+/* ---- the side process -------------------------------------------------------------------------------------------- */
 
-static void start_waiting(struct server *server);
+enum report_kind { REPORT_STARTED, REPORT_FAILED, REPORT_DONE };
 
-static void send_done(struct server *server, const struct task *task, const struct wire_task_done *message) {
-    LINK_SEND(&server->supervision.control.link, HEADER(task->id), task_done, *message, NULL, 0);
+struct report {
+    enum report_kind kind;
+    int status; /* DONE: as wait(2) gives it */
+    bool oom;
+    struct jail_error error; /* FAILED */
+};
+
+static void report(int socket, const struct report *report) {
+    (void)packet_send(socket, report, sizeof(*report), NULL, 0);
 }
 
-static void finish(struct task_slot *slot) {
-    struct server *server = slot->server;
-
-    if (slot->child_gone && !slot->told) {
-        uint64_t kills = 0;
-        (void)cgroup_oom_kills(&server->cgroups, &slot->cgroup, &kills);
-        struct wire_task_done message = {
-            .status = (uint32_t)slot->status, .timed_out = slot->timed_out, .oom = kills > 0};
-        send_done(server, slot->task, &message);
-        slot->told = true;
-    }
-    if (!slot->child_gone || slot->anchor.pid != 0)
-        return;
-    loop_timer_off(&slot->limit);
-    jail_child_close(&slot->jail);
-    struct leaf leaf;
-    leaf_init(&leaf);
-    leaf.cgroup = slot->cgroup;
-    pools_drop_leaf(server, &leaf);
-    free(slot->task);
-    slot->task = NULL;
-    start_waiting(server);
-}
-
-static void child_exited(void *owner, int status) {
-    struct task_slot *slot = owner;
-    slot->status = status;
-    slot->child_gone = true;
-    (void)jail_child_kill(&slot->jail);
-    finish(slot);
-}
-
-static void anchor_exited(void *owner, int status) {
-    (void)status;
-    finish(owner);
-}
-
-static void limit_fire(void *owner) {
-    struct task_slot *slot = owner;
-    slot->timed_out = true;
-    (void)jail_child_kill(&slot->jail);
-}
-
-static int fill_plan(const struct server *server, unsigned slot, const struct task *task, struct jail_plan *plan) {
+static int fill_plan(const struct task_slot *slot, struct jail_plan *plan) {
+    const struct server *server = slot->server;
+    const struct task *task = slot->task;
     const char *program = task->kind == WIRE_TASK_KIND_PROBE ? "probe.py" : "compile.py";
     int r = program_fill(&server->boot, &server->boot.interpreters[task->interpreter], program, plan);
     plan->kind = JAIL_SANDBOX;
-    plan->uid_base = boot_task_base(&server->boot, slot);
+    plan->uid_base = boot_task_base(&server->boot, (unsigned)(slot - server->tasks.slots));
     plan->uid = plan->gid = TASK_UID;
     plan->memory_mb = task->memory_mb;
     plan->pids = TASK_PIDS;
@@ -122,16 +95,16 @@ static int fill_plan(const struct server *server, unsigned slot, const struct ta
 }
 
 static int spawn(
-    struct task_slot *slot, const struct task *task, int output, int error_output, struct jail_error *error) {
-    struct server *server = slot->server;
-    _cleanup_jail_plan_ struct jail_plan plan;
-    _cleanup_close_ int tree = -1;
+    const struct task_slot *slot, struct cgroup *cgroup, struct jail_child *ret_child, struct jail_error *error) {
+    const struct server *server = slot->server;
+    const struct task *task = slot->task;
+    const struct cgroup_limits limits = {.memory_mb = task->memory_mb, .pids = TASK_PIDS, .fresh = true};
+    struct jail_plan plan;
     struct jail_io io = JAIL_IO_INIT;
-    char name[CGROUP_NAME_MAX];
-    int r;
+    int tree = -1, r;
 
     jail_plan_init(&plan);
-    r = fill_plan(server, (unsigned)(slot - server->tasks.slots), task, &plan);
+    r = fill_plan(slot, &plan);
     if (r < 0)
         return jail_fail(error, "plan", -r);
     if (task->kind == WIRE_TASK_KIND_COMPILE) {
@@ -139,49 +112,155 @@ static int spawn(
         if (r < 0)
             return jail_fail(error, "staging", -r);
     }
-    snprintf(name, sizeof(name), "t%llu", (unsigned long long)++server->tasks.serial);
-    r = cgroup_make(&server->cgroups, name, &slot->cgroup);
+    r = cgroup_make(&server->cgroups, slot->cgroup, cgroup);
+    if (r == 0)
+        r = cgroup_set_limits(&server->cgroups, cgroup, &limits);
     if (r < 0)
         return jail_fail(error, "cgroup", -r);
-    const struct cgroup_limits limits = {.memory_mb = task->memory_mb, .pids = TASK_PIDS};
-    r = cgroup_set_limits(&server->cgroups, &slot->cgroup, &limits);
-    if (r < 0)
-        r = jail_fail(error, "limits", -r);
-    io.output = output;
-    io.error = error_output;
+    io.output = slot->output[1];
+    io.error = slot->errors[1];
     io.task_tree = tree;
     io.cgroups = &server->cgroups;
-    io.cgroup = &slot->cgroup;
-    if (r == 0)
-        r = jail_spawn(&plan, &io, &slot->jail, error);
-    if (r < 0)
-        (void)cgroup_remove(&server->cgroups, &slot->cgroup);
-    return r;
+    io.cgroup = cgroup;
+    return jail_spawn(&plan, &io, ret_child, error);
 }
 
-static int run(struct task_slot *slot, struct task *task, struct jail_error *error) {
-    struct server *server = slot->server;
-    int output[2] = {-1, -1}, errors[2] = {-1, -1}, r = 0;
+/* What it leaves open it does not close: it ends. */
+static void task_run(int socket, void *argument) {
+    struct task_slot *slot = argument;
+    struct report what = {.kind = REPORT_FAILED};
+    struct jail_child child = JAIL_CHILD_INIT;
+    struct cgroup cgroup;
+    uint64_t kills = 0;
 
-    if (pipe2(output, O_CLOEXEC) < 0 || pipe2(errors, O_CLOEXEC) < 0)
-        r = jail_fail(error, "pipe", errno);
-    if (r == 0)
-        r = spawn(slot, task, output[1], errors[1], error);
-    if (r == 0) {
-        slot->task = task;
-        slot->child_gone = slot->timed_out = slot->told = false;
-        reaper_add(&server->reaper, &slot->child, slot->jail.pid, child_exited, slot);
-        reaper_add(&server->reaper, &slot->anchor, slot->jail.anchor, anchor_exited, slot);
-        loop_timer(&server->loop, &slot->limit, (uint64_t)task->timeout_ms * 1000, limit_fire, slot);
-        const int fds[2] = {output[0], errors[0]};
-        struct wire_task_started message = {0};
-        LINK_SEND(&server->supervision.control.link, HEADER(task->id), task_started, message, fds, 2);
+    if (spawn(slot, &cgroup, &child, &what.error) < 0) {
+        report(socket, &what);
+        return;
     }
+    close(slot->output[1]);
+    close(slot->errors[1]);
+    what.kind = REPORT_STARTED;
+    report(socket, &what);
+    /* Until it ends, or the launcher wants no more of it. */
+    struct pollfd pollers[2] = {{.fd = child.pidfd, .events = POLLIN}, {.fd = socket, .events = POLLIN}};
+    while (poll(pollers, 2, -1) < 0 && errno == EINTR)
+        ;
+    if (pollers[0].revents == 0)
+        (void)jail_child_kill(&child);
+    (void)waitpid(child.pid, &what.status, 0);
+    (void)jail_child_kill(&child);
+    (void)waitpid(child.anchor, NULL, 0);
+    what.kind = REPORT_DONE;
+    what.oom = cgroup_oom_kills(&slot->server->cgroups, &cgroup, &kills) == 0 && kills > 0;
+    report(socket, &what);
+}
+
+/* ---- the launcher ------------------------------------------------------------------------------------------------- */
+
+static void start_waiting(struct server *server);
+
+static void send_done(struct task_slot *slot, const struct report *what) {
+    struct wire_task_done message = {
+        .status = (uint32_t)what->status,
+        .timed_out = slot->timed_out,
+        .oom = what->oom,
+        .step = link_text(what->error.step),
+        .error = (uint32_t)what->error.error,
+    };
+    if (slot->told)
+        return;
+    slot->told = true;
+    LINK_SEND(&slot->server->supervision.control.link, HEADER(slot->task->id), task_done, message, NULL, 0);
+}
+
+static void close_pipes(struct task_slot *slot) {
     for (unsigned i = 0; i < 2; i++) {
-        cleanup_close(&output[i]);
-        cleanup_close(&errors[i]);
+        cleanup_close(&slot->output[i]);
+        cleanup_close(&slot->errors[i]);
     }
-    return r;
+}
+
+static void message(struct side *side, struct packet *packet) {
+    struct task_slot *slot = (struct task_slot *)(void *)((char *)side - offsetof(struct task_slot, side));
+    struct report what;
+
+    if (packet->size != sizeof(what))
+        return;
+    memcpy(&what, packet->data, sizeof(what));
+    if (what.kind != REPORT_STARTED) {
+        send_done(slot, &what);
+        return;
+    }
+    const int fds[2] = {slot->output[0], slot->errors[0]};
+    struct wire_task_started started = {0};
+    LINK_SEND(&slot->server->supervision.control.link, HEADER(slot->task->id), task_started, started, fds, 2);
+    close_pipes(slot);
+}
+
+/* It ended, of itself or by us, and the program with it. */
+static void gone(void *owner, const char *name) {
+    struct task_slot *slot = owner;
+    struct server *server = slot->server;
+    const struct report killed = {.kind = REPORT_DONE, .status = SIGKILL};
+    struct leaf leaf;
+    (void)name;
+
+    send_done(slot, &killed);
+    loop_timer_off(&slot->limit);
+    close_pipes(slot);
+    leaf_init(&leaf);
+    memcpy(leaf.cgroup.name, slot->cgroup, sizeof(leaf.cgroup.name));
+    leaf_drop(server, &leaf);
+    free(slot->task);
+    slot->task = NULL;
+    start_waiting(server);
+}
+
+static void kill_fire(void *owner) {
+    const struct task_slot *slot = owner;
+    if (slot->side.child.pid != 0)
+        (void)kill(slot->side.child.pid, SIGKILL);
+}
+
+/* The side process ends the program and itself; it is killed only when it does not, for a process that it is just
+ * making might outlive it. */
+static void end(struct task_slot *slot) {
+    if (slot->side.socket >= 0)
+        (void)shutdown(slot->side.socket, SHUT_WR);
+    loop_timer(&slot->server->loop, &slot->limit, END_LIMIT_US, kill_fire, slot);
+}
+
+static void limit_fire(void *owner) {
+    struct task_slot *slot = owner;
+    slot->timed_out = true;
+    end(slot);
+}
+
+static int run(struct task_slot *slot, struct task *task) {
+    struct server *server = slot->server;
+    int keep[4 + 2 * CGROUP_HIERARCHIES], r = 0;
+    unsigned n = 0;
+
+    if (pipe2(slot->output, O_CLOEXEC) < 0 || pipe2(slot->errors, O_CLOEXEC) < 0)
+        return -errno;
+    slot->task = task;
+    slot->told = slot->timed_out = false;
+    snprintf(slot->cgroup, sizeof(slot->cgroup), "t%llu", (unsigned long long)++server->tasks.serial);
+    keep[n++] = server->state_dir;
+    keep[n++] = slot->output[1];
+    keep[n++] = slot->errors[1];
+    for (unsigned i = 0; i < server->cgroups.n; i++) {
+        keep[n++] = server->cgroups.hierarchies[i].fd;
+        keep[n++] = server->cgroups.hierarchies[i].parent;
+    }
+    slot->side.message = message;
+    slot->side.gone = gone;
+    slot->side.owner = slot;
+    r = side_start(&slot->side, &server->loop, &server->reaper, "runtimed-task", task_run, slot, keep, n);
+    if (r < 0)
+        return r;
+    loop_timer(&server->loop, &slot->limit, (uint64_t)task->timeout_ms * 1000, limit_fire, slot);
+    return 0;
 }
 
 static void start_waiting(struct server *server) {
@@ -189,13 +268,14 @@ static void start_waiting(struct server *server) {
         struct task_slot *slot = &server->tasks.slots[i];
         while (slot->task == NULL && !list_empty(&server->tasks.waiting)) {
             struct task *task = list_entry(list_pop_front(&server->tasks.waiting), struct task, node);
-            struct jail_error error = {0};
             server->tasks.n_waiting--;
-            int r = run(slot, task, &error);
+            int r = run(slot, task);
             if (r == 0)
                 continue;
-            struct wire_task_done message = {.step = link_text(error.step), .error = (uint32_t)-r};
-            send_done(server, task, &message);
+            struct wire_task_done done = {.step = link_text("start"), .error = (uint32_t)-r};
+            LINK_SEND(&server->supervision.control.link, HEADER(task->id), task_done, done, NULL, 0);
+            close_pipes(slot);
+            slot->task = NULL;
             free(task);
         }
     }
@@ -238,6 +318,8 @@ void tasks_end_all(struct server *server) {
     }
     server->tasks.n_waiting = 0;
     for (unsigned i = 0; i < TASKS_MAX; i++)
-        if (server->tasks.slots[i].task != NULL)
-            (void)jail_child_kill(&server->tasks.slots[i].jail);
+        if (server->tasks.slots[i].task != NULL) {
+            server->tasks.slots[i].told = true; /* nobody to tell */
+            end(&server->tasks.slots[i]);
+        }
 }

@@ -6,11 +6,10 @@
 #include <stdint.h>
 
 #include "jail/cgroup.h"
-#include "jail/spawn.h"
 #include "loop.h"
 #include "plans.h"
 #include "protocol/wire.h"
-#include "reap.h"
+#include "side.h"
 
 struct server;
 
@@ -33,14 +32,15 @@ struct task {
     uint32_t memory_mb, timeout_ms;
 };
 
+/* One that runs: a side process of its own builds the jail (some milliseconds, and more where it joins a cgroup), waits
+ * for the program and reports. Ending it ends the program. */
 struct task_slot {
     struct server *server;
     struct task *task; /* NULL: free */
-    struct jail_child jail;
-    struct child child, anchor;
-    struct cgroup cgroup;
-    bool child_gone, timed_out, told;
-    int status;
+    struct side side;
+    char cgroup[CGROUP_NAME_MAX];
+    int output[2], errors[2]; /* pipes: [0] the control plane's, until the program runs */
+    bool told, timed_out;
     struct timer limit;
 };
 

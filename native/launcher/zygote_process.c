@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -24,8 +23,6 @@
 #define RESTART_MAX_US 10000000u
 /* The new environment starts and answers in that time; moving the zygote would take the processor from it. */
 #define RESEAT_PAUSE_US 2500
-/* Shells asked for at a time. */
-#define CELLS_ASKED_MAX 4u
 
 void zygote_init(struct server *server, struct runtime *runtime, unsigned index) {
     struct zygote *zygote = &runtime->zygotes[index];
@@ -63,7 +60,7 @@ static void failed(struct zygote *zygote, const char *why) {
 }
 
 /* Kills what is there; the reaper brings the rest. */
-static void kill_processes(struct zygote *zygote) {
+void zygote_kill(struct zygote *zygote) {
     if (zygote->pidfd >= 0)
         (void)pidfd_send_signal(zygote->pidfd, SIGKILL, NULL, 0);
     if (zygote->maker_child.pid != 0)
@@ -74,7 +71,7 @@ static void kill_processes(struct zygote *zygote) {
 static void maker_exited(void *owner, int status) {
     struct zygote *zygote = owner;
     (void)status;
-    kill_processes(zygote);
+    zygote_kill(zygote);
 }
 
 static void zygote_exited(void *owner, int status) {
@@ -83,7 +80,7 @@ static void zygote_exited(void *owner, int status) {
     const bool ours = zygote->state == ZYGOTE_ABSENT;
     char why[64];
 
-    kill_processes(zygote);
+    zygote_kill(zygote);
     loop_timer_off(&zygote->limit);
     loop_timer_off(&zygote->reseat);
     link_close(&zygote->link);
@@ -96,8 +93,7 @@ static void zygote_exited(void *owner, int status) {
     zygote->n_cells = zygote->asked_cells = 0;
     recycle_drop(server, NULL, zygote);
     zygote->state = ZYGOTE_ABSENT;
-    if (zygote->seat == SEAT_TAKEN)
-        pools_drop_leaf(server, &zygote->leaf);
+    leaf_drop(server, &zygote->leaf);
     zygote->seat = SEAT_NONE;
     launches_zygote_gone(zygote);
     if (ours || server->phase != PHASE_RUNNING)
@@ -115,140 +111,19 @@ void zygote_stop(struct zygote *zygote) {
     if (zygote->state == ZYGOTE_ABSENT)
         return;
     zygote->state = ZYGOTE_ABSENT;
-    kill_processes(zygote);
+    zygote_kill(zygote);
 }
 
-/* ---- shells ------------------------------------------------------------------------------------------------------ */
-
-static void anchor_exited(void *owner, int status) {
-    struct cell *cell = owner;
-    (void)status;
-
-    if (cell->environment != NULL) {
-        launches_anchor_gone(cell->environment);
-        return;
-    }
-    recycle_forget(cell);
-    if (cell->stocked) { /* died with nothing in it */
-        list_remove(&cell->node);
-        cell->zygote->n_cells--;
-        pools_taken(cell->zygote->server, false);
-    }
-    cell_free(cell);
-}
-
-int cell_open_pipes(struct cell *cell) {
-    int r = socketpair_seqpacket(cell->channel, 1);
-    if (r < 0)
-        return r;
-    if (pipe2(cell->log, O_CLOEXEC) < 0)
-        return -errno;
-    return fd_set_nonblocking(cell->log[0], 1);
-}
-
-void cell_close_pipes(struct cell *cell) {
-    for (unsigned i = 0; i < 2; i++) {
-        cleanup_close(&cell->channel[i]);
-        cleanup_close(&cell->log[i]);
-    }
-}
-
-static struct cell *cell_new(struct zygote *zygote) {
-    struct cell *cell = calloc(1, sizeof(*cell));
-    if (cell == NULL)
-        return NULL;
-    cell->shell = (struct shell)SHELL_INIT;
-    cell->channel[0] = cell->channel[1] = cell->log[0] = cell->log[1] = -1;
-    cell->zygote = zygote;
-    list_init(&cell->node);
-    list_init(&cell->of_plan);
-    return cell;
-}
-
-/* False: no more now. */
-static bool receive_cell(struct zygote *zygote) {
-    struct jail_error error = {0};
-    struct cell *cell = cell_new(zygote);
-    int status, r;
-
-    if (cell == NULL)
-        return false;
-    r = shellmaker_receive(&zygote->maker, &cell->shell, &error);
-    if (r < 0) {
-        cell_free(cell);
-        if (r == -EAGAIN)
-            return false;
-        zygote->asked_cells -= zygote->asked_cells > 0 ? 1 : 0;
-        if (r == -EPIPE)
-            kill_processes(zygote);
-        else
-            say("cannot make a shell for %s: %s: %s", zygote->runtime->name, error.step, strerror(-r));
-        return r != -EPIPE;
-    }
-    zygote->asked_cells -= zygote->asked_cells > 0 ? 1 : 0;
-    if (reaper_claim_early(&zygote->server->reaper, cell->shell.anchor, &status)) {
-        cell_free(cell);
-        return true;
-    }
-    reaper_add(&zygote->server->reaper, &cell->anchor, cell->shell.anchor, anchor_exited, cell);
-    if (zygote->state != ZYGOTE_READY || cell_open_pipes(cell) < 0) {
-        cell_kill(cell);
-        return true;
-    }
-    cell->stocked = true;
-    list_push_back(&zygote->cells, &cell->node);
-    zygote->n_cells++;
-    return true;
-}
-
-void zygote_receive_cells(struct zygote *zygote) {
-    const unsigned before = zygote->n_cells;
-    if (zygote->maker_watch.fd < 0)
-        return;
-    while (receive_cell(zygote))
-        ;
-    if (zygote->n_cells == before)
-        return;
-    launches_retry(zygote->runtime);
-    if (zygote->n_cells + zygote->asked_cells < zygote->server->boot.shells)
-        pools_taken(zygote->server, false);
-}
-
-static void maker_ready(void *owner, uint32_t events) {
-    struct zygote *zygote = owner;
-    zygote_receive_cells(zygote);
-    if ((events & EPOLLHUP) != 0)
-        loop_unwatch(&zygote->server->loop, &zygote->maker_watch);
-}
-
-struct cell *zygote_take_cell(struct zygote *zygote, struct environment *environment) {
-    struct cell *cell = recycle_take(environment->plan, zygote);
-    if (cell == NULL) {
-        cell = list_entry(list_pop_front(&zygote->cells), struct cell, node);
-        zygote->n_cells--;
-        cell->stocked = false;
-        pools_taken(zygote->server, zygote->n_cells <= zygote->server->boot.shells / 4);
-    }
-    cell->environment = environment;
-    return cell;
-}
-
-void cell_kill(struct cell *cell) {
-    cell->stocked = false;
-    if (cell->shell.anchor_pidfd >= 0)
-        (void)pidfd_send_signal(cell->shell.anchor_pidfd, SIGKILL, NULL, 0);
-}
-
-void cell_free(struct cell *cell) {
-    shell_close(&cell->shell);
-    cell_close_pipes(cell);
-    free(cell);
+static void give_seat(struct zygote *zygote) {
+    loop_timer_off(&zygote->reseat);
+    if (seats_give(zygote->server, zygote))
+        zygote_seated(zygote, 0);
 }
 
 static void reseat_fire(void *owner) {
     struct zygote *zygote = owner;
     if (zygote->state == ZYGOTE_READY && zygote->seat == SEAT_NONE)
-        pools_seat(zygote->server, zygote);
+        give_seat(zygote);
 }
 
 void zygote_reseat(struct zygote *zygote) {
@@ -256,17 +131,9 @@ void zygote_reseat(struct zygote *zygote) {
         return;
     zygote->seat = SEAT_NONE;
     if (zygote->runtime->n_waiting > 0)
-        pools_seat(zygote->server, zygote);
+        give_seat(zygote);
     else
         loop_timer(&zygote->server->loop, &zygote->reseat, RESEAT_PAUSE_US, reseat_fire, zygote);
-}
-
-void zygote_refill(struct zygote *zygote) {
-    if (zygote->n_cells + zygote->asked_cells >= zygote->server->boot.shells || zygote->asked_cells > 0)
-        return;
-    uint32_t n = MIN(zygote->server->boot.shells - zygote->n_cells, CELLS_ASKED_MAX);
-    if (shellmaker_request(&zygote->maker, n) == 0)
-        zygote->asked_cells += n;
 }
 
 /* ---- the zygote -------------------------------------------------------------------------------------------------- */
@@ -282,13 +149,13 @@ static int become_ready(struct zygote *zygote) {
     }
     reaper_add(&server->reaper, &zygote->maker_child, zygote->maker.pid, maker_exited, zygote);
     side_be_patient(zygote->maker.pid);
-    r = loop_watch(&server->loop, &zygote->maker_watch, zygote->maker.socket, EPOLLIN, maker_ready, zygote);
+    r = loop_watch(&server->loop, &zygote->maker_watch, zygote->maker.socket, EPOLLIN, zygote_maker_ready, zygote);
     if (r < 0)
         return r;
     zygote->state = ZYGOTE_READY;
     zygote->failures = 0;
     loop_timer_off(&zygote->limit);
-    pools_seat(server, zygote);
+    give_seat(zygote);
     zygote_refill(zygote);
     runtime_changed(zygote->runtime);
     return 0;
@@ -310,19 +177,19 @@ static void message(void *owner, const struct wire_header *header, struct packet
     }
     if (r < 0) {
         say("zygote %s/%u: %s: %s", zygote->runtime->name, zygote->index, wire_name(header->type), strerror(-r));
-        kill_processes(zygote);
+        zygote_kill(zygote);
     }
 }
 
 static void closed(void *owner, int error) {
     (void)error;
-    kill_processes(owner);
+    zygote_kill(owner);
 }
 
 static void limit_fire(void *owner) {
     struct zygote *zygote = owner;
     say("zygote %s/%u: not ready in time", zygote->runtime->name, zygote->index);
-    kill_processes(zygote);
+    zygote_kill(zygote);
 }
 
 static int fill_plan(const struct zygote *zygote, struct jail_plan *plan) {
@@ -352,8 +219,11 @@ static int spawn(struct zygote *zygote, struct jail_error *error) {
     io.output = io.error = STDERR_FILENO;
     io.descriptors = &pair[1];
     io.n_descriptors = 1;
-    io.cgroups = &server->cgroups;
-    io.cgroup = &server->zygote_cgroup;
+    /* v1: it is given a seat when it is ready, by the seater; joining a cgroup here might take 15 ms of the loop. */
+    if (server->cgroups.version == 2) {
+        io.cgroups = &server->cgroups;
+        io.cgroup = &server->zygote_cgroup;
+    }
     r = jail_spawn(&plan, &io, &child, error);
     close(pair[1]);
     if (r < 0) {
@@ -367,7 +237,7 @@ static int spawn(struct zygote *zygote, struct jail_error *error) {
     zygote->link.owner = zygote;
     r = link_open(&zygote->link, &server->loop, pair[0], zygote->incarnation);
     if (r < 0)
-        kill_processes(zygote);
+        zygote_kill(zygote);
     return 0;
 }
 

@@ -182,24 +182,15 @@ static void seat_again(void *owner) {
     zygote_reseat(owner);
 }
 
-void zygotes_seated(struct server *server, uint64_t tag, int error, struct leaf *leaf) {
-    unsigned number = (unsigned)(tag >> 32), i = number / BOOT_ZYGOTES_MAX, k = number % BOOT_ZYGOTES_MAX;
-    struct zygote *zygote = &server->zygotes.runtimes[i].zygotes[k];
-
-    if (zygote->state == ZYGOTE_ABSENT || zygote->incarnation != (uint32_t)tag) {
-        pools_drop_leaf(server, leaf);
+void zygote_seated(struct zygote *zygote, int error) {
+    if (error == 0) {
+        launches_retry(zygote->runtime);
         return;
     }
-    if (error != 0) {
+    if (error != -ESRCH) /* it is dead, which is told elsewhere */
         say("cannot seat a zygote of %s: %s", zygote->runtime->name, strerror(-error));
-        zygote->seat = SEAT_NONE;
-        loop_timer(&server->loop, &zygote->reseat, SEAT_AGAIN_US, seat_again, zygote);
-        return;
-    }
-    zygote->leaf = *leaf;
-    zygote->seat = SEAT_TAKEN;
-    (void)leaf_set_limits(server, &zygote->leaf, &zygote->runtime->limits);
-    launches_retry(zygote->runtime);
+    zygote->seat = SEAT_NONE;
+    loop_timer(&zygote->server->loop, &zygote->reseat, SEAT_AGAIN_US, seat_again, zygote);
 }
 
 #define FOR_EACH_ZYGOTE(zygote, server)                                                                                \
@@ -207,6 +198,13 @@ void zygotes_seated(struct server *server, uint64_t tag, int error, struct leaf 
         for (struct zygote *zygote = (server)->zygotes.runtimes[_i].zygotes,                                           \
                            *_end = zygote + (server)->boot.zygotes_per_runtime;                                        \
              zygote != _end; zygote++)
+
+void zygotes_leaf_came(struct server *server) {
+    FOR_EACH_ZYGOTE(zygote, server)
+    if (zygote->state == ZYGOTE_READY && zygote->seat == SEAT_NONE && !loop_timer_on(&zygote->reseat) &&
+        seats_give(server, zygote))
+        zygote_seated(zygote, 0);
+}
 
 void zygotes_refill(struct server *server) {
     FOR_EACH_ZYGOTE(zygote, server)

@@ -114,9 +114,11 @@ void runtime_urge(struct runtime *runtime);
 struct zygote *runtime_choose(struct runtime *runtime, struct plan *plan);
 /* v1: the zygote has forked and is to leave the environment's cgroup: soon, or at once when somebody waits for it. */
 void zygote_reseat(struct zygote *zygote);
-/* The answer of the seater. Takes the leaf. */
-void zygotes_seated(struct server *server, uint64_t tag, int error, struct leaf *leaf);
-/* Asks for a seat where one is missing, and for shells until the stock is full. */
+/* It has a seat, or (error) could not be given one. */
+void zygote_seated(struct zygote *zygote, int error);
+/* A leaf is in stock: for a zygote that was to be seated and found none. */
+void zygotes_leaf_came(struct server *server);
+/* Asks for shells until the stock is full. */
 void zygotes_refill(struct server *server);
 /* Reads whatever zygotes and shellmakers have sent. */
 void zygotes_drain(struct server *server);
@@ -127,8 +129,13 @@ void zygotes_stop(struct server *server);
 void zygote_init(struct server *server, struct runtime *runtime, unsigned index);
 void zygote_start(struct zygote *zygote);
 void zygote_stop(struct zygote *zygote);
+/* Its processes, because they broke a rule; the reaper brings the rest. */
+void zygote_kill(struct zygote *zygote);
+
+/* In cells.c. */
 void zygote_refill(struct zygote *zygote);
 void zygote_receive_cells(struct zygote *zygote);
+void zygote_maker_ready(void *owner, uint32_t events);
 
 /* A free id inside the zygote's user namespace, 1..65535; 0: none left. */
 uint32_t zygote_take_uid(struct zygote *zygote);

@@ -80,7 +80,10 @@ def fail_init(channel, error, limit):
     described = errors.describe(error)
     logs.write_error(described)
     logs.flush()
-    channel.init_error(described["errorType"], payload.error_json(described, limit))
+    try:
+        channel.init_error(described["errorType"], payload.error_json(described, limit))
+    except OSError:
+        pass  # the dispatcher is gone
     leave(EXIT_INIT_ERROR)
 
 

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from runtimed.__main__ import find_libexec
 from runtimed.model import wire
 from tests.integration.launcher_peers import PATIENCE, Environment, Peer
 
@@ -42,9 +43,9 @@ os._exit(0)
 
 
 def libexec_of_build() -> Path:
-    """Where the programs under test are: RUNTIMED_LIBEXEC, or the installed tree."""
+    """Where the programs under test are: RUNTIMED_LIBEXEC, or those of the installation."""
     given = os.environ.get("RUNTIMED_LIBEXEC")
-    return Path(given) if given else REPOSITORY / "runtimed" / "libexec"
+    return Path(given) if given else find_libexec()
 
 
 class Stage:

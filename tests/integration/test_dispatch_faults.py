@@ -4,6 +4,7 @@ and every byte comes back, the counters agree with each other, and the dispatche
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import selectors
@@ -47,7 +48,8 @@ class Actor(Environment):
             self.faults.unwatch(self)
             return
         if isinstance(message, wire.Start):
-            self.initialise()
+            with contextlib.suppress(OSError):
+                self.initialise()
         elif isinstance(message, wire.Invoke):
             self.body, self.number_of_call, self.total = bytearray(message.body), message.id, message.total
             self.whole()
@@ -57,7 +59,8 @@ class Actor(Environment):
 
     def whole(self) -> None:
         if len(self.body) == self.total and not self.deaf:
-            self.act()
+            with contextlib.suppress(OSError):  # it may have been ended meanwhile
+                self.act()
 
     def initialise(self) -> None:
         pick = self.faults.rng.random()

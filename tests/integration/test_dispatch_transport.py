@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,9 +265,32 @@ def test_bodies_beyond_the_memory_budget_are_refused(stage: Stage) -> None:
     environment = stage.warm(invoker)
     page = counters(control)
     numbers = [invoker.call(LARGE) for _ in range(90)]
+    await_true(lambda: page.node()["calls"] == 1 + len(numbers), "all are taken or refused")
     answer, _ = invoker.answer()
     assert (answer.status, answer.code) == (503, "ServiceException")
     assert page.node()["payload_bytes"] <= 512 << 20
     for _ in range(len(numbers) - page.node()["refused_memory"]):
         environment.serve()
     await_true(lambda: page.node()["payload_bytes"] == 0, "all memory comes back")
+
+
+def test_no_descriptors_left_to_accept_with(stage: Stage) -> None:
+    """The loop does not turn in vain, and accepts again when there are some."""
+    control = stage.ready()
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    page = counters(control)
+    held = {int(name) for name in os.listdir(f"/proc/{stage.pid}/fd")}
+    soft, hard = resource.prlimit(stage.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (min(set(range(len(held) + 1)) - held), hard))
+    late = stage.invoker()
+    late.call()
+    turns = page.node()["loop_turns"]
+    assert late.silent(0.5)
+    assert page.node()["loop_turns"] - turns < 50
+    invoker.call()
+    environment.serve()
+    assert invoker.answer()[0].status == 200
+    resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    environment.serve()
+    assert late.answer()[0].status == 200

@@ -68,17 +68,10 @@ def process_of(environment: Environment) -> int:
     raise AssertionError("no process has the environment's uid")
 
 
-def leaves(stage: Played) -> list[Path]:
-    """Cgroups in which environments are, or were."""
-    return [
-        path
-        for path in Path("/sys/fs/cgroup").glob(f"**/{stage.cgroup_name}/e*")
-        if path.is_dir() and (path / "cgroup.procs").read_text().strip()
-    ]
-
-
-def loops() -> int:
-    return len(list(Path("/sys/block").glob("loop*/loop/backing_file")))
+def loops(stage: Played) -> list[str]:
+    """Loop devices whose files are in the stage's state directory."""
+    files = (path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file"))
+    return [file for file in files if file.startswith(str(stage.state_dir))]
 
 
 # ---- a launch ---------------------------------------------------------------------------------------------------
@@ -107,13 +100,15 @@ def test_all_descriptors_come_and_work(stage: Played) -> None:
     stage.end(environment)
 
 
+def freeze(environment: Environment) -> None:
+    fd = environment.fds[wire.LaunchedFlags.FREEZE]
+    os.write(fd, b"FROZEN" if os.pread(fd, 64, 0).strip() == b"THAWED" else b"1")
+
+
 def test_a_frozen_environment_can_be_ended(stage: Played) -> None:
     environment = stage.launch(1)
     environment.start()
-    time.sleep(0.05)  # frozen only after a grace, when its zygote has left the cgroup
-    freeze = environment.fds[wire.LaunchedFlags.FREEZE]
-    frozen = b"FROZEN" if os.pread(freeze, 64, 0).strip() == b"THAWED" else b"1"
-    os.write(freeze, frozen)
+    freeze(environment)
     assert os.WTERMSIG(stage.end(environment).status) == signal.SIGKILL
 
 
@@ -368,9 +363,28 @@ def test_compiling_reads_a_staged_tree(stage: Played) -> None:
 
 
 def test_tasks_are_ended_in_time(stage: Played) -> None:
-    _output, _errors, done = run_task(stage, 4, task(timeout_ms=1))
-    assert done.timed_out == 1
-    assert os.WTERMSIG(done.status) == signal.SIGKILL
+    for number, timeout_ms in enumerate((1, 5, 10, 15, 20), start=100):
+        assert stage.control.request(task(timeout_ms=timeout_ms), number) is None
+        done = stage.control.expect(wire.TaskDone, number)[1]
+        if done.timed_out:
+            assert os.WTERMSIG(done.status) == signal.SIGKILL
+    assert stage.control.request(task(timeout_ms=1), 200) is None
+    assert stage.control.expect(wire.TaskDone, 200)[1].timed_out == 1
+    for _header, _message, fds in stage.control.inbox:
+        while fds:
+            os.close(fds.pop())
+    wait_until(
+        lambda: not list(Path("/sys/fs/cgroup").glob(f"**/{stage.cgroup_name}/t*")), "nothing of them runs any more"
+    )
+
+
+def test_more_tasks_than_places_wait_their_turn(stage: Played) -> None:
+    for number in range(300, 310):
+        assert stage.control.request(task(), number) is None
+    for number in range(300, 310):
+        assert stage.control.expect(wire.TaskDone, number)[1].status == 0
+        for fd in stage.control.expect(wire.TaskStarted, number)[2]:
+            os.close(fd)
 
 
 @pytest.mark.parametrize(
@@ -392,5 +406,11 @@ def test_a_task_out_of_bounds_is_refused(stage: Played, field: str, value: objec
     assert refused.field == field
 
 
-def test_no_leaf_is_left(stage: Played) -> None:
-    wait_until(lambda: len(leaves(stage)) <= 2 * 4, "only seats are left")  # two zygotes, up to four hierarchies
+def test_the_cgroups_of_what_ended_are_removed(stage: Played) -> None:
+    def most() -> int:
+        roots = Path("/sys/fs/cgroup").glob(f"**/{stage.cgroup_name}")
+        return max(sum(path.is_dir() for path in root.iterdir()) for root in roots)
+
+    for _ in range(30):
+        stage.end(stage.launch(1))
+    wait_until(lambda: most() <= 16 + 2 + 1, "only stock, two seats and the zygotes' own are left")

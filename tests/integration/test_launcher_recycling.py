@@ -14,7 +14,7 @@ import pytest
 
 from runtimed.model import wire
 from tests.integration.launcher_stage import Environment, Played, plan, played
-from tests.integration.test_launcher import process_of
+from tests.integration.test_launcher import freeze, process_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the launcher is root's")
 
@@ -133,6 +133,18 @@ def test_an_environment_has_processes_of_its_own_in_a_used_shell(stage: Played) 
 def process_status(environment: Environment, field: str) -> str:
     with open(f"/proc/{process_of(environment)}/status") as status:
         return next(line.split(":", 1)[1] for line in status if line.startswith(field + ":"))
+
+
+def test_an_environment_frozen_at_once_does_not_hold_its_zygote(stage: Played) -> None:
+    """Its zygote may still sit in its cgroup."""
+    frozen = []
+    for _ in range(4):
+        environment = stage.launch(1)
+        assert isinstance(environment.start(), wire.InitDone)
+        freeze(environment)
+        frozen.append(environment)
+    for environment in frozen:
+        stage.end(environment)
 
 
 # ---- /tmp -------------------------------------------------------------------------------------------------------

@@ -48,11 +48,11 @@ def zygotes(stage: Stage) -> list[int]:
     ]
 
 
-def nothing_is_left(stage: Stage, loops_before: int) -> None:
+def nothing_is_left(stage: Played) -> None:
     assert cgroups(stage) == []
     assert list(stage.run_dir.iterdir()) == []
     assert list((stage.state_dir / "tmp").iterdir()) == []
-    wait_until(lambda: loops() <= loops_before, "loop devices are free")
+    wait_until(lambda: not loops(stage), "loop devices are free")
 
 
 # ---- services ---------------------------------------------------------------------------------------------------
@@ -252,7 +252,6 @@ def test_an_anchor_that_dies_ends_its_environment(stage: Played) -> None:
 
 
 def test_stopping_leaves_nothing() -> None:
-    before = loops()
     with played() as stage:
         stage.put(1, plan(stage.deploy(ECHO)))
         environments = [stage.launch(1) for _ in range(4)]
@@ -262,7 +261,7 @@ def test_stopping_leaves_nothing() -> None:
         everybody = descendants(stage)
         assert stage.stop() == 0
         assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
-        nothing_is_left(stage, before)
+        nothing_is_left(stage)
 
 
 def test_a_dispatcher_is_told_to_drain_and_awaited() -> None:
@@ -276,7 +275,6 @@ def test_a_dispatcher_is_told_to_drain_and_awaited() -> None:
 
 
 def test_a_killed_launcher_takes_everything_along_and_the_next_cleans() -> None:
-    before = loops()
     with played() as stage:
         stage.put(1, plan(stage.deploy(ECHO)))
         environment = stage.launch(1)
@@ -296,7 +294,7 @@ def test_a_killed_launcher_takes_everything_along_and_the_next_cleans() -> None:
         again = stage.launch(1)
         assert isinstance(again.start(), wire.InitDone)
         assert stage.stop() == 0
-        nothing_is_left(stage, before)
+        nothing_is_left(stage)
 
 
 def test_a_second_launcher_is_refused(stage: Played) -> None:

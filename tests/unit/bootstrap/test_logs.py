@@ -15,7 +15,7 @@ from tests.unit.bootstrap.dispatcher import Environment
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
-def lines_of(environment: Environment, event: Any = None, **configuration: Any) -> tuple[str, list[str]]:
+def lines_of(environment: Environment, event: Any = None, /, **configuration: Any) -> tuple[str, list[str]]:
     """The invocation's id and what it logged."""
     environment.start(**configuration)
     before = len(environment.read_log())

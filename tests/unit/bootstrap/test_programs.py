@@ -37,7 +37,8 @@ def write(root: pathlib.Path, files: dict[str, str]) -> None:
 
 def test_compiles_what_the_interpreter_then_uses(python: str, tmp_path: pathlib.Path) -> None:
     write(
-        tmp_path, {"app.py": "'Text.'\nimport pkg.mod\nVALUE = pkg.mod.VALUE", "pkg/__init__.py": "", "pkg/mod.py": "VALUE = 7"}
+        tmp_path,
+        {"app.py": "'Text.'\nimport pkg.mod\nVALUE = pkg.mod.VALUE", "pkg/__init__.py": "", "pkg/mod.py": "VALUE = 7"},
     )
     files, summary = compiled(python, tmp_path)
     tag = "cpython-" + version(python).replace(".", "")
@@ -60,7 +61,9 @@ def test_compiles_what_the_interpreter_then_uses(python: str, tmp_path: pathlib.
         (tmp_path / name).write_bytes(data)
     # Unchecked: the bytecode counts, whatever became of the source.
     (tmp_path / "pkg/mod.py").write_text("VALUE = 8")
-    printed = run(python, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import app; print(app.VALUE, app.__doc__)")
+    printed = run(
+        python, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import app; print(app.VALUE, app.__doc__)"
+    )
     assert printed == b"7 Text.\n"
 
 

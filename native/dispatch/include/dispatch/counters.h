@@ -168,14 +168,19 @@ void counters_close(struct counters *counters);
 struct counters_slot *counters_take(struct counters *counters, uint64_t target, const uint8_t function_uid[16]);
 void counters_give_back(struct counters *counters, struct counters_slot *slot);
 
+/* Each counter has one thread that writes it, so that adding needs no locked instruction... */
 static inline void count_add(_Atomic uint64_t *counter, uint64_t n) {
-    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
 }
 static inline void count_one(_Atomic uint64_t *counter) {
     count_add(counter, 1);
 }
 static inline void count_less(_Atomic uint64_t *counter, uint64_t n) {
-    atomic_fetch_sub_explicit(counter, n, memory_order_relaxed);
+    count_add(counter, -n);
+}
+/* ...but for log_records_dropped, which the loop and the log writer both write. */
+static inline void count_shared(_Atomic uint64_t *counter, uint64_t n) {
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
 unsigned histogram_bucket(uint64_t value);

@@ -45,6 +45,7 @@ struct dispatch {
     struct routes routes;
     struct targets targets;
     struct table environments;   /* by id, until DEAD */
+    struct list in_order;        /* the same, oldest first */
     struct list dead;            /* freed after the batch */
     uint64_t account_generation; /* of the limit */
     uint64_t last_environment;

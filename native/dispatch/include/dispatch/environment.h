@@ -11,8 +11,7 @@
  *   LAUNCHING ─LAUNCHED→ INITIALIZING ─INIT_DONE→ IDLE ─ASSIGN→ BUSY ─RESULT_READY→ IDLE
  *                                                              ├─RESULT→ SETTLING ─READY→ IDLE
  *                                                              └─RESULT_PART→ REPLYING ─BODY_DONE(_READY)→ ...
- *   HANGUP while something is owed: INIT_FAILING or FAILING, until EXITED tells why. Every other end: STOPPING until EXITED.
- */
+ *   HANGUP while something is owed: INIT_FAILING or FAILING, until EXITED tells why. Every other end: STOPPING. */
 #pragma once
 
 #include <stdbool.h>
@@ -163,13 +162,14 @@ struct environment {
     uint64_t peak_kb, peak_read_us;
     uint8_t end_reason; /* enum wire_end_reason of the END on its way */
     bool launch_unsent, end_unsent;
-    bool answered;      /* the launcher answered LAUNCH */
-    bool ended;         /* END was sent, or EXITED has come: no other END */
-    struct list outbox; /* in launcher.outbox: something for the launcher that its socket did not take */
-    struct list node;   /* in target.environments */
-    struct list idle;   /* in target.idle */
-    struct list dirty;  /* in levels.environments */
-    char reason[192];   /* of its end, for the control plane */
+    bool answered;        /* the launcher answered LAUNCH */
+    bool ended;           /* END was sent, or EXITED has come: no other END */
+    struct list outbox;   /* in launcher.outbox: something for the launcher that its socket did not take */
+    struct list node;     /* in target.environments */
+    struct list in_order; /* in dispatch.in_order */
+    struct list idle;     /* in target.idle */
+    struct list dirty;    /* in levels.environments */
+    char reason[192];     /* of its end, for the control plane */
 };
 
 /* What came with an event. */

@@ -15,7 +15,8 @@ struct budget {
     uint64_t limit;
     uint64_t used;
 };
-#define BUDGET_DEFAULT (512ull << 20)
+#define BUDGET_MIN (64ull << 20)
+#define BUDGET_MAX (512ull << 20)
 
 bool budget_take(struct budget *budget, uint64_t size);
 void budget_give_back(struct budget *budget, uint64_t size);

@@ -49,6 +49,7 @@ struct transport {
     uint32_t allow[TRANSPORT_ALLOW_MAX]; /* uids besides 0 */
     unsigned n_allow;
     bool listening;
+    struct timer pause; /* accepting failed */
 };
 
 struct connection {
@@ -72,6 +73,9 @@ int transport_listen(struct transport *transport);
 void transport_done(struct transport *transport);
 /* Everything answered has left: nothing unsent on any connection. */
 bool transport_flushed(const struct transport *transport);
+/* answers.c. Sends on what is unsent. 0, or a negative errno: the connection cannot go on. */
+int answers_send(struct connection *connection);
+void answers_forget(struct connection *connection);
 /* Hands an answer to the connection of the exchange; takes over answer->owned. Unregisters the exchange. */
 void transport_answer(struct exchange *exchange, struct answer *answer);
 /* Marks for closing after the batch: from inside of walks over the connection's calls. */

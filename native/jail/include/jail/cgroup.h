@@ -42,6 +42,7 @@ struct cgroup_limits {
     uint32_t memory_mb; /* memory without swap; 0: none */
     uint32_t pids;      /* 0: none */
     bool cpu_hard;      /* quota in proportion to memory, with burst; otherwise weight only */
+    bool fresh;         /* the leaf was just made: what the kernel gives anyway is not written (60 us instead of 110) */
 };
 
 /* Memory that goes with one core, as on Lambda. */
