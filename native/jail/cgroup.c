@@ -15,6 +15,8 @@
 #include "base/descriptor.h"
 #include "cgroup_find.h"
 
+#define TCP_BYTES "33554432"
+
 enum { PROC_TEXT_MAX = 256 * 1024, KILL_ROUNDS = 64 };
 
 static int read_proc(const char *path, char **ret) {
@@ -239,6 +241,13 @@ int cgroup_tree_sweep(const struct cgroup_tree *tree) {
     return most;
 }
 
+/* On v1 buffers of TCP connections do not count as memory: without a limit one function takes all that the host's
+ * tcp_mem allows, some tenth of its memory, and starves every connection of the host. Never refused: it may be missing. */
+static void limit_tcp(const struct cgroup_hierarchy *hierarchy, int directory) {
+    if ((hierarchy->controllers & CGROUP_MEMORY) != 0 && !hierarchy->unified)
+        (void)write_file_at(directory, "memory.kmem.tcp.limit_in_bytes", TCP_BYTES);
+}
+
 int cgroup_make(const struct cgroup_tree *tree, const char *name, struct cgroup *ret) {
     struct cgroup cgroup = {.fds = {-1, -1, -1, -1}};
 
@@ -253,6 +262,7 @@ int cgroup_make(const struct cgroup_tree *tree, const char *name, struct cgroup 
             cgroup_close(&cgroup);
             return r;
         }
+        limit_tcp(&tree->hierarchies[i], cgroup.fds[i]);
     }
     *ret = cgroup;
     return 0;

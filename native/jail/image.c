@@ -198,9 +198,11 @@ static int mount_loop(const char *path) {
 }
 
 int image_give(const struct image *image, uid_t uid, gid_t gid) {
+    /* Set, because whoever had the image before may have chosen them: a message to the next one. */
+    const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
     /* The descriptor of a detached mount names its root directory, but as a place only. */
     _cleanup_close_ int root = openat(image->tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0 || fchown(root, uid, gid) < 0 || fchmod(root, 0700) < 0)
+    if (root < 0 || fchown(root, uid, gid) < 0 || fchmod(root, 0700) < 0 || futimens(root, times) < 0)
         return -errno;
     return 0;
 }

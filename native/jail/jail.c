@@ -179,6 +179,8 @@ static int enter_limits(const struct jail_entry *entry) {
         r = jail_set_limit(RLIMIT_NPROC, entry->nproc);
     if (r == 0)
         r = jail_set_limit(RLIMIT_CORE, 0);
+    if (r == 0) /* counted for all environments of a zygote together, too */
+        r = jail_set_limit(RLIMIT_SIGPENDING, JAIL_PENDING_SIGNALS);
     if (r < 0)
         return r;
     fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <grp.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -65,7 +66,8 @@ static int listen_inside(void) {
     return steal_fd(&fd);
 }
 
-void shell_anchor(int ready) {
+void shell_anchor(int ready, int parent) {
+    struct pollfd gone = {.fd = parent};
     const int keep = 3;
     bool failed = false;
 
@@ -77,6 +79,9 @@ void shell_anchor(int ready) {
     /* Joining this process by its pidfd is a matter of the same uid and a dumpable memory; see ptrace(2). */
     if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         failed = true;
+    /* A parent that died before the signal was set closed its end before. */
+    if (poll(&gone, 1, 0) != 0)
+        failed = true;
     if (ready >= 0 && !failed)
         failed = write(ready, "", 1) != 1;
     if (syscall(SYS_close_range, 0, ~0u, 0) < 0 || failed)
@@ -87,7 +92,7 @@ void shell_anchor(int ready) {
 
 /* Makes the namespaces, the listener and the anchor. The shellmaker's own net, ipc and uts namespaces are those of its
  * latest shell. */
-static int make_shell(struct shell *shell, struct jail_error *error) {
+static int make_shell(int socket, struct shell *shell, struct jail_error *error) {
     int ready[2];
     char byte;
     int r = shell_unshare();
@@ -102,7 +107,7 @@ static int make_shell(struct shell *shell, struct jail_error *error) {
         return jail_fail(error, "shell pipe", errno);
     shell->anchor = spawn_clone(CLONE_PARENT | CLONE_NEWPID, &shell->anchor_pidfd);
     if (shell->anchor == 0)
-        shell_anchor(ready[1]);
+        shell_anchor(ready[1], socket);
     close(ready[1]);
     r = shell->anchor < 0 ? shell->anchor : 0;
     if (r == 0 && read(ready[0], &byte, 1) != 1)
@@ -115,7 +120,7 @@ static void send_shell(int socket) {
     struct shell shell = SHELL_INIT;
     struct shell_message message = {.anchor = 0};
 
-    if (make_shell(&shell, &message.error) == 0) {
+    if (make_shell(socket, &shell, &message.error) == 0) {
         const int fds[] = {shell.anchor_pidfd, shell.listener};
         message.anchor = shell.anchor;
         if (packet_send(socket, &message, sizeof(message), fds, ARRAY_SIZE(fds)) < 0)

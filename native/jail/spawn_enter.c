@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -24,6 +25,7 @@
 #include "jail/shell.h"
 #include "shell_anchor.h"
 
+#define INOTIFY_INSTANCES "8"
 #define ZYGOTE_CAPABILITIES (1ull << CAP_SYS_ADMIN | 1ull << CAP_SETUID | 1ull << CAP_SETGID)
 
 pid_t spawn_clone(uint64_t flags, int *ret_pidfd) {
@@ -69,9 +71,34 @@ static void reset_signals(void) {
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* What the kernel counts per user it counts once more for whoever made the user namespace. That shall not be the host's
+ * root, whose inotify instances (128) and pending signals one function could use up. The permitted set survives; the
+ * effective one is raised again, as some kernels let only root make user namespaces. */
+static void leave_root(const struct jail_plan *plan, int handshake) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    if (syscall(SYS_setresuid, -1, plan->uid_base, -1) < 0 || syscall(SYS_capget, &header, data) < 0)
+        die_at(handshake, "leave root", errno);
+    for (unsigned i = 0; i < 2; i++)
+        data[i].effective = data[i].permitted;
+    if (syscall(SYS_capset, &header, data) < 0)
+        die_at(handshake, "leave root", errno);
+}
+
+/* Each environment's share of the inotify instances of all that live in this user namespace. */
+static void share_inotify(int handshake) {
+    int fd = open("/proc/sys/user/max_inotify_instances", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return;
+    if (fd < 0 || write(fd, INOTIFY_INSTANCES, strlen(INOTIFY_INSTANCES)) < 0)
+        die_at(handshake, "limit inotify", errno);
+    close(fd);
+}
+
 /* A new user namespace, mapped by the parent, in which we are root. */
-static void enter_user_namespace(int handshake) {
+static void enter_user_namespace(const struct jail_plan *plan, int handshake) {
     char answer;
+    leave_root(plan, handshake);
     if (unshare(CLONE_NEWUSER) < 0)
         die_at(handshake, "unshare user", errno);
     tell(handshake, HANDSHAKE_MAP, 0, -1);
@@ -81,6 +108,7 @@ static void enter_user_namespace(int handshake) {
         die_at(handshake, "setgroups", errno);
     if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0)
         die_at(handshake, "become root inside", errno);
+    share_inotify(handshake);
 }
 
 static void drop_bounding(int handshake) {
@@ -158,7 +186,7 @@ static void enter_service(const struct jail_plan *plan, const struct jail_io *io
 static void enter_zygote(const struct jail_plan *plan, const struct jail_io *io, int handshake) {
     set_limits(plan, handshake);
     place_descriptors(io, handshake);
-    enter_user_namespace(handshake);
+    enter_user_namespace(plan, handshake);
     if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         die_at(handshake, "unshare", errno);
     /* Inheritable too: root's exec with an empty bounding set keeps exactly these. They must be so before the set is
@@ -199,7 +227,7 @@ static void enter_sandbox(const struct jail_plan *plan, const struct jail_io *io
     int anchor_pidfd = -1, pidfd = -1, r;
     pid_t pid;
 
-    enter_user_namespace(handshake);
+    enter_user_namespace(plan, handshake);
     r = shell_unshare();
     if (r < 0)
         die_at(handshake, "unshare", r);
@@ -210,7 +238,7 @@ static void enter_sandbox(const struct jail_plan *plan, const struct jail_io *io
     if (pid < 0)
         die_at(handshake, "clone anchor", pid);
     if (pid == 0)
-        shell_anchor(-1);
+        shell_anchor(-1, handshake);
     tell(handshake, HANDSHAKE_ANCHOR, pid, anchor_pidfd);
     if (setns(anchor_pidfd, CLONE_NEWPID) < 0)
         die_at(handshake, "join anchor", errno);

@@ -107,17 +107,19 @@ static void never_born(struct environment *environment) {
 
 /* ---- what zygotes tell ------------------------------------------------------------------------------------------- */
 
-/* A pid that a zygote names is a claim: it counts when its pidfd is that of a child of ours which nothing else here
- * stands for. */
+/* A pid that a zygote names is a claim: it counts when both it and the pidfd are of a child of ours, and nothing else here
+ * stands for it. What the pidfd says while the child lives is only that there is a child: the pid is asked for too. */
 static int take_child(struct environment *environment, pid_t pid, int pidfd) {
     struct reaper *reaper = &environment->server->reaper;
-    siginfo_t info = {0};
+    siginfo_t info = {0}, named = {0};
     int status;
 
     if (pid <= 1 || pidfd < 0 || reaper_knows(reaper, pid))
         return -EBADMSG;
     if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
         if (info.si_pid != 0 && info.si_pid != pid)
+            return -EBADMSG;
+        if (waitid(P_PID, (id_t)pid, &named, WEXITED | WNOHANG | WNOWAIT) < 0)
             return -EBADMSG;
         reaper_add(reaper, &environment->child, pid, child_exited, environment);
         if (environment->phase == ENVIRONMENT_FORKING)

@@ -64,6 +64,14 @@ static void clear(const struct server *server) {
         (void)unlinkat(server->run_dir, names[i], 0);
 }
 
+/* bind(2) with mode 0660 from birth: a chmod afterwards would follow a link that somebody put in its place. */
+static int bind_closed(int fd, const struct sockaddr_un *address) {
+    const mode_t before = umask(0117);
+    int r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+    (void)umask(before);
+    return r;
+}
+
 /* The control plane owns the socket, so that it and root may connect; members of the group may too. */
 static int listen_for_calls(struct server *server) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -72,11 +80,13 @@ static int listen_for_calls(struct server *server) {
 
     /* A run directory's path may be longer than an address. */
     snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" DISPATCH_SOCKET, server->run_dir);
-    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-        fchownat(server->run_dir, DISPATCH_SOCKET, server->boot.control.uid, server->boot.socket_gid,
-            AT_SYMLINK_NOFOLLOW) < 0 ||
-        fchmodat(server->run_dir, DISPATCH_SOCKET, 0660, 0) < 0 || listen(fd, BACKLOG) < 0) {
+    error = fd < 0 ? errno : -bind_closed(fd, &address);
+    if (error == 0 &&
+        (fchownat(server->run_dir, DISPATCH_SOCKET, server->boot.control.uid, server->boot.socket_gid,
+             AT_SYMLINK_NOFOLLOW) < 0 ||
+            listen(fd, BACKLOG) < 0))
         error = errno;
+    if (error != 0) {
         say("%s/" DISPATCH_SOCKET ": %s", server->boot.run_dir, strerror(error));
         return -error;
     }

@@ -145,6 +145,11 @@ static void test_real(void) {
     CHECK(cgroup_tree_open(&tree, name) == 0);
     CHECK(cgroup_make(&tree, "leaf", &cgroup) == 0 && cgroup_make(&tree, "..", &other) < 0);
     CHECK(cgroup_set_limits(&tree, &cgroup, &limits) == 0);
+    if (tree.version == 1) /* TCP's buffers are not in memory.limit_in_bytes there */
+        for (unsigned i = 0; i < tree.n; i++)
+            if ((tree.hierarchies[i].controllers & CGROUP_MEMORY) != 0 && !tree.hierarchies[i].unified &&
+                faccessat(cgroup.fds[i], "memory.kmem.tcp.limit_in_bytes", F_OK, 0) == 0)
+                CHECK(has(cgroup.fds[i], "memory.kmem.tcp.limit_in_bytes", "33554432\n"));
     limits.memory_mb = 128; /* up and down again: memory and swap in the right order */
     CHECK(cgroup_set_limits(&tree, &cgroup, &limits) == 0);
     limits.memory_mb = 32;

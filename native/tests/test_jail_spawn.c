@@ -208,7 +208,12 @@ static void test_image(const char *state) {
     CHECK(image_pool_open(state, &pool) == 0);
     CHECK(image_make(&pool, 64, 0, 0, &first) == 0 && image_make(&pool, 64, 0, 0, &second) == 0);
     CHECK(loops_attached(state) == 2);
+    /* The times of its root directory would tell the next user what the last one wrote there. */
+    const struct timespec chosen[2] = {{.tv_sec = 4711}, {.tv_sec = 4711}};
+    int root = openat(first.tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(root >= 0 && futimens(root, chosen) == 0 && close(root) == 0);
     CHECK(image_give(&first, 77, 78) == 0);
+    CHECK(fstat(first.tree, &st) == 0 && st.st_mtime != 4711 && st.st_atime != 4711);
     CHECK(fstat(first.tree, &st) == 0 && st.st_uid == 77 && st.st_gid == 78 && (st.st_mode & 07777) == 0700);
     CHECK(fstatvfs(first.tree, &vfs) == 0 && (vfs.f_flag & (ST_NOSUID | ST_NODEV)) == (ST_NOSUID | ST_NODEV));
     CHECK(vfs.f_blocks * vfs.f_frsize > 56u << 20 && vfs.f_blocks * vfs.f_frsize <= 64u << 20);

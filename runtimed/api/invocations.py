@@ -72,6 +72,10 @@ def _check_json(payload: bytes) -> None:
         raise errors.InvalidRequestContent(
             f"Payload: could not be read as JSON: {error}. Send one JSON value in UTF-8."
         ) from None
+    except RecursionError:
+        raise errors.InvalidRequestContent(
+            "Payload: its arrays and objects are nested too deeply. Send a flatter JSON value."
+        ) from None
 
 
 def _check_client_context(context: str) -> None:
@@ -79,5 +83,5 @@ def _check_client_context(context: str) -> None:
         return
     try:
         _object.decode(base64.b64decode(context, validate=True))
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, RecursionError):
         raise errors.InvalidRequestContent("ClientContext: must be the base64 of a JSON object.") from None

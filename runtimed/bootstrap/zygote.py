@@ -22,6 +22,9 @@ CONSTANT_VARIABLES = {
     "PYTHONPATH": "/var/runtime",
     "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
     "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+    # Lambda's /etc/passwd names its user; here each environment has a uid of its own, so variables tell who asks.
+    "HOME": "/tmp",
+    "LOGNAME": "sbx_user1051",
 }
 
 TASK_ROOT = "/var/task"

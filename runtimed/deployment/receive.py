@@ -137,8 +137,11 @@ class Receiver:
         if sha256 in self._staged:
             return
         try:
-            self._staged[sha256] = await self._unpacked(path)
+            staged = await self._unpacked(path)
         except BadArchive as error:
             raise errors.InvalidParameterValue(f"Code: {error}.") from None
+        if self._staged.setdefault(sha256, staged) is not staged:
+            # Another upload of the same package was faster.
+            await to_its_end(self._code.discard, staged)
         while len(self._staged) > STAGED_MAX:
             await self.drop_staged(next(iter(self._staged)))

@@ -16,6 +16,7 @@ class Levels(Generic[T]):
     def __init__(self) -> None:
         self._values: dict[int, T] = {}
         self._waiting: dict[int, list[tuple[Callable[[T], bool], asyncio.Future[T]]]] = {}
+        self._ended: Exception | None = None
 
     def get(self, object: int) -> T | None:
         return self._values.get(object)
@@ -45,12 +46,15 @@ class Levels(Generic[T]):
         value = self._values.get(object)
         if value is not None and accepts(value):
             return value
+        if self._ended is not None:
+            raise self._ended
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(object, []).append((accepts, future))
         return await future
 
     def end(self, error: Exception) -> None:
-        """Nothing more will be told: forgets all and releases who waits."""
+        """Nothing more will be told: forgets all and releases who waits, now or later."""
+        self._ended = error
         self._values.clear()
         for waiting in self._waiting.values():
             for _, future in waiting:

@@ -61,11 +61,12 @@ class Mirror:
         self._sent: deque[_Sent] = deque()
         self._room = asyncio.Semaphore(WINDOW)
         self._synced = asyncio.Event()
+        self._ended = False
 
     @property
     def synced(self) -> bool:
         """Somebody is there and knows all."""
-        return self._synced.is_set()
+        return self._synced.is_set() and not self._ended
 
     def preload(self, message: wire.Message, object: int, generation: int) -> None:
         """Into the copy without waiting: before the first connection."""
@@ -76,7 +77,8 @@ class Mirror:
         return item.message if item else None
 
     async def put(self, message: wire.Message, object: int, generation: int) -> None:
-        """Returns when the other side has it; raises Refused. Without a connection, waits for one."""
+        """Returns when the other side has it; raises Refused. Without a connection, waits for one; Unconnected when
+        there will be none."""
         table = self._tables[type(message)]
         item = _Item(message, generation)
         table[object] = item
@@ -105,7 +107,8 @@ class Mirror:
                 await self._send(message, object, generation)
                 return
             except Unconnected:
-                continue
+                if self._ended:
+                    raise
 
     async def _send(self, message: wire.Message, object: int, generation: int) -> None:
         connection = self._connection
@@ -161,6 +164,12 @@ class Mirror:
         self._synced.clear()
         while self._sent:
             self._settle(self._sent.popleft(), Unconnected())
+
+    def end(self) -> None:
+        """Nobody will ever be there again: whoever waits, now or later, gets Unconnected."""
+        self._ended = True
+        self.disconnected()
+        self._synced.set()
 
     def _settle(self, sent: _Sent, error: Exception | None) -> None:
         self._room.release()

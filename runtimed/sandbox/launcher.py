@@ -227,7 +227,7 @@ class Launcher:
             )
 
     def _closed(self, reason: Exception | None, *, told: bool = True) -> None:
-        self._mirror.disconnected()
+        self._mirror.end()
         for pending in self._tasks.values():
             for future in (pending.started, pending.end):
                 if not future.done():

@@ -234,7 +234,7 @@ class Control(Link):
         """HELLO both ways; the snapshot."""
         self.send(wire.Hello(role=wire.Role.CONTROL, build=build))
         self.expect(wire.Hello)
-        seen = []
+        seen: list[tuple[int, wire.SnapshotEnvironment]] = []
         while True:
             header, message = self.next()
             if isinstance(message, wire.SnapshotEnd):

@@ -293,6 +293,14 @@ async def test_a_caller_who_goes_away_does_not_strand_the_function(stage: Stage)
 # ---- starts --------------------------------------------------------------------------------------------------
 
 
+async def test_the_same_package_unpacked_twice_at_once_is_staged_once(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "same.zip"
+    path.write_bytes(build(plain()))
+    await asyncio.gather(*[stage.receiver._stage(path, "0" * 64) for _ in range(3)])
+    await stage.receiver.drop_staged("0" * 64)
+    assert not list(stage.code.staging.iterdir())
+
+
 async def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         await stage.create("done")

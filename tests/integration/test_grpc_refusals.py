@@ -20,8 +20,10 @@ from tests.integration.stub import MEGABYTE, Stub, creation, nothing_staged, ref
         ({"payload": b"{"}, "InvalidRequestContentException", "JSON"),
         ({"payload": b'"\xff"'}, "InvalidRequestContentException", "UTF-8"),
         ({"payload": b"1 2"}, "InvalidRequestContentException", "JSON"),
+        ({"payload": b"[" * 100_000 + b"]" * 100_000}, "InvalidRequestContentException", "nested too deeply"),
         ({"payload": b'"' + b"x" * (6 * MEGABYTE) + b'"'}, "RequestTooLargeException", "6291456"),
         ({"client_context": "%"}, "InvalidRequestContentException", "base64"),
+        ({"client_context": "eyJhIjpb" + "W1tb" * 800}, "InvalidRequestContentException", "JSON object"),
         ({"client_context": "A" * 3584}, "InvalidParameterValueException", "3583"),
         ({"qualifier": "no spaces"}, "InvalidParameterValueException", "Qualifier"),
         ({"function_name": "no/such"}, "InvalidParameterValueException", "FunctionName"),
@@ -109,6 +111,16 @@ def test_a_throttle_says_why_and_how_long(stub: Stub) -> None:
     assert metadata["runtimed-error-reason"] == "ConcurrentInvocationLimitExceeded"
     assert metadata["retry-after"] == "1.5"
     assert metadata["runtimed-request-id"] == "r-1"
+
+
+@pytest.mark.parametrize("method", ["Invocations/Invoke", "Functions/GetFunction", "Functions/CreateFunction"])
+def test_what_is_no_message_is_refused(stub: Stub, method: str) -> None:
+    make = stub.channel.stream_unary if method.endswith("CreateFunction") else stub.channel.unary_unary
+    call = make(f"/runtimed.v1.{method}", request_serializer=None, response_deserializer=None)
+    data = b"\x0a\xff\xff"
+    status, sentence, _ = refused(lambda: call(iter([data]) if method.endswith("CreateFunction") else data, timeout=30))
+    assert status is grpc.StatusCode.INVALID_ARGUMENT
+    assert sentence.startswith("The request is not the message")
 
 
 def test_uploads_in_the_wrong_order_are_refused(stub: Stub) -> None:

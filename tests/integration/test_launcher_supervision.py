@@ -15,7 +15,7 @@ import pytest
 
 from runtimed.model import wire
 from tests.integration.launcher_stage import Played, Stage, libexec_of_build, plan, played
-from tests.integration.test_launcher import ECHO, loops, process_of, processes_of, wait_until
+from tests.integration.test_launcher import ECHO, cgroups, loops, process_of, processes_of, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the launcher is root's")
 
@@ -25,10 +25,6 @@ def stage() -> Iterator[Played]:
     with played() as stage:
         stage.put(1, plan(stage.deploy(ECHO)))
         yield stage
-
-
-def cgroups(stage: Stage) -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/{stage.cgroup_name}"))
 
 
 def descendants(stage: Stage) -> list[int]:
@@ -49,7 +45,7 @@ def zygotes(stage: Stage) -> list[int]:
 
 
 def nothing_is_left(stage: Played) -> None:
-    assert cgroups(stage) == []
+    assert cgroups(stage) == {}
     assert list(stage.run_dir.iterdir()) == []
     assert list((stage.state_dir / "tmp").iterdir()) == []
     wait_until(lambda: not loops(stage), "loop devices are free")

@@ -300,3 +300,28 @@ def test_hard_cpu_is_in_proportion_to_memory(jail: Jail, memory_mb: int, expecte
     )
     # From above only: a busy machine gives less.
     assert used / wall < expected * 1.15 + 0.03
+
+
+def test_buffers_of_connections_are_limited(jail: Jail) -> None:
+    """On v1 they are not memory of the cgroup: without a limit of their own, all that the host's tcp_mem allows."""
+    seen = jail.see(
+        """
+        import socket, time
+        server = socket.create_server(('127.0.0.1', 0))
+        kept, written = [server], 0
+        for _ in range(100):
+            client = socket.create_connection(server.getsockname())
+            kept += [client, server.accept()[0]]
+            client.setblocking(False)
+            try:
+                while True:
+                    written += client.send(bytes(1 << 16))
+                    time.sleep(0.0005)
+            except BlockingIOError:
+                pass
+        show(written >> 20)
+    """,
+        memory_mb=512,
+        descriptors=512,
+    )
+    assert 0 < seen < 100

@@ -3,6 +3,7 @@ function would run, with raw system calls; numbers are x86_64's, looked up for t
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pathlib
 import platform
@@ -285,3 +286,31 @@ def test_only_root_may_make_a_jail(jail: Jail) -> None:
     finally:
         os.close(program)
     assert (done.returncode, done.stdout) == (125, "")
+
+
+# ---- what the kernel counts for the whole host ----------------------------------------------------------------------
+
+
+def test_asynchronous_io_of_the_host_is_not_drawn_on(jail: Jail) -> None:
+    """fs.aio-max-nr is one number for all of the machine."""
+    assert attempt(jail, "io_setup", 60000, "ctypes.byref(ctypes.c_ulong())") == ENOSYS
+
+
+def test_inotify_instances_and_signals_of_root_are_left_alone(jail: Jail) -> None:
+    """What a user namespace's users hold is counted for its maker, too: that is not the host's root."""
+    script = (
+        "import ctypes, os, signal, time; libc = ctypes.CDLL(None); signal.pthread_sigmask(0, [40]);"
+        "n = sum(libc.inotify_init() >= 0 for _ in range(1000));"
+        "m = 0\nwhile libc.sigqueue(os.getpid(), 40, None) == 0: m += 1\n"
+        "print('started', flush=True); print(n, m, flush=True); time.sleep(60)"
+    )
+    with jail.started("/usr/bin/python3", "-I", "-c", script, descriptors=2048) as process:
+        assert process.stdout is not None
+        instances, signals = process.stdout.readline().split()
+        with open(f"/proc/{os.getpid()}/status") as status:
+            queued = next(int(line.split()[1].split("/")[0]) for line in status if line.startswith("SigQ:"))
+        descriptor = ctypes.CDLL(None).inotify_init()
+    assert descriptor >= 0
+    os.close(descriptor)
+    assert (int(instances), int(signals)) == (8, 1024)
+    assert queued < 1024

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import msgspec
+from google.protobuf.message import DecodeError
 
 from runtimed.api.operation import Bound, Kind, Operation
 from runtimed.gateway.grpc import status
@@ -70,7 +71,7 @@ class Servicer:
         codecs = (Codec(operation.request, method.request), Codec(operation.response, method.response))
         handler: grpc.RpcMethodHandler[Any, Any] = make(
             serve(bound, *codecs),
-            request_deserializer=method.input.FromString,
+            request_deserializer=_parser(method),
             response_serializer=method.output.SerializeToString,
         )
         return handler
@@ -88,6 +89,7 @@ class Servicer:
         async def upload(messages: AsyncIterator[Any], context: Context) -> Any:
             try:
                 first = await anext(aiter(messages), None)
+                _check_parsed(first)
                 if first is None or first.WhichOneof("part") != UPLOAD_REQUEST:
                     raise errors.InvalidParameterValue(
                         "An upload's first message holds `request`; all others hold `chunk`."
@@ -127,7 +129,27 @@ def _stopping() -> errors.ServiceUnavailable:
     return errors.ServiceUnavailable("The node is stopping. Try again when it is back.")
 
 
+def _parser(method: Method) -> Callable[[bytes], Any]:
+    """gRPC would answer UNKNOWN and name our classes: what cannot be parsed is handed on and refused by us."""
+
+    def parse(data: bytes) -> Any:
+        try:
+            return method.input.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return parse
+
+
+def _check_parsed(message: Any) -> None:
+    if isinstance(message, DecodeError):
+        raise errors.InvalidParameterValue(
+            "The request is not the message that this method takes. Use the proto of this version."
+        )
+
+
 def _read(codec: Codec[Any], message: Any) -> Any:
+    _check_parsed(message)
     try:
         return codec.decode(message)
     except msgspec.ValidationError as error:
@@ -138,6 +160,7 @@ def _read(codec: Codec[Any], message: Any) -> Any:
 
 async def _chunks(messages: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
     async for message in messages:
+        _check_parsed(message)
         if message.WhichOneof("part") != UPLOAD_CHUNK:
             raise errors.InvalidParameterValue(
                 "Only an upload's first message holds `request`; all others hold `chunk`."

@@ -48,11 +48,21 @@ def test_variables(make: Make, python: str) -> None:
         "AWS_LAMBDA_LOG_FORMAT": "Text",
         "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "HOME": "/tmp",
+        "LOGNAME": "sbx_user1051",
         "LAMBDA_TASK_ROOT": str(environment.task),
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
         "LD_LIBRARY_PATH": "/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
         "PYTHONPATH": "/var/runtime",
     }
+
+
+def test_there_is_a_user_and_a_home(make: Make) -> None:
+    with make(
+        "import getpass, pathlib\ndef handler(event, context):\n    return [getpass.getuser(), str(pathlib.Path.home())]\n"
+    ) as environment:
+        environment.start()
+        assert environment.invoke().json == ["sbx_user1051", "/tmp"]
 
 
 def test_reserved_variables_win_over_the_functions_own(make: Make) -> None:

@@ -49,3 +49,5 @@ int jail_set_limit(int resource, uint64_t value);
 #define JAIL_HOSTNAME "sandbox"
 /* Environments are killed before anything else of the node when the host runs out of memory. */
 #define JAIL_OOM_SCORE 500
+/* Signals queued and timers at a time. */
+#define JAIL_PENDING_SIGNALS 1024
