@@ -209,6 +209,11 @@ static void gone(struct environment *environment) {
     list_push_back(&dispatch->dead, &environment->node);
 }
 
+/* Who hung up during init still takes an invocation, though only to tell it why. */
+static bool environment_is_starting(enum environment_state state) {
+    return state == ENVIRONMENT_LAUNCHING || state == ENVIRONMENT_INITIALIZING || state == ENVIRONMENT_INIT_FAILING;
+}
+
 /* ---- the handler ----------------------------------------------------------------------------------------------- */
 
 static void enter(struct environment *environment, enum environment_state next) {
@@ -218,8 +223,7 @@ static void enter(struct environment *environment, enum environment_state next) 
 
     if (before == next)
         return;
-    if (environment->reserved_for != NULL && (before == ENVIRONMENT_LAUNCHING || before == ENVIRONMENT_INITIALIZING) &&
-        next != ENVIRONMENT_INITIALIZING)
+    if (environment->reserved_for != NULL && environment_is_starting(before) && !environment_is_starting(next))
         target->reserved_starting--;
     if (before == ENVIRONMENT_IDLE) {
         list_remove(&environment->idle);

@@ -257,8 +257,8 @@ void targets_done(struct dispatch *dispatch) {
 /* ---- counts ---------------------------------------------------------------------------------------------------- */
 
 uint32_t target_starting(const struct target *target) {
-    return target->in_state[ENVIRONMENT_LAUNCHING] + target->in_state[ENVIRONMENT_INITIALIZING] -
-        target->reserved_starting;
+    return target->in_state[ENVIRONMENT_LAUNCHING] + target->in_state[ENVIRONMENT_INITIALIZING] +
+        target->in_state[ENVIRONMENT_INIT_FAILING] - target->reserved_starting;
 }
 
 uint32_t target_busy(const struct target *target) {

@@ -286,6 +286,20 @@ def test_exit_during_init(stage: Stage) -> None:
     assert message.endswith("Runtime exited with error: exit status 1")
 
 
+def test_who_leaves_during_init_is_waited_for_before_another_is_started(stage: Stage) -> None:
+    """The invocation that it was started for is told how it ended, so nobody is left to start another for."""
+    stage.ready()
+    invoker = stage.invoker()
+    invoker.call()
+    environment = stage.launch()
+    environment.expect(wire.Start)
+    environment.hang_up()
+    assert stage.launcher.silent()
+    environment.exit(1 << 8)
+    assert error_of(invoker.answer()[1])[0] == "Runtime.ExitError"
+    assert stage.launcher.silent()
+
+
 def test_unfinished_jail_is_the_nodes_fault(stage: Stage) -> None:
     stage.ready()
     invoker = stage.invoker()
