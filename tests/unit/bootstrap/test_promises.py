@@ -59,7 +59,9 @@ def test_variables(make: Make, python: str) -> None:
 
 def test_there_is_a_user_and_a_home(make: Make) -> None:
     with make(
-        "import getpass, pathlib\ndef handler(event, context):\n    return [getpass.getuser(), str(pathlib.Path.home())]\n"
+        "import getpass, pathlib\n"
+        "def handler(event, context):\n"
+        "    return [getpass.getuser(), str(pathlib.Path.home())]\n"
     ) as environment:
         environment.start()
         assert environment.invoke().json == ["sbx_user1051", "/tmp"]
