@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import sqlite3
+import subprocess
 import sys
 import time
 import uuid
@@ -225,17 +226,17 @@ class SubprocessInvoker:
         directory = self._registry.directory / found.function_name
         digest = base64.b64decode(found.code_sha256).hex()
         begun = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", BOOTSTRAP, str(directory / digest), found.handler,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        process = subprocess.Popen(
+            [sys.executable, "-c", BOOTSTRAP, str(directory / digest), found.handler],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self.started.set()
         try:
-            out, err = await process.communicate(request.payload)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            # In a thread: uvloop now and then closes a child's standard input before it is written to.
+            out, err = await asyncio.to_thread(process.communicate, request.payload)
+        except asyncio.CancelledError:
+            process.kill()  # the thread, which waits for its end, reaps it
+            raise
         self._logs.write(found.function_name, request_id, err.decode())
         return InvokeResponse(
             status_code=200,
