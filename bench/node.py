@@ -147,8 +147,9 @@ class Node:
 
     def roles(self) -> dict[str, int]:
         """Process ids of the three daemons, by role; a role that is not running is absent."""
-        words = {"control": "runtimed.daemon", "dispatch": "runtimed-dispatch", "launcher": "runtimed-launcher"}
-        found: dict[str, int] = {}
+        words = {"control": "runtimed.daemon", "dispatch": "runtimed-dispatch"}
+        # By its number: what the launcher forked bears its name too.
+        found = {} if self.launcher.poll() is not None else {"launcher": self.launcher.pid}
         for process in self.processes():
             for role, word in words.items():
                 if word in process.command.split(" --")[0]:
