@@ -35,26 +35,30 @@ class SettingsError(Exception):
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the file. Every setting has a default."""
+    """One table of the file. Every setting has a default, and below it the meaning that users read."""
 
 
 class NodeSettings(Section, frozen=True, kw_only=True):
     """The node itself."""
 
     state_dir: AbsolutePath = "/var/lib/runtimed"
+    """Where functions, their code, logs and keys are kept."""
     run_dir: Annotated[
         str, Meta(pattern=r"^/[^\x00]*$", max_length=90, description="an absolute path of at most 90 characters")
     ] = "/run/runtimed"
-    """Short, because socket addresses are (108 bytes)."""
+    """Where the sockets are. Short, because socket addresses are (108 bytes)."""
     account_id: Annotated[str, Meta(pattern=r"^\d{12}$", description="twelve digits")] = "000000000000"
+    """The account in the ARNs of functions."""
     region: Annotated[str, Meta(pattern=r"^[a-z]{2}(-gov)?-[a-z]+-\d$", description="such as us-east-1")] = "us-east-1"
+    """The region in the ARNs of functions, and what they see as AWS_REGION."""
     user: str = "runtimed"
-    """Whom the control plane runs as when there is such a user; otherwise an unused uid of the range below."""
+    """Whom the control plane runs as when there is such a user; otherwise an unused uid of the sandboxes' range."""
     group: str = "runtimed"
-    """Whose members may use the sockets, besides root."""
+    """The group whose members may use the sockets, besides root."""
     log_level: Annotated[
         str, Meta(pattern=r"^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "info"
+    """What the node writes to its own log."""
     drain_seconds: Seconds = 10
     """How long running invocations may take to end after SIGTERM."""
 
@@ -66,7 +70,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
         str,
         Meta(pattern=r"^([^\s:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})?$", description="HOST:PORT, or nothing for none"),
     ] = "127.0.0.1:7401"
-    """For TCP, where callers need a key. The unix socket is always there."""
+    """Where the control API listens for TCP, where callers need a key. The unix socket is always there."""
 
 
 class SandboxSettings(Section, frozen=True, kw_only=True):
@@ -75,16 +79,20 @@ class SandboxSettings(Section, frozen=True, kw_only=True):
     uid_base: Annotated[
         int, Meta(ge=65_536, le=4_000_000_000, multiple_of=65_536, description="a multiple of 65536 from 65536 up")
     ] = 1_900_019_712
-    """First of the host uids given to sandboxes, 65,536 for each zygote; nobody else may own them."""
+    """The first of the host's user ids given to sandboxes, 65,536 for each zygote; nobody else may own them."""
     zygotes_per_runtime: Annotated[int, Meta(ge=1, le=8, description="a whole number from 1 to 8")] = 2
+    """Processes of each runtime that environments are forked from."""
     shells: Annotated[int, Meta(ge=1, le=256, description="a whole number from 1 to 256")] = 8
-    """Namespaces made ahead of demand."""
+    """Sets of namespaces made ahead of demand."""
     tmp_pool: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 4
     """File systems for /tmp made ahead of demand."""
     cpu: Annotated[str, Meta(pattern=r"^(weight|hard)$", description="weight or hard")] = "weight"
-    """weight: a share in proportion to memory, all that is idle besides; hard: never more than that share."""
+    """How CPU is given to environments. weight: in proportion to memory, and all that is idle besides; hard: never
+    more than that share."""
     processes: Count = quotas.PROCESSES
+    """Processes and threads that one environment may have."""
     descriptors: Count = quotas.DESCRIPTORS
+    """File descriptors that one process in an environment may have open."""
     interpreters: list[AbsolutePath] = []
     """Python interpreters besides those found in /usr/bin, /usr/local/bin, and below pyenv's and uv's directories."""
 
@@ -93,9 +101,9 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     """How many environments there may be."""
 
     memory_percent: Annotated[int, Meta(ge=1, le=100, description="a percentage from 1 to 100")] = 80
-    """Of the machine's memory, for environments."""
+    """The share of the machine's memory that is for environments."""
     overcommit: Annotated[float, Meta(ge=1.0, le=100.0, description="a number from 1 to 100")] = 8.0
-    """How many times that memory may be promised: a function's size is a ceiling that few reach, and an idle
+    """How many times that memory may be promised: a function's memory size is a ceiling that few reach, and an idle
     environment takes about a megabyte."""
     keep_alive_seconds: Seconds = 600
     """How long an idle environment is kept."""
@@ -104,7 +112,7 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     )
     """How long an environment is idle before it is frozen; 0: never. Thawing takes about 0.1 ms."""
     launches_per_second: Count = 1000
-    """Of one function version (the service's own limit is 1,000 in ten seconds)."""
+    """Environments of one function version started in a second, at most."""
     waiting: Annotated[int, Meta(ge=0, le=100_000, description="a whole number up to 100000")] = 1000
     """Invocations of one function version that may wait for an environment; further ones are throttled."""
 
@@ -115,9 +123,12 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=100_000, description="a whole number from 1 to 100000")] = (
         quotas.CONCURRENCY_DEFAULT
     )
+    """Invocations that may run at the same time; further ones are throttled."""
     code_storage_mb: Annotated[int, Meta(ge=1, description="whole megabytes")] = 75 * 1024
-    """All packages together, as uploaded."""
+    """Megabytes of all packages together, as uploaded."""
     init_seconds: Annotated[int, Meta(ge=1, le=900, description="whole seconds from 1 to 900")] = quotas.INIT_SECONDS
+    """How long an environment's init phase may take; it is repeated inside the first invocation then, within the
+    function's timeout."""
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
