@@ -10,16 +10,20 @@ import pytest
 
 from bench.node import Node
 
+pytest_plugins = ["tests.outcomes", "pytester"]
 MUST_WORK = os.environ.get("RUNTIMED_MUST_WORK") == "1"
 ROLES = ("launcher", "control", "dispatch")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests about another kind of machine (`only_where`) are left out, not skipped."""
+    """Tests about another kind of machine (`only_where`) are left out, not skipped; so are long ones, unless they
+    are asked for."""
+    soaking = "soak" in config.getoption("-m")
     kept, left_out = [], []
     for item in items:
         marker = item.get_closest_marker("only_where")
-        (kept if marker is None or marker.args[0] else left_out).append(item)
+        fits = marker is None or marker.args[0]
+        (kept if fits and (soaking or item.get_closest_marker("soak") is None) else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
