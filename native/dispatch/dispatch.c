@@ -85,6 +85,7 @@ static void free_environments(struct dispatch *dispatch) {
         environment->invocations[0] = NULL;
         channel_detach(environment);
         logs_detach(environment);
+        logs_forget(environment);
         cleanup_close(&environment->freeze_fd);
         cleanup_close(&environment->peak_fd);
         cleanup_close(&environment->listener_fd);

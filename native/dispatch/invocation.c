@@ -182,6 +182,7 @@ void invocation_answer_failure(struct invocation *invocation, struct environment
     struct answer answer = {.status = 200, .outcome = WIRE_OUTCOME_FUNCTION_ERROR, .body = body};
 
     logs_drain(environment);
+    logs_hand_over(environment, invocation);
     if (invocation->environment == NULL && environment->started_us != 0)
         invocation->init_us = MAX(now - environment->started_us, 1u);
     report(invocation, environment, &ending);

@@ -84,7 +84,7 @@ void outcome_init_error(struct environment *environment, const struct environmen
     note(environment, type);
     victim = victim_of(environment);
     if (victim != NULL) {
-        invocation_answer_failure(victim, environment, type, detail->body, LOG_STATUS_ERROR);
+        invocation_answer_failure(victim, environment, type, detail->body, LOG_STATUS_INIT_ERROR);
         dismiss(environment, victim);
     }
 }

@@ -117,6 +117,7 @@ static void invoke(struct environment *environment, const struct environment_det
         count_one(&target->slot->cold_starts);
     }
     timer_set(&dispatch->loop.timers, &environment->timer, invocation->deadline_us);
+    logs_hand_over(environment, invocation);
     logs_start(environment, invocation);
     invocation->logged_start = true;
     if (channel_invoke(environment) < 0)
@@ -184,6 +185,7 @@ static void reinit(struct environment *environment) {
     invocation = schedule_pop(target);
     if (invocation == NULL)
         return;
+    logs_hand_over(environment, invocation);
     invocation->reinit = true;
     invocation->deadline_us = dispatch->loop.now_us + (uint64_t)target->timeout_ms * 1000;
     if (schedule_launch(target, invocation, environment->incarnation + 1) == NULL) {
@@ -197,6 +199,7 @@ static void gone(struct environment *environment) {
     struct target *target = environment->target;
 
     close_all(environment);
+    logs_forget(environment);
     timer_drop(&dispatch->loop.timers, &environment->timer);
     list_remove(&environment->outbox);
     table_remove(&dispatch->environments, environment->id);

@@ -2,6 +2,7 @@
 #include "dispatch/render.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -93,7 +94,7 @@ static size_t report_text(char *line, const char *uuid, const struct log_report 
     }
     if (report->status == LOG_STATUS_TIMEOUT)
         snprintf(status, sizeof(status), "\tStatus: timeout");
-    else if (report->status == LOG_STATUS_FAILURE)
+    else if (report->status == LOG_STATUS_FAILURE || report->status == LOG_STATUS_INIT_ERROR)
         snprintf(status, sizeof(status), "\tStatus: error\tError Type: %.*s", (int)report->error_type_size,
             report->error_type);
     return fits(snprintf(line, RENDER_MAX,
@@ -109,6 +110,7 @@ static const char *status_word(uint8_t status) {
     case LOG_STATUS_TIMEOUT:
         return "timeout";
     case LOG_STATUS_ERROR:
+    case LOG_STATUS_INIT_ERROR:
         return "error";
     default:
         return "failure";
@@ -139,6 +141,29 @@ size_t render_report(
         "%s}}}\n",
         time, uuid, status_word(report->status), error, duration, report->billed_ms, report->memory_mb, report->peak_mb,
         init_part));
+}
+
+size_t render_init_report(char ret_line[RENDER_MAX], int json, uint64_t time_us, const struct log_report *report) {
+    const char *status = report->status == LOG_STATUS_TIMEOUT ? "timeout" : "error";
+    bool typed = report->status != LOG_STATUS_TIMEOUT && report->error_type_size > 0;
+    char time[ISO_SIZE], duration[32], escaped[160] = "", error[192] = "";
+
+    milliseconds(duration, report->duration_us);
+    if (!json) {
+        if (typed)
+            snprintf(error, sizeof(error), "\tError Type: %.*s", (int)report->error_type_size, report->error_type);
+        return fits(snprintf(ret_line, RENDER_MAX, "INIT_REPORT Init Duration: %s ms\tPhase: init\tStatus: %s%s\n",
+            duration, status, error));
+    }
+    iso_time(time, time_us);
+    if (typed) {
+        json_escape(escaped, sizeof(escaped), report->error_type, report->error_type_size);
+        snprintf(error, sizeof(error), ",\"errorType\":\"%s\"", escaped);
+    }
+    return fits(snprintf(ret_line, RENDER_MAX,
+        "{\"time\":\"%s\",\"type\":\"platform.initReport\",\"record\":{\"initializationType\":\"on-demand\","
+        "\"phase\":\"init\",\"status\":\"%s\"%s,\"metrics\":{\"durationMs\":%s}}}\n",
+        time, status, error, duration));
 }
 
 /* ---- the tail -------------------------------------------------------------------------------------------------- */

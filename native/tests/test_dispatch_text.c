@@ -151,6 +151,8 @@ static void test_lines(void) {
         "REPORT RequestId: " ID
         "\tDuration: 1.23 ms\tBilled Duration: 103 ms\tMemory Size: 128 MB\tMax Memory Used: 35 "
         "MB\tStatus: error\tError Type: Runtime.ExitError\n");
+    is_line(line, render_init_report(line, 0, time, &report),
+        "INIT_REPORT Init Duration: 1.23 ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError\n");
     report.init_us = 5;
     is_line(line, render_report(line, 1, time, id, &report),
         "{\"time\":\"2024-02-29T23:59:59.999Z\",\"type\":\"platform.report\",\"record\":{\"requestId\":\"" ID

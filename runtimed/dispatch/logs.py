@@ -41,6 +41,7 @@ class Status(IntEnum):
     ERROR = 1
     FAILURE = 2
     TIMEOUT = 3
+    INIT_ERROR = 4
 
 
 class Record(Struct, frozen=True):

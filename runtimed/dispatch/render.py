@@ -16,6 +16,7 @@ _WORDS: dict[int, str] = {
     Status.ERROR: "error",
     Status.FAILURE: "failure",
     Status.TIMEOUT: "timeout",
+    Status.INIT_ERROR: "error",
 }
 _MASK = (1 << 64) - 1
 
@@ -85,7 +86,7 @@ def _report(record: Record, report: Report, as_json: bool) -> str:
 def _status_parts(report: Report) -> list[str]:
     if report.status == Status.TIMEOUT:
         return ["Status: timeout"]
-    if report.status == Status.FAILURE:
+    if report.status in (Status.FAILURE, Status.INIT_ERROR):
         return ["Status: error", f"Error Type: {report.error_type}"]
     return []
 
@@ -107,7 +108,7 @@ def _init_report(record: Record, report: Report, as_json: bool) -> str:
     status = "timeout" if report.status == Status.TIMEOUT else "error"
     if as_json:
         contents: dict[str, object] = {"initializationType": "on-demand", "phase": "init", "status": status}
-        if report.error_type:
+        if status == "error" and report.error_type:
             contents["errorType"] = report.error_type
         contents["metrics"] = {"durationMs": _number(report.duration_us)}
         return _event(record, "initReport", contents)

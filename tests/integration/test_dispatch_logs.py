@@ -16,7 +16,18 @@ import pytest
 from runtimed.dispatch.logs import Kind, Record, Status, parse_report
 from runtimed.dispatch.render import render, stream_of
 from runtimed.model import wire
-from tests.integration.dispatch_stage import FUNCTION, PROGRAM, ROUTE, Stage, await_true, counters, staged, target
+from tests.integration.dispatch_stage import (
+    FUNCTION,
+    PROGRAM,
+    ROUTE,
+    Environment,
+    Invoker,
+    Stage,
+    await_true,
+    counters,
+    staged,
+    target,
+)
 
 TAIL = int(wire.CallFlags.LOG_TAIL)
 SEGMENT = 8 << 20
@@ -71,6 +82,13 @@ def test_records_of_a_life(stage: Stage) -> None:
     assert warm.error_type == "E"
 
 
+def warm_tail(invoker: Invoker, environment: Environment) -> bytes:
+    invoker.call(flags=TAIL)
+    environment.serve()
+    tail: bytes = invoker.answer()[0].log_tail
+    return tail
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_tail_is_what_the_log_shows(stage: Stage, as_json: bool) -> None:
     """Rendered in C for the caller and in Python for readers: the same."""
@@ -78,15 +96,20 @@ def test_tail_is_what_the_log_shows(stage: Stage, as_json: bool) -> None:
     invoker = stage.invoker()
     invoker.call(flags=TAIL)
     environment = stage.launch()
-    environment.start()
+    environment.expect(wire.Start)
+    environment.print("importing\n")
+    environment.send(wire.InitDone())
     invoke, _ = environment.invoke()
     environment.print("hällo\nno end")
     environment.result(invoke.id)
     answer, _ = invoker.answer()
-    records = stage.await_records(6)
+    records = stage.await_records(7)
+    assert answer.log_tail.startswith(b"importing\n"), "what the init phase wrote is part of the call that bears it"
     shown = [line for r in records[1:] if (line := render(r, as_json=as_json)) is not None]
     assert answer.log_tail.decode().splitlines() == shown
+    assert warm_tail(invoker, environment).startswith(b"{" if as_json else b"START"), "and of no other"
     request = str(uuid.UUID(bytes=invoke.id))
+    del shown[0]
     if as_json:
         system = [json.loads(line) for line in (shown[0], shown[-1])]
         assert [event["type"] for event in system] == ["platform.start", "platform.report"]
@@ -297,8 +320,9 @@ def test_functions_have_logs_of_their_own(stage: Stage) -> None:
     assert PROGRAM.exists()
 
 
-def test_init_that_fails_is_reported(stage: Stage) -> None:
-    stage.ready()
+@pytest.mark.parametrize("as_json", [False, True])
+def test_init_that_fails_is_reported(stage: Stage, as_json: bool) -> None:
+    stage.ready(log_format=wire.LogFormat.JSON if as_json else wire.LogFormat.TEXT)
     invoker = stage.invoker()
     invoker.call(flags=TAIL)
     environment = stage.launch()
@@ -306,7 +330,38 @@ def test_init_that_fails_is_reported(stage: Stage) -> None:
     environment.print("Traceback\n")
     environment.send(wire.InitError(error_type="Runtime.ImportModuleError", body=b"{}"))
     answer, _ = invoker.answer()
-    assert answer.log_tail.startswith(b"START RequestId")
-    assert b"Init Duration" in answer.log_tail
-    kinds = [Kind(r.kind) for r in stage.await_records(6)]
-    assert kinds == [Kind.INIT_START, Kind.LINE, Kind.INIT_REPORT, Kind.START, Kind.END, Kind.REPORT]
+    records = stage.await_records(6)
+    assert [Kind(r.kind) for r in records] == [
+        Kind.INIT_START, Kind.LINE, Kind.INIT_REPORT, Kind.START, Kind.END, Kind.REPORT,
+    ]  # fmt: skip
+    shown = [line for r in records[1:] if (line := render(r, as_json=as_json)) is not None]
+    assert answer.log_tail.decode().splitlines() == shown
+    assert shown[0] == "Traceback"
+    if as_json:
+        event = json.loads(shown[-1])
+        assert (event["record"]["status"], event["record"]["errorType"]) == ("error", "Runtime.ImportModuleError")
+        return
+    status = "Status: error\tError Type: Runtime.ImportModuleError"
+    assert re.fullmatch(rf"INIT_REPORT Init Duration: \d+\.\d\d ms\tPhase: init\t{status}", shown[1])
+    assert shown[-1].endswith(f" ms\t{status}")
+    assert "Init Duration" in shown[-1]
+
+
+def test_an_init_that_takes_too_long_is_in_the_tail(stage: Stage) -> None:
+    """It is repeated inside the invocation, which shows what both wrote."""
+    stage.ready(init_timeout_ms=50)
+    invoker = stage.invoker()
+    invoker.call(flags=TAIL)
+    first = stage.launch()
+    first.expect(wire.Start)
+    first.print("slow\n")
+    stage.ended(first)
+    second = stage.launch()
+    second.expect(wire.Start)
+    second.print("again\n")
+    second.send(wire.InitDone())
+    second.serve()
+    tail = invoker.answer()[0].log_tail.decode().splitlines()
+    assert (tail[0], tail[2]) == ("slow", "again")
+    assert re.fullmatch(r"INIT_REPORT Init Duration: \d+\.\d\d ms\tPhase: init\tStatus: timeout", tail[1])
+    assert tail[3].startswith("START")

@@ -78,6 +78,7 @@ enum log_status {
     LOG_STATUS_ERROR = 1,   /* the handler's own */
     LOG_STATUS_FAILURE = 2, /* the platform's: exit, out of memory, sandbox; text says Status: error */
     LOG_STATUS_TIMEOUT = 3,
+    LOG_STATUS_INIT_ERROR = 4, /* the init phase raised: text says Status: error, JSON "error" */
 };
 
 /* On disk in this order, little-endian, without padding. */
@@ -129,6 +130,7 @@ struct log_pipe {
     struct timer timer; /* when it is looked at again */
     uint8_t *partial;   /* a line without its newline yet */
     uint32_t partial_size, partial_capacity;
+    struct log_tail *early; /* what came before the first invocation, for its tail; NULL: nothing */
 };
 
 /* confine: called by the thread before anything else; NULL: nothing. */
@@ -140,6 +142,9 @@ void logs_attach(struct environment *environment, int fd);
 /* Reads what is in the pipe now; lines, and a last one without newline, belong to the present invocation. */
 void logs_drain(struct environment *environment);
 void logs_detach(struct environment *environment);
+/* What was kept of the init phase goes into the tail of the invocation that bears it, and is forgotten. */
+void logs_hand_over(struct environment *environment, struct invocation *invocation);
+void logs_forget(struct environment *environment);
 
 /* Platform records; they count against no bucket. */
 void logs_start(struct environment *environment, const struct invocation *invocation);

@@ -15,6 +15,7 @@ size_t render_start(char ret_line[RENDER_MAX], int json, uint64_t time_us, const
 size_t render_end(char ret_line[RENDER_MAX], int json, const uint8_t id[16]);
 size_t render_report(
     char ret_line[RENDER_MAX], int json, uint64_t time_us, const uint8_t id[16], const struct log_report *report);
+size_t render_init_report(char ret_line[RENDER_MAX], int json, uint64_t time_us, const struct log_report *report);
 
 /* The last LOG_TAIL_MAX bytes of what was appended. */
 struct log_tail {
