@@ -105,8 +105,11 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     overcommit: Annotated[float, Meta(ge=1.0, le=100.0, description="a number from 1 to 100")] = 8.0
     """How many times that memory may be promised: a function's memory size is a ceiling that few reach, and an idle
     environment takes about a megabyte."""
+    environments: Annotated[int, Meta(ge=0, le=10_000, description="a whole number up to 10000")] = 0
+    """Environments that the node may have at a time, over all functions; 0: one for each two megabytes of the share
+    above. When another is needed, the idle one that was used longest ago ends."""
     keep_alive_seconds: Seconds = 600
-    """How long an idle environment is kept."""
+    """How long an idle environment is kept, unless its room is needed."""
     freeze_after_ms: Annotated[int, Meta(ge=0, le=3_600_000, description="whole milliseconds, at most an hour")] = (
         10_000
     )

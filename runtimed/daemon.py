@@ -150,7 +150,8 @@ class Daemon:
 
     async def _tell_everything(self) -> None:
         """Plans to the launcher first: the dispatcher may redeem them as soon as it knows their targets."""
-        self.dispatcher.preload(wire.PutLimit(concurrency=self._settings.limits.concurrency), 0, 1)
+        limit = wire.PutLimit(concurrency=self._settings.limits.concurrency, environments=self._pools.environments)
+        self.dispatcher.preload(limit, 0, 1)
         await self.functions.new_generations()
         for function in await self.functions.all():
             if function.serving is None:
@@ -267,6 +268,7 @@ def _budget(settings: Settings) -> Budget:
         concurrency=settings.limits.concurrency,
         launches_per_second=pools.launches_per_second,
         keep_alive_ms=pools.keep_alive_seconds * 1000,
+        environments=pools.environments,
     )
 
 

@@ -27,6 +27,7 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     dispatch->counters.fd = -1;
     dispatch->account.limit = ACCOUNT_CONCURRENCY_DEFAULT;
     dispatch->budget.limit = payload_budget();
+    room_init(&dispatch->room);
     list_init(&dispatch->in_order);
     list_init(&dispatch->dead);
     control_init(&dispatch->control, dispatch);

@@ -49,6 +49,7 @@ struct environment *environment_new(struct target *target) {
     timer_init(&environment->log.timer, NULL);
     list_init(&environment->outbox);
     list_init(&environment->idle);
+    list_init(&environment->by_use);
     list_init(&environment->dirty);
     list_push_back(&target->environments, &environment->node);
     list_push_back(&dispatch->in_order, &environment->in_order);
@@ -210,6 +211,7 @@ static void gone(struct environment *environment) {
     count_less(&dispatch->counters.node->environments, 1);
     count_one(&dispatch->counters.node->environments_ended);
     list_push_back(&dispatch->dead, &environment->node);
+    room_changed(dispatch);
 }
 
 /* Who hung up during init still takes an invocation, though only to tell it why. */
@@ -220,6 +222,7 @@ static bool environment_is_starting(enum environment_state state) {
 /* ---- the handler ----------------------------------------------------------------------------------------------- */
 
 static void enter(struct environment *environment, enum environment_state next) {
+    struct dispatch *dispatch = environment->dispatch;
     struct target *target = environment->target;
     enum environment_state before = environment->state;
     bool coarse;
@@ -230,13 +233,15 @@ static void enter(struct environment *environment, enum environment_state next) 
         target->reserved_starting--;
     if (before == ENVIRONMENT_IDLE) {
         list_remove(&environment->idle);
-        count_less(&environment->dispatch->counters.node->environments_idle, 1);
+        list_remove(&environment->by_use);
+        count_less(&dispatch->counters.node->environments_idle, 1);
     }
+    dispatch->room.leaving += (next == ENVIRONMENT_STOPPING) - (before == ENVIRONMENT_STOPPING);
     target->in_state[before]--;
     target->in_state[next]++;
     environment->state = next;
     if (next == ENVIRONMENT_IDLE)
-        count_one(&environment->dispatch->counters.node->environments_idle);
+        count_one(&dispatch->counters.node->environments_idle);
     /* The control plane hears of lifes, not of every invocation. */
     coarse = next != ENVIRONMENT_BUSY && next != ENVIRONMENT_REPLYING && next != ENVIRONMENT_SETTLING &&
         (next != ENVIRONMENT_IDLE || before == ENVIRONMENT_INITIALIZING);

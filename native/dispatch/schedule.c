@@ -8,7 +8,7 @@
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
 
-static struct invocation *head_of(const struct target *target) {
+struct invocation *schedule_head(const struct target *target) {
     return list_empty(&target->waiting) ? NULL : list_entry(target->waiting.next, struct invocation, waiting);
 }
 
@@ -40,7 +40,7 @@ void schedule_unqueue(struct invocation *invocation) {
 }
 
 struct invocation *schedule_pop(struct target *target) {
-    struct invocation *invocation = head_of(target);
+    struct invocation *invocation = schedule_head(target);
     if (invocation != NULL)
         schedule_unqueue(invocation);
     return invocation;
@@ -73,6 +73,10 @@ void schedule_environment(struct environment *environment) {
     uint64_t now = clock_monotonic_us(), keep;
 
     environment->reserved_for = NULL;
+    if (invocation == NULL && room_is_owed(environment)) {
+        environment_handle(environment, EVENT_RETIRE, NULL);
+        return;
+    }
     if (invocation == NULL) {
         invocation = schedule_pop(target);
         if (invocation != NULL) {
@@ -89,6 +93,7 @@ void schedule_environment(struct environment *environment) {
         return;
     }
     list_push_front(&target->idle, &environment->idle);
+    list_push_back(&dispatch->room.idle, &environment->by_use);
     environment->idle_us = now;
     keep = target->keep_alive_ms;
     if (target->freeze_after_ms != 0 && environment->freeze_fd >= 0)
@@ -138,10 +143,11 @@ void schedule_target(struct target *target) {
     struct dispatch *dispatch = target->dispatch;
     uint64_t now, next = UINT64_MAX;
     struct start_view view;
-    uint32_t launches;
+    uint32_t launches, missing = 0;
 
     if (target->n_waiting == 0) {
         timer_clear(&target->timer);
+        room_want(target, 0);
         return;
     }
     now = clock_monotonic_us();
@@ -160,12 +166,17 @@ void schedule_target(struct target *target) {
         launches = 0;
     }
     for (; launches > 0; launches--) {
+        if (room_left(dispatch) == 0) {
+            missing = launches;
+            break;
+        }
         if (dispatch->launcher.launching >= SCHEDULE_LAUNCHES_MAX || schedule_launch(target, NULL, 0) == NULL) {
             next = MIN(next, now + START_PATIENCE_US);
             break;
         }
     }
-    next = MIN(next, head_of(target)->arrived_us + wait_limit_us(target));
+    room_want(target, missing);
+    next = MIN(next, schedule_head(target)->arrived_us + wait_limit_us(target));
     timer_set(&dispatch->loop.timers, &target->timer, next);
 }
 
@@ -174,7 +185,7 @@ void schedule_timer(struct target *target) {
     uint64_t now = clock_monotonic_us(), limit = wait_limit_us(target);
     struct invocation *head;
 
-    while ((head = head_of(target)) != NULL && head->arrived_us + limit <= now) {
+    while ((head = schedule_head(target)) != NULL && head->arrived_us + limit <= now) {
         schedule_unqueue(head);
         count_one(&dispatch->counters.node->waited_too_long);
         if (target_established(target) > 0)

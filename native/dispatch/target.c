@@ -116,6 +116,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
 static void target_free(struct target *target) {
     struct dispatch *dispatch = target->dispatch;
     timer_drop(&dispatch->loop.timers, &target->timer);
+    room_want(target, 0);
     list_remove(&target->dirty);
     counters_give_back(&dispatch->counters, target->slot);
     function_let_go(dispatch, target->function);
@@ -141,6 +142,7 @@ static struct target *target_new(
     list_init(&target->idle);
     list_init(&target->waiting);
     list_init(&target->dirty);
+    list_init(&target->room);
     timer_init(&target->timer, on_timer);
     if (table_put(&dispatch->targets.by_id, target->id, target) < 0) {
         target_free(target);

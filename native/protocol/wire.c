@@ -452,6 +452,7 @@ int wire_put_limit_encode(const struct wire_header *header, const struct wire_pu
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_PUT_LIMIT);
     put(&w, message->concurrency, 4);
+    put(&w, message->environments, 4);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -461,6 +462,7 @@ int wire_put_limit_decode(const uint8_t *data, size_t size, struct wire_header *
     struct wire_header header = get_header(&r);
     struct wire_put_limit message = {0};
     message.concurrency = (uint32_t)get(&r, 4);
+    message.environments = (uint32_t)get(&r, 4);
     if (r.bad || r.at != r.end || header.type != WIRE_PUT_LIMIT)
         return -EBADMSG;
     *ret_header = header;

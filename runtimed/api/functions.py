@@ -22,7 +22,7 @@ from runtimed.model.function import (
     check_environment,
     check_logging,
 )
-from runtimed.model.runtime import RuntimeState, RuntimeStatus
+from runtimed.model.runtime import RuntimeState, RuntimeStatus, python_minor
 from runtimed.model.shape import UNSET, UnsetType
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ class Functions:
         if any(runtime.name == name and runtime.state is not RuntimeState.FAILED for runtime in known):
             return
         failed = next((runtime for runtime in known if runtime.name == name), None)
-        offered = ", ".join(sorted({runtime.name for runtime in known if runtime.state is not RuntimeState.FAILED}))
+        names = {runtime.name for runtime in known if runtime.state is not RuntimeState.FAILED}
+        offered = ", ".join(sorted(names, key=lambda name: (python_minor(name) or 0, name)))
         why = f"{name} does not work on this node ({failed.reason})" if failed else f"{name} is not on this node"
         raise errors.InvalidParameterValue(
             f"Runtime: {why}. Choose one of: {offered}."

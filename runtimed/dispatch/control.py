@@ -137,7 +137,9 @@ class Dispatcher:
                 self._hello.set_result((message, list(descriptors)))
                 descriptors.clear()
             case wire.Demand():
-                self.demands.set(header.object, message)
+                # Of a target that is withdrawn too, while its last environments end: nobody would ever forget that.
+                if self._mirror.get(wire.PutTarget, header.object) is not None:
+                    self.demands.set(header.object, message)
             case wire.LimitState():
                 self.limits.set(header.object, message)
         close_all(descriptors)

@@ -18,6 +18,7 @@ from msgspec import Struct
 TIGHT_BELOW = 0.10  # of the machine's memory available; below it idle environments go first
 RELAXED_ABOVE = 0.20  # the distance between the two keeps the machine from swinging
 TIGHT_DIVISOR = 20  # keep-alive under pressure: ten minutes become thirty seconds
+ENVIRONMENT_MB = 2  # what an idle environment is reckoned at, where no number of them is given
 ENVIRONMENTS_MAX = 10_000  # the launcher's own bound on a plan (native/launcher/plans.h)
 
 
@@ -30,6 +31,8 @@ class Budget(Struct, frozen=True, kw_only=True):
     concurrency: int
     launches_per_second: int
     keep_alive_ms: int
+    environments: int = 0
+    """On the node at a time; 0: as many as the memory holds idle."""
 
 
 class Grant(Struct, frozen=True, kw_only=True):
@@ -98,10 +101,16 @@ class Pools:
         """Of idle environments, as things are."""
         return self.budget.keep_alive_ms // (TIGHT_DIVISOR if self.state is State.TIGHT else 1)
 
+    @property
+    def environments(self) -> int:
+        """That there may be at a time, over all targets."""
+        number = self.budget.environments or self.budget.memory_mb // ENVIRONMENT_MB
+        return max(1, min(number, ENVIRONMENTS_MAX))
+
     def grant(self, memory_mb: int) -> Grant:
         """Of a target with this memory size: at least one, or it could never run."""
         promised = int(self.budget.memory_mb * self.budget.overcommit) // memory_mb
         return Grant(
-            environments=max(1, min(promised, self.budget.concurrency, ENVIRONMENTS_MAX)),
+            environments=max(1, min(promised, self.budget.concurrency, self.environments)),
             launches_per_second=self.budget.launches_per_second,
         )

@@ -302,8 +302,10 @@ class PutLimit(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 20
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
         ("concurrency", "u32", 0),
+        ("environments", "u32", 0),
     )
     concurrency: int = 0
+    environments: int = 0
 
 
 class EnvRetire(Message, frozen=True, kw_only=True):

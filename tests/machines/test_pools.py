@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from runtimed.machines.pools import (
@@ -24,10 +25,18 @@ from runtimed.machines.pools import (
 BUDGET = Budget(memory_mb=1000, overcommit=4.0, concurrency=1000, launches_per_second=7, keep_alive_ms=600_000)
 
 
-@pytest.mark.parametrize(("memory", "environments"), [(128, 31), (4000, 1), (10_240, 1), (1, 1000)])
+@pytest.mark.parametrize(("memory", "environments"), [(128, 31), (4000, 1), (10_240, 1), (1, 500)])
 def test_grants(memory: int, environments: int) -> None:
     grant = Pools(BUDGET).grant(memory)
     assert (grant.environments, grant.launches_per_second) == (environments, 7)
+
+
+def test_environments_of_the_node() -> None:
+    """What is given; else what the memory holds; in both cases a target is granted no more."""
+    assert Pools(BUDGET).environments == 500
+    few = Pools(msgspec.structs.replace(BUDGET, environments=12))
+    assert few.environments == few.grant(128).environments == 12
+    assert Pools(msgspec.structs.replace(BUDGET, memory_mb=1)).environments == 1
 
 
 def test_a_grant_is_never_above_the_launchers_bound() -> None:

@@ -25,6 +25,7 @@
 #include "dispatch/loop.h"
 #include "dispatch/random.h"
 #include "dispatch/request.h"
+#include "dispatch/room.h"
 #include "dispatch/route.h"
 #include "dispatch/target.h"
 #include "dispatch/transport.h"
@@ -42,6 +43,7 @@ struct dispatch {
 
     struct account account;
     struct budget budget;
+    struct room room;
     struct routes routes;
     struct targets targets;
     struct table environments;   /* by id, until DEAD */

@@ -168,6 +168,7 @@ struct environment {
     struct list node;     /* in target.environments */
     struct list in_order; /* in dispatch.in_order */
     struct list idle;     /* in target.idle */
+    struct list by_use;   /* in room.idle */
     struct list dirty;    /* in levels.environments */
     char reason[192];     /* of its end, for the control plane */
 };

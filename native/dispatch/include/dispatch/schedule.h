@@ -23,7 +23,9 @@ void schedule_environment(struct environment *environment);
 void schedule_target(struct target *target);
 /* Takes an invocation out of the queue. */
 void schedule_unqueue(struct invocation *invocation);
-/* The oldest waiting invocation, unqueued, or NULL. */
+/* The oldest waiting invocation, or NULL. */
+struct invocation *schedule_head(const struct target *target);
+/* The same, unqueued. */
 struct invocation *schedule_pop(struct target *target);
 /* Back to the front. */
 void schedule_push_back(struct invocation *invocation);

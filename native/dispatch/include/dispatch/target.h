@@ -55,6 +55,8 @@ struct target {
     struct list waiting; /* invocations, oldest first */
     uint32_t n_waiting;
     uint32_t in_flight; /* waiting or bound */
+    uint32_t missing;   /* environments that the node has no room for */
+    struct list room;   /* in room.waiting */
 
     struct timer timer; /* the head gets ripe, or has waited too long, or a launch may be tried again */
     uint64_t retry_us;  /* no launch before: the launcher had no room */

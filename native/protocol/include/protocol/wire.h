@@ -360,6 +360,7 @@ int wire_del_route_decode(const uint8_t *data, size_t size, struct wire_header *
 
 struct wire_put_limit {
     uint32_t concurrency;
+    uint32_t environments;
 };
 int wire_put_limit_encode(const struct wire_header *header, const struct wire_put_limit *message,
     uint8_t *buffer, size_t size);
