@@ -171,6 +171,10 @@ class Arena:
             if process.name.startswith("python") and pathlib.Path(f"/proc/{process.pid}").stat().st_uid == uid
         ]
 
+    def victim_pid(self) -> int:
+        """On the host."""
+        return self.pids(self.victim_uid)[0]
+
     def zygotes(self) -> list[int]:
         """Of the runtime: root of its user namespace."""
         return self.pids(self.uid_base)

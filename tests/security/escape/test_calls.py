@@ -1,4 +1,4 @@
-"""System calls that would lead out, made from every stage of a function's life; the kernel's answer is always the same."""
+"""System calls that would lead out, from every stage of a function's life; the kernel's answer is always the same."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ FORBIDDEN: list[tuple[Any, ...]] = [
 ]  # fmt: skip
 # What libraries try and do without.
 ABSENT: list[tuple[Any, ...]] = [
-    ("clone3", 0, 88), ("io_uring_setup", 1, 0), ("io_uring_enter", 0, 0, 0, 0, 0),
-    ("process_vm_readv", 1, 0, 0, 0, 0, 0), ("process_vm_writev", 1, 0, 0, 0, 0, 0), ("pidfd_getfd", -1, 0, 0), ("userfaultfd", 0), ("kcmp", 1, 1, 0, 0, 0),
-    ("memfd_secret", 0), ("process_madvise", -1, 0, 0, 0, 0), ("io_setup", 1, 0),
+    ("clone3", 0, 88), ("io_uring_setup", 1, 0), ("io_uring_enter", 0, 0, 0, 0, 0), ("io_setup", 1, 0),
+    ("process_vm_readv", 1, 0, 0, 0, 0, 0), ("process_vm_writev", 1, 0, 0, 0, 0, 0), ("pidfd_getfd", -1, 0, 0),
+    ("userfaultfd", 0), ("kcmp", 1, 1, 0, 0, 0), ("memfd_secret", 0), ("process_madvise", -1, 0, 0, 0, 0),
 ]  # fmt: skip
 SOCKETS: list[tuple[Any, ...]] = [
     ("socket", INET, RAW, 1), ("socket", INET6, RAW, 58), ("socket", INET, STREAM, 132), ("socket", INET, STREAM, 262),
