@@ -32,6 +32,7 @@ from runtimed.gateway.grpc.server import Server
 from runtimed.invocation.invoker import Invoker
 from runtimed.invocation.logs import LogReader
 from runtimed.invocation.node import NodeReader
+from runtimed.invocation.statistics import StatisticsReader
 from runtimed.link.mirror import Refused, Unconnected
 from runtimed.machines.pools import Budget, KeepAlive, Pools
 from runtimed.model import wire
@@ -208,6 +209,9 @@ class Daemon:
             invoker=Invoker(self.invocations, self.functions.get),
             logs=LogReader(self._state / "logs", self.functions),
             node=node,
+            statistics=StatisticsReader(
+                state=self._state, functions=self.functions, dispatcher=self.dispatcher, runtimes=self.runtimes
+            ),
         )
         listen = self._settings.api.listen
         return Server(

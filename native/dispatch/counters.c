@@ -34,6 +34,7 @@ int counters_open(struct counters *ret_counters, uint64_t started_us) {
     }
     struct counters counters = {
         .page = page,
+        .head = (void *)page,
         .node = (void *)(page + COUNTERS_NODE_OFFSET),
         .histograms = (void *)(page + COUNTERS_HISTOGRAMS_OFFSET),
         .slots = (void *)(page + COUNTERS_SLOTS_OFFSET),
@@ -70,22 +71,26 @@ void counters_close(struct counters *counters) {
 }
 
 struct counters_slot *counters_take(struct counters *counters, uint64_t target, const uint8_t function_uid[16]) {
-    for (uint32_t tried = 1; tried < COUNTERS_SLOTS; tried++) {
-        struct counters_slot *slot = &counters->slots[counters->free_from];
-        counters->free_from = counters->free_from + 1 < COUNTERS_SLOTS ? counters->free_from + 1 : 1;
+    for (uint32_t index = counters->free_from; index < COUNTERS_SLOTS; index++) {
+        struct counters_slot *slot = &counters->slots[index];
+        counters->free_from = index + 1;
         if (slot->target != 0)
             continue;
         memset(slot, 0, sizeof(*slot));
         memcpy(slot->function_uid, function_uid, 16);
         atomic_store_explicit(&slot->target, target, memory_order_release);
+        if (index > atomic_load_explicit(&counters->head->slots_high, memory_order_relaxed))
+            atomic_store_explicit(&counters->head->slots_high, index, memory_order_release);
         return slot;
     }
     return &counters->slots[0];
 }
 
 void counters_give_back(struct counters *counters, struct counters_slot *slot) {
-    if (slot != &counters->slots[0])
-        atomic_store_explicit(&slot->target, 0, memory_order_release);
+    if (slot == &counters->slots[0])
+        return;
+    atomic_store_explicit(&slot->target, 0, memory_order_release);
+    counters->free_from = MIN(counters->free_from, (uint32_t)(slot - counters->slots));
 }
 
 unsigned histogram_bucket(uint64_t value) {

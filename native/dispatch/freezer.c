@@ -32,6 +32,12 @@ void environment_freeze(struct environment *environment) {
         return;
     environment->freezer = FREEZER_FROZEN;
     count_one(&environment->dispatch->counters.node->environments_frozen);
+    count_one(&environment->target->slot->environments_frozen);
+}
+
+void environment_not_frozen(struct environment *environment) {
+    count_less(&environment->dispatch->counters.node->environments_frozen, 1);
+    count_less(&environment->target->slot->environments_frozen, 1);
 }
 
 void environment_thaw(struct environment *environment) {
@@ -39,7 +45,7 @@ void environment_thaw(struct environment *environment) {
         return;
     (void)write_freezer(environment, false);
     environment->freezer = FREEZER_RUNNING;
-    count_less(&environment->dispatch->counters.node->environments_frozen, 1);
+    environment_not_frozen(environment);
 }
 
 void environment_see_peak(struct environment *environment, uint64_t kb) {

@@ -181,6 +181,7 @@ void invocation_answer_failure(struct invocation *invocation, struct environment
     struct ending ending = {.status = log_status, .error_type = type, .ended_us = now};
     struct answer answer = {.status = 200, .outcome = WIRE_OUTCOME_FUNCTION_ERROR, .body = body};
 
+    count_one(&invocation->target->slot->failures);
     logs_drain(environment);
     logs_hand_over(environment, invocation);
     if (invocation->environment == NULL && environment->started_us != 0)

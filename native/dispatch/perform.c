@@ -68,7 +68,7 @@ static void close_all(struct environment *environment) {
     cleanup_close(&environment->peak_fd);
     cleanup_close(&environment->listener_fd);
     if (environment->freezer == FREEZER_FROZEN)
-        count_less(&environment->dispatch->counters.node->environments_frozen, 1);
+        environment_not_frozen(environment);
     environment->freezer = FREEZER_RUNNING;
 }
 

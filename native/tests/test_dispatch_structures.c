@@ -299,10 +299,17 @@ static void test_counters(void) {
     struct counters counters;
     CHECK(counters_open(&counters, 123) == 0);
     struct counters_slot *first = counters_take(&counters, 7, uid);
-    CHECK(first != &counters.slots[0] && first->target == 7 && memcmp(first->function_uid, uid, 16) == 0);
+    CHECK(first == &counters.slots[1] && first->target == 7 && memcmp(first->function_uid, uid, 16) == 0);
+    CHECK(counters.head->slots_high == 1);
     for (unsigned i = 2; i < COUNTERS_SLOTS; i++)
         CHECK(counters_take(&counters, 7 + i, uid) != &counters.slots[0]);
     CHECK(counters_take(&counters, 99999, uid) == &counters.slots[0]);
+    CHECK(counters.head->slots_high == COUNTERS_SLOTS - 1);
+    counters_give_back(&counters, &counters.slots[9]);
+    counters_give_back(&counters, &counters.slots[4]);
+    CHECK(counters_take(&counters, 70001, uid) == &counters.slots[4]);
+    CHECK(counters_take(&counters, 70002, uid) == &counters.slots[9]);
+    CHECK(counters_take(&counters, 70003, uid) == &counters.slots[0]);
     count_one(&first->calls);
     counters_give_back(&counters, first);
     counters_give_back(&counters, &counters.slots[0]);

@@ -36,8 +36,8 @@ class FunctionReader(Protocol):
         """The function of this name, at $LATEST."""
         ...
 
-    async def page(self, after: str, limit: int) -> list[FunctionConfiguration]:
-        """Up to `limit` functions whose names sort after `after`, in the order of their names."""
+    async def page(self, after: str, limit: int, prefix: str = "") -> list[FunctionConfiguration]:
+        """Up to `limit` functions whose names sort after `after` and begin with `prefix`, in their names' order."""
         ...
 
 
@@ -120,7 +120,7 @@ class Functions:
         if request.marker and not arn.is_name(request.marker):
             raise errors.InvalidParameterValue("Marker: pass the NextMarker of the page before, unchanged.")
         limit = min(request.max_items, quotas.LIST_PAGE_ITEMS)
-        found = await self._functions.page(request.marker, limit + 1)
+        found = await self._functions.page(request.marker, limit + 1, request.name_prefix)
         if len(found) <= limit:
             return ListFunctionsResponse(functions=found)
         return ListFunctionsResponse(functions=found[:limit], next_marker=found[limit - 1].function_name)

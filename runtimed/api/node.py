@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
 from runtimed.api.operation import operation
 from runtimed.model.node import (
     DiagnoseRequest,
     Diagnosis,
+    GetStatisticsRequest,
     GetStatusRequest,
     ListRuntimesRequest,
     ListRuntimesResponse,
     NodeStatus,
+    Statistics,
+    WatchStatisticsRequest,
 )
 
 if TYPE_CHECKING:
@@ -32,11 +37,22 @@ class NodeReader(Protocol):
         ...
 
 
+class StatisticsReader(Protocol):
+    """What the dispatcher counts (invocation/statistics.py)."""
+
+    async def get(self, request: GetStatisticsRequest) -> Statistics: ...
+
+    def watch(self, request: WatchStatisticsRequest) -> AsyncGenerator[Statistics, None]:
+        """Ends only when closed."""
+        ...
+
+
 class Node:
     """Operations on the node."""
 
-    def __init__(self, node: NodeReader) -> None:
+    def __init__(self, node: NodeReader, statistics: StatisticsReader) -> None:
         self._node = node
+        self._statistics = statistics
 
     @operation(safe=True)
     async def get_status(self, request: GetStatusRequest) -> NodeStatus:
@@ -49,3 +65,13 @@ class Node:
     @operation(safe=True)
     async def list_runtimes(self, request: ListRuntimesRequest) -> ListRuntimesResponse:
         return ListRuntimesResponse(runtimes=self._node.runtimes())
+
+    @operation(safe=True)
+    async def get_statistics(self, request: GetStatisticsRequest) -> Statistics:
+        return await self._statistics.get(request)
+
+    @operation(safe=True)
+    async def watch_statistics(self, request: WatchStatisticsRequest) -> AsyncIterator[Statistics]:
+        async with aclosing(self._statistics.watch(request)) as found:
+            async for statistics in found:
+                yield statistics

@@ -13,7 +13,7 @@ from msgspec import Struct
 from runtimed.api.functions import Deployer, FunctionReader, Functions
 from runtimed.api.invocations import Invocations, Invoker
 from runtimed.api.logs import LogReader, Logs
-from runtimed.api.node import Node, NodeReader
+from runtimed.api.node import Node, NodeReader, StatisticsReader
 from runtimed.api.operation import Bound, Operation, tabulate
 from runtimed.model.arn import Identity
 
@@ -34,6 +34,7 @@ class Performers(Struct, frozen=True, kw_only=True):
     invoker: Invoker
     logs: LogReader
     node: NodeReader
+    statistics: StatisticsReader
 
 
 def bind(performers: Performers) -> Mapping[str, Bound]:
@@ -43,7 +44,7 @@ def bind(performers: Performers) -> Mapping[str, Bound]:
         Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes),
         Invocations: Invocations(p.identity, p.invoker),
         Logs: Logs(p.identity, p.functions, p.logs),
-        Node: Node(p.node),
+        Node: Node(p.node, p.statistics),
     }
     return MappingProxyType(
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
@@ -106,8 +107,11 @@ class AsyncClient:
     async def get_function(self, name: str) -> function.FunctionConfiguration:
         return (await self._call(rpc.GET_FUNCTION, function.GetFunctionRequest(function_name=name))).configuration
 
-    async def list_functions(self) -> list[function.FunctionConfiguration]:
-        return await self._run(flows.list_functions())
+    async def list_functions(
+        self, prefix: str = "", *, limit: int | None = None
+    ) -> list[function.FunctionConfiguration]:
+        """In the order of their names: all, or those whose names begin with `prefix`, at most `limit`."""
+        return await self._run(flows.list_functions(prefix, limit))
 
     async def delete_function(self, name: str) -> None:
         await self._call(rpc.DELETE_FUNCTION, function.DeleteFunctionRequest(function_name=name))
@@ -138,26 +142,31 @@ class AsyncClient:
         self, name: str, *, follow: bool = False, since: datetime | None = None, request_id: str = ""
     ) -> AsyncGenerator[log.LogEvent, None]:
         """The function's log, oldest first; with `follow` it goes on until the iterator is closed."""
-        message = rpc.encode(rpc.TAIL_LOGS, requests.tail_logs(name, follow, since, request_id))
-        method = rpc.TAIL_LOGS.method
-        stream = self._channel.unary_stream(
-            method.path,
-            request_serializer=method.input.SerializeToString,
-            response_deserializer=method.output.FromString,
-        )
-        events = stream(message, metadata=self._metadata, timeout=None if follow else self._timeout)
-        try:
+        request = requests.tail_logs(name, follow, since, request_id)
+        async with aclosing(self._stream(rpc.TAIL_LOGS, request, None if follow else self._timeout)) as events:
             async for event in events:
-                yield rpc.decode(rpc.TAIL_LOGS, event)
-        except grpc.aio.AioRpcError as error:
-            raise rpc.translate(error, self.address) from None
-        finally:
-            events.cancel()
+                yield event
 
     # ---- node
 
     async def status(self) -> node.NodeStatus:
         return await self._call(rpc.GET_STATUS, node.GetStatusRequest())
+
+    async def statistics(self, name: str = "", *, order: str = "Invocations", limit: int = 100) -> node.Statistics:
+        """What each function did since the dispatcher started, or since its last deployment.
+
+        `name`: only this function. `order`: one of `StatisticsOrder`, the largest first. `limit`: 1 to 1000 functions.
+        """
+        return await self._call(rpc.GET_STATISTICS, requests.get_statistics(name, order, limit))
+
+    async def watch_statistics(
+        self, name: str = "", *, order: str = "Invocations", limit: int = 100, interval: float = 1.0
+    ) -> AsyncGenerator[node.Statistics, None]:
+        """The same for each `interval` (0.25 to 60 seconds) as it ends, until the iterator is closed."""
+        request = requests.watch_statistics(name, order, limit, interval)
+        async with aclosing(self._stream(rpc.WATCH_STATISTICS, request, None)) as found:
+            async for statistics in found:
+                yield statistics
 
     async def diagnose(self) -> node.Diagnosis:
         return await self._call(rpc.DIAGNOSE, node.DiagnoseRequest())
@@ -210,6 +219,22 @@ class AsyncClient:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    async def _stream(self, called: rpc.Rpc[R], request: Shape, timeout: float | None) -> AsyncGenerator[R, None]:
+        method = called.method
+        stream = self._channel.unary_stream(
+            method.path,
+            request_serializer=method.input.SerializeToString,
+            response_deserializer=method.output.FromString,
+        )
+        responses = stream(rpc.encode(called, request), metadata=self._metadata, timeout=timeout)
+        try:
+            async for response in responses:
+                yield rpc.decode(called, response)
+        except grpc.aio.AioRpcError as error:
+            raise rpc.translate(error, self.address) from None
+        finally:
+            responses.cancel()
 
     async def _upload(self, call: Call) -> Any:
         method = call.rpc.method

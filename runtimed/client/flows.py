@@ -235,15 +235,17 @@ def _settled(name: str, seconds: float | None) -> Flow[FunctionConfiguration]:
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
-def list_functions() -> Flow[list[FunctionConfiguration]]:
-    """All pages."""
+def list_functions(prefix: str, limit: int | None) -> Flow[list[FunctionConfiguration]]:
+    """All pages, or as many as it takes."""
     functions: list[FunctionConfiguration] = []
     marker = ""
     while True:
-        page: ListFunctionsResponse = yield Call(rpc.LIST_FUNCTIONS, ListFunctionsRequest(marker=marker))
+        page: ListFunctionsResponse = yield Call(
+            rpc.LIST_FUNCTIONS, ListFunctionsRequest(marker=marker, name_prefix=prefix)
+        )
         functions += page.functions
-        if page.next_marker is UNSET:
-            return functions
+        if page.next_marker is UNSET or (limit is not None and len(functions) >= limit):
+            return functions[:limit]
         if page.next_marker <= marker:
             raise ClientError("the daemon's list of functions does not end")
         marker = page.next_marker

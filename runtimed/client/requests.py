@@ -13,6 +13,7 @@ from runtimed.model import errors, quotas
 from runtimed.model.function import UpdateFunctionConfigurationRequest
 from runtimed.model.invocation import InvocationType, InvokeRequest, LogType
 from runtimed.model.log import TailLogsRequest
+from runtimed.model.node import GetStatisticsRequest, StatisticsOrder, WatchStatisticsRequest
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,3 +61,21 @@ def tail_logs(name: str, follow: bool, since: datetime | None, request_id: str) 
         since=UNSET if since is None else since.astimezone(),
         request_id=request_id.lower(),
     )
+
+
+def get_statistics(name: str, order: str, limit: int) -> GetStatisticsRequest:
+    return GetStatisticsRequest(function_name=name, order=_order(order), max_items=limit)
+
+
+def watch_statistics(name: str, order: str, limit: int, interval: float) -> WatchStatisticsRequest:
+    return WatchStatisticsRequest(
+        function_name=name, order=_order(order), max_items=limit, interval_ms=round(interval * 1000)
+    )
+
+
+def _order(text: str) -> StatisticsOrder:
+    try:
+        return StatisticsOrder(text)
+    except ValueError:
+        known = ", ".join(order.value for order in StatisticsOrder)
+        raise errors.InvalidParameterValue(f"Order: {text} is not one of {known}.") from None

@@ -67,6 +67,8 @@ DELETE_FUNCTION = Rpc("DeleteFunction", function.DeleteFunctionRequest, function
 INVOKE = Rpc("Invoke", invocation.InvokeRequest, invocation.InvokeResponse)
 TAIL_LOGS = Rpc("TailLogs", log.TailLogsRequest, log.LogEvent)
 GET_STATUS = Rpc("GetStatus", node.GetStatusRequest, node.NodeStatus, True)
+GET_STATISTICS = Rpc("GetStatistics", node.GetStatisticsRequest, node.Statistics, True)
+WATCH_STATISTICS = Rpc("WatchStatistics", node.WatchStatisticsRequest, node.Statistics)
 DIAGNOSE = Rpc("Diagnose", node.DiagnoseRequest, node.Diagnosis, True)
 LIST_RUNTIMES = Rpc("ListRuntimes", node.ListRuntimesRequest, node.ListRuntimesResponse, True)
 

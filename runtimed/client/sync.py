@@ -104,8 +104,9 @@ class Client:
     def get_function(self, name: str) -> function.FunctionConfiguration:
         return self._call(rpc.GET_FUNCTION, function.GetFunctionRequest(function_name=name)).configuration
 
-    def list_functions(self) -> list[function.FunctionConfiguration]:
-        return self._run(flows.list_functions())
+    def list_functions(self, prefix: str = "", *, limit: int | None = None) -> list[function.FunctionConfiguration]:
+        """In the order of their names: all, or those whose names begin with `prefix`, at most `limit`."""
+        return self._run(flows.list_functions(prefix, limit))
 
     def delete_function(self, name: str) -> None:
         self._call(rpc.DELETE_FUNCTION, function.DeleteFunctionRequest(function_name=name))
@@ -136,26 +137,27 @@ class Client:
         self, name: str, *, follow: bool = False, since: datetime | None = None, request_id: str = ""
     ) -> Iterator[log.LogEvent]:
         """The function's log, oldest first; with `follow` it goes on until the iterator is closed."""
-        message = rpc.encode(rpc.TAIL_LOGS, requests.tail_logs(name, follow, since, request_id))
-        method = rpc.TAIL_LOGS.method
-        stream = self._channel.unary_stream(
-            method.path,
-            request_serializer=method.input.SerializeToString,
-            response_deserializer=method.output.FromString,
-        )
-        events = stream(message, metadata=self._metadata, timeout=None if follow else self._timeout)
-        try:
-            for event in events:
-                yield rpc.decode(rpc.TAIL_LOGS, event)
-        except grpc.RpcError as error:
-            raise rpc.translate(error, self.address) from None
-        finally:
-            events.cancel()
+        request = requests.tail_logs(name, follow, since, request_id)
+        yield from self._stream(rpc.TAIL_LOGS, request, None if follow else self._timeout)
 
     # ---- node
 
     def status(self) -> node.NodeStatus:
         return self._call(rpc.GET_STATUS, node.GetStatusRequest())
+
+    def statistics(self, name: str = "", *, order: str = "Invocations", limit: int = 100) -> node.Statistics:
+        """What each function did since the dispatcher started, or since its last deployment.
+
+        `name`: only this function. `order`: one of `StatisticsOrder`, the largest first. `limit`: 1 to 1000 functions.
+        """
+        return self._call(rpc.GET_STATISTICS, requests.get_statistics(name, order, limit))
+
+    def watch_statistics(
+        self, name: str = "", *, order: str = "Invocations", limit: int = 100, interval: float = 1.0
+    ) -> Iterator[node.Statistics]:
+        """The same for each `interval` (0.25 to 60 seconds) as it ends, until the iterator is closed."""
+        request = requests.watch_statistics(name, order, limit, interval)
+        yield from self._stream(rpc.WATCH_STATISTICS, request, None)
 
     def diagnose(self) -> node.Diagnosis:
         return self._call(rpc.DIAGNOSE, node.DiagnoseRequest())
@@ -206,6 +208,22 @@ class Client:
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+    def _stream(self, called: rpc.Rpc[R], request: Shape, timeout: float | None) -> Iterator[R]:
+        method = called.method
+        stream = self._channel.unary_stream(
+            method.path,
+            request_serializer=method.input.SerializeToString,
+            response_deserializer=method.output.FromString,
+        )
+        responses = stream(rpc.encode(called, request), metadata=self._metadata, timeout=timeout)
+        try:
+            for response in responses:
+                yield rpc.decode(called, response)
+        except grpc.RpcError as error:
+            raise rpc.translate(error, self.address) from None
+        finally:
+            responses.cancel()
 
     def _upload(self, call: Call) -> Any:
         method = call.rpc.method

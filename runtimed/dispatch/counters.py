@@ -1,7 +1,7 @@
 """Reads the counters page that the dispatcher shares: layout and meanings stand in native/dispatch/.../counters.h.
 
 Counters are appended in later versions and never moved, so that a page may have more or fewer than are named here; what
-the page has not is 0.
+the page has not is 0. Reading asks nobody and stops nobody: the dispatcher does not notice.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
 
 MAGIC = 0x50435452
 VERSION = 1
-HEAD = struct.Struct("<10IQ")
+HEAD = struct.Struct("<10IQQ")
 NODE_OFFSET = 256
+_SLOT_HEAD = struct.Struct("<Q16s")
 HISTOGRAMS_OFFSET = 1024
 SLOT_COUNTERS_OFFSET = 32
 SLOT_HISTOGRAMS_OFFSET = 256
+SHARED_SLOT = 0  # of all targets that found no slot of their own
 
 NODE = (
     "calls answers_success answers_function_error answers_refused abandoned cancelled calls_open throttled_account "
@@ -31,8 +35,18 @@ NODE = (
 HISTOGRAMS = ("call_us", "overhead_us", "wait_us", "launch_us", "init_us", "duration_us")
 SLOT = (
     "calls success function_errors timeouts exits throttles cold_starts init_errors waited request_bytes "
-    "response_bytes billed_ms log_lines log_bytes peak_kb"
+    "response_bytes billed_ms log_lines log_bytes peak_kb environments_frozen failures"
 ).split()
+
+
+class Slot(Struct, frozen=True, kw_only=True):
+    """One target's counters at one moment."""
+
+    target: int
+    function_uid: bytes
+    counts: dict[str, int]
+    durations: bytes
+    """Its histogram of durations, as `buckets` reads it: most are never looked at."""
 
 
 class CounterPage:
@@ -48,7 +62,7 @@ class CounterPage:
             os.close(descriptor)
         head = HEAD.unpack_from(self._page)
         magic, version, length, self._slots, self._slot_size, self._buckets = head[:6]
-        self._n_node, self._n_histograms, self._n_slot, self._slots_offset, self.started_us = head[6:]
+        self._n_node, self._n_histograms, self._n_slot, self._slots_offset, self.started_us = head[6:11]
         if magic != MAGIC or version != VERSION or length != size:
             self._page.close()
             raise ValueError(f"a counters page of version {version}; this reader knows {VERSION}")
@@ -62,25 +76,39 @@ class CounterPage:
 
     def quantile(self, histogram: str, per_mille: int) -> int:
         """Of a node histogram, in microseconds; 0 when it is empty."""
-        index = HISTOGRAMS.index(histogram)
-        if index >= self._n_histograms:
-            return 0
-        return quantile(self._histogram(HISTOGRAMS_OFFSET + index * self._buckets * 8), per_mille)
+        return quantile(buckets(self.histogram(histogram)), per_mille)
 
     def target(self, target: int) -> dict[str, int] | None:
         """A target's counters; None when it has no slot of its own."""
-        for slot in range(1, self._slots):
+        return next((slot.counts for slot in self.targets() if slot.target == target), None)
+
+    def targets(self) -> Iterator[Slot]:
+        """All targets with a slot of their own. ValueError when the page is closed meanwhile."""
+        high = min(HEAD.unpack_from(self._page)[11], self._slots - 1)
+        for slot in range(SHARED_SLOT + 1, high + 1):
             at = self._slots_offset + slot * self._slot_size
-            if struct.unpack_from("<Q", self._page, at)[0] == target:
-                return self._counters(SLOT, at + SLOT_COUNTERS_OFFSET, self._n_slot)
-        return None
+            target, uid = _SLOT_HEAD.unpack_from(self._page, at)
+            if target == 0:
+                continue
+            counts = self._counters(SLOT, at + SLOT_COUNTERS_OFFSET, self._n_slot)
+            durations = self._page[at + SLOT_HISTOGRAMS_OFFSET : at + SLOT_HISTOGRAMS_OFFSET + self._buckets * 8]
+            if _SLOT_HEAD.unpack_from(self._page, at)[0] == target:  # else it was given to another one meanwhile
+                yield Slot(target=target, function_uid=uid, counts=counts, durations=durations)
 
     def _counters(self, names: Sequence[str], offset: int, present: int) -> dict[str, int]:
         values = struct.unpack_from(f"<{min(present, len(names))}Q", self._page, offset)
         return {name: values[index] if index < len(values) else 0 for index, name in enumerate(names)}
 
-    def _histogram(self, offset: int) -> tuple[int, ...]:
-        return struct.unpack_from(f"<{self._buckets}Q", self._page, offset)
+    def histogram(self, name: str) -> bytes:
+        """A node histogram as `buckets` reads it."""
+        index, size = HISTOGRAMS.index(name), self._buckets * 8
+        at = HISTOGRAMS_OFFSET + index * size
+        return self._page[at : at + size] if index < self._n_histograms else b""
+
+
+def buckets(data: bytes) -> tuple[int, ...]:
+    """A histogram's counts."""
+    return struct.unpack(f"<{len(data) // 8}Q", data)
 
 
 def bucket_floor(bucket: int) -> int:
@@ -91,14 +119,14 @@ def bucket_floor(bucket: int) -> int:
     return (8 + part) << power
 
 
-def quantile(buckets: Sequence[int], per_mille: int) -> int:
+def quantile(counts: Sequence[int], per_mille: int) -> int:
     """The value below which `per_mille` of all lie, to the middle of its bucket."""
-    total = sum(buckets)
+    total = sum(counts)
     if total == 0:
         return 0
     wanted, seen = max(1, -(-total * per_mille // 1000)), 0
-    for bucket, count in enumerate(buckets):
+    for bucket, count in enumerate(counts):
         seen += count
         if seen >= wanted:
             return (bucket_floor(bucket) + bucket_floor(bucket + 1)) // 2
-    return bucket_floor(len(buckets))
+    return bucket_floor(len(counts))

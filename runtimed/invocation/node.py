@@ -9,14 +9,13 @@ from pathlib import Path
 from msgspec import structs
 
 from runtimed.dispatch.control import Dispatcher
+from runtimed.invocation.statistics import counted
 from runtimed.model.arn import Identity
 from runtimed.model.node import (
     Check,
     CheckGroup,
     CheckState,
     Diagnosis,
-    EnvironmentCounts,
-    InvocationCounts,
     NodeStatus,
 )
 from runtimed.model.runtime import RuntimeState, RuntimeStatus
@@ -61,7 +60,7 @@ class NodeReader:
     async def status(self) -> NodeStatus:
         host = await asyncio.to_thread(host_status, self._state)
         processes = await asyncio.to_thread(own_processes, self._runtimes.zygotes())
-        census = self._dispatcher.census()
+        counts = counted(self._dispatcher)
         runtimes = self.runtimes()
         warnings = [f"{runtime.path}: {runtime.reason}" for runtime in runtimes if runtime.state is RuntimeState.FAILED]
         if not self._dispatcher.ready:
@@ -76,8 +75,8 @@ class NodeReader:
             ready=self._dispatcher.ready,
             functions=await self._functions.count(),
             concurrency_limit=self._concurrency,
-            environments=EnvironmentCounts(starting=census.starting, idle=census.idle, busy=census.busy),
-            invocations=self._invocations(census.waiting),
+            environments=counts.environments,
+            invocations=counts.invocations,
             host=host,
             processes=processes,
             runtimes=runtimes,
@@ -101,22 +100,6 @@ class NodeReader:
             found="connected" if ready else "not connected",
             purpose="runs invocations",
             advice="" if ready else "It is restarted by itself; if this stays, see the node's log.",
-        )
-
-    def _invocations(self, waiting: int) -> InvocationCounts:
-        page = self._dispatcher.counters
-        if page is None:
-            return InvocationCounts(waiting=waiting)
-        node = page.node()
-        return InvocationCounts(
-            total=node["invocations"],
-            function_errors=node["answers_function_error"],
-            throttles=node["throttled_account"] + node["throttled_function"] + node["throttled_target"],
-            cold_starts=node["cold_starts"],
-            in_flight=node["invocations_in_flight"],
-            waiting=node["waiting"],
-            latency_p50_us=page.quantile("call_us", 500),
-            latency_p99_us=page.quantile("call_us", 990),
         )
 
 

@@ -24,6 +24,9 @@ class Levels(Generic[T]):
     def values(self) -> list[T]:
         return list(self._values.values())
 
+    def items(self) -> list[tuple[int, T]]:
+        return list(self._values.items())
+
     def set(self, object: int, value: T) -> None:
         self._values[object] = value
         waiting = self._waiting.pop(object, [])

@@ -273,6 +273,10 @@ class ListFunctionsRequest(Shape, frozen=True, kw_only=True):
         quotas.LIST_PAGE_ITEMS
     )
     """A page holds at most 50, whatever is asked for."""
+    name_prefix: Annotated[
+        str, Meta(pattern=r"^[a-zA-Z0-9-_]{0,64}$", description="the beginning of a function's name.")
+    ] = ""
+    """Only functions whose names begin so."""
 
 
 class ListFunctionsResponse(Shape, frozen=True, kw_only=True):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
+from typing import Annotated
 
-from msgspec import field
+from msgspec import Meta, field
 
 from runtimed.model.runtime import RuntimeStatus
-from runtimed.model.shape import Shape
+from runtimed.model.shape import UNSET, Shape, UnsetType
 
 
 class ProcessStatus(Shape, frozen=True, kw_only=True):
@@ -19,16 +20,21 @@ class ProcessStatus(Shape, frozen=True, kw_only=True):
     pid: int
     memory_bytes: int = 0
     """Proportional set size where the kernel tells it, else the resident size."""
+    cpu_ms: int = 0
+    """CPU time since its start, of all its threads, in milliseconds."""
+    started_at: datetime | UnsetType = UNSET
 
 
 class EnvironmentCounts(Shape, frozen=True, kw_only=True):
     starting: int = 0
     idle: int = 0
+    """Frozen ones among them."""
     busy: int = 0
+    frozen: int = 0
 
 
 class InvocationCounts(Shape, frozen=True, kw_only=True):
-    """Since the dispatcher started. Latencies are from the call's arrival until its answer; 0: none yet."""
+    """Since the dispatcher started, or in an interval. Latencies: from call to answer; 0: none yet."""
 
     total: int = 0
     function_errors: int = 0
@@ -72,6 +78,88 @@ class NodeStatus(Shape, frozen=True, kw_only=True):
     runtimes: list[RuntimeStatus]
     warnings: list[str] = field(default_factory=list)
     """What an administrator should look at, each with what to do."""
+
+
+class StatisticsOrder(Enum):
+    """What functions are ordered by: the largest first, names from A."""
+
+    INVOCATIONS = "Invocations"
+    ERRORS = "Errors"
+    THROTTLES = "Throttles"
+    COLD_STARTS = "ColdStarts"
+    IN_FLIGHT = "InFlight"
+    WAITING = "Waiting"
+    ENVIRONMENTS = "Environments"
+    DURATION_P50 = "DurationP50"
+    DURATION_P99 = "DurationP99"
+    MEMORY = "Memory"
+    NAME = "Name"
+
+
+Shown = Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000.")]
+
+
+class GetStatisticsRequest(Shape, frozen=True, kw_only=True):
+    function_name: str = ""
+    """Only this function, by its plain name; empty: all."""
+    order: StatisticsOrder = StatisticsOrder.INVOCATIONS
+    max_items: Shown = 100
+    """How many functions to return, the first ones of the order."""
+
+
+class WatchStatisticsRequest(Shape, frozen=True, kw_only=True):
+    function_name: str = ""
+    order: StatisticsOrder = StatisticsOrder.INVOCATIONS
+    max_items: Shown = 100
+    interval_ms: Annotated[int, Meta(ge=250, le=60_000, description="250 to 60000 milliseconds.")] = 1000
+    """Between two responses; the first one comes after half a second at most."""
+
+
+class FunctionStatistics(Shape, frozen=True, kw_only=True):
+    """One function. Counts are those of the interval; environments, in flight and waiting are what there is now."""
+
+    function_name: str
+    invocations: int = 0
+    """Requests that arrived, throttled ones included."""
+    errors: int = 0
+    """Invocations answered with an error of the function: the handler's, a time-out, an exit, a failed init phase."""
+    timeouts: int = 0
+    throttles: int = 0
+    cold_starts: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    environments: EnvironmentCounts = EnvironmentCounts()
+    duration_p50_us: int = 0
+    """Of the invocations that ended in the interval; 0: none did."""
+    duration_p99_us: int = 0
+    memory_size: int = 0
+    """Configured, in megabytes."""
+    memory_peak_bytes: int = 0
+    """The most that one of its environments has used."""
+    request_bytes: int = 0
+    response_bytes: int = 0
+    billed_ms: int = 0
+    log_bytes: int = 0
+
+
+class Statistics(Shape, frozen=True, kw_only=True):
+    """What the node and its functions did in an interval.
+
+    Counted from the start of the dispatcher, and for a function from its last deployment, when the interval is longer.
+    """
+
+    time: datetime
+    """The interval's end."""
+    interval_ms: int
+    ready: bool
+    """The data plane is connected; without it there are no counts."""
+    host: HostStatus
+    processes: list[ProcessStatus]
+    environments: EnvironmentCounts
+    invocations: InvocationCounts
+    functions: list[FunctionStatistics]
+    functions_total: int
+    """Functions that match, of which `functions` are the first."""
 
 
 class CheckState(Enum):

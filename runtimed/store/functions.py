@@ -75,6 +75,17 @@ class Function(Struct, frozen=True, kw_only=True):
     next: int | None
 
 
+class Label(Struct, frozen=True, kw_only=True):
+    """What a table of functions shows of one."""
+
+    uid: bytes
+    name: str
+    memory_mb: int
+
+
+ABOVE_NAMES = "\x7f"
+"""Sorts after every character that a function's name can have."""
+
 Change = Callable[[Definition, dict[str, str]], tuple[Definition, dict[str, str]]]
 
 _definition_encoder = msgspec.json.Encoder()
@@ -107,14 +118,24 @@ class FunctionStore:
         row = await self._database.run(lambda c: c.execute(f"{_SHOWN} WHERE f.name = ?", (name,)).fetchone())
         return self._configuration(row) if row else None
 
-    async def page(self, after: str, limit: int) -> list[FunctionConfiguration]:
-        query = f"{_SHOWN} WHERE f.name > ? ORDER BY f.name LIMIT ?"
-        rows = await self._database.run(lambda c: c.execute(query, (after, limit)).fetchall())
+    async def page(self, after: str, limit: int, prefix: str = "") -> list[FunctionConfiguration]:
+        query = f"{_SHOWN} WHERE f.name > ? AND f.name BETWEEN ? AND ? ORDER BY f.name LIMIT ?"
+        bounds = (after, prefix, f"{prefix}{ABOVE_NAMES}", limit)
+        rows = await self._database.run(lambda c: c.execute(query, bounds).fetchall())
         return [self._configuration(row) for row in rows]
 
     async def count(self) -> int:
         row = await self._database.run(lambda c: c.execute("SELECT count(*) FROM functions").fetchone())
         return int(row[0])
+
+    async def labels(self) -> list[Label]:
+        """All functions, briefly."""
+        query = (
+            "SELECT f.uid, f.name, json_extract(CAST(t.definition AS TEXT), '$.memory_size') "
+            "FROM functions f JOIN targets t ON t.id = COALESCE(f.serving, f.next)"
+        )
+        rows = await self._database.run(lambda c: c.execute(query).fetchall())
+        return [Label(uid=uid, name=name, memory_mb=memory) for uid, name, memory in rows]
 
     # ---- for the deployer ------------------------------------------------------------------------------------
 

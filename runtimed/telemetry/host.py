@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -32,6 +33,14 @@ def host_status(state: Path) -> HostStatus:
     )
 
 
+def cpu_seconds() -> tuple[float, float]:
+    """Of the whole machine since it started: at work, and in all."""
+    times = psutil.cpu_times()
+    idle = times.idle + times.iowait
+    whole = sum(times[:8])  # user time holds a guest's already
+    return whole - idle, whole
+
+
 def memory_mb() -> int:
     """All of the machine's."""
     return int(psutil.virtual_memory().total) >> 20
@@ -57,7 +66,16 @@ def own_processes(zygotes: list[tuple[str, int]]) -> list[ProcessStatus]:
     found = []
     for name, process in processes:
         try:
-            found.append(ProcessStatus(name=name, pid=process.pid, memory_bytes=_memory(process)))
+            times = process.cpu_times()
+            found.append(
+                ProcessStatus(
+                    name=name,
+                    pid=process.pid,
+                    memory_bytes=_memory(process),
+                    cpu_ms=int((times.user + times.system) * 1000),
+                    started_at=datetime.fromtimestamp(process.create_time(), UTC),
+                )
+            )
         except psutil.Error:
             continue  # gone meanwhile
     return found

@@ -43,10 +43,14 @@ from runtimed.model.node import (
     CheckState,
     Diagnosis,
     EnvironmentCounts,
+    FunctionStatistics,
+    GetStatisticsRequest,
     HostStatus,
     InvocationCounts,
     NodeStatus,
     ProcessStatus,
+    Statistics,
+    WatchStatisticsRequest,
 )
 from runtimed.model.runtime import RuntimeState, RuntimeStatus
 
@@ -83,9 +87,10 @@ class Registry:
         row = self.database.execute("SELECT configuration FROM functions WHERE name = ?", (name,)).fetchone()
         return row and msgspec.json.decode(row[0], type=FunctionConfiguration)
 
-    async def page(self, after: str, limit: int) -> list[FunctionConfiguration]:
+    async def page(self, after: str, limit: int, prefix: str = "") -> list[FunctionConfiguration]:
         rows = self.database.execute(
-            "SELECT configuration FROM functions WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
+            "SELECT configuration FROM functions WHERE name > ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?",
+            (after, len(prefix), prefix, limit),
         )
         return [msgspec.json.decode(row[0], type=FunctionConfiguration) for row in rows]
 
@@ -292,6 +297,9 @@ class LogFiles:
             self.readers -= 1
 
 
+STARTED = datetime(2026, 1, 31, 12, 0, 0, 123000, tzinfo=UTC)
+
+
 class Machine:
     """A node that has this interpreter, an old one that does not work, and little to say."""
 
@@ -313,14 +321,14 @@ class Machine:
             build="test",
             account_id="000000000000",
             region="us-east-1",
-            started_at=datetime(2026, 1, 31, 12, 0, 0, 123000, tzinfo=UTC),
+            started_at=STARTED,
             ready=True,
             functions=1,
             concurrency_limit=1000,
             environments=EnvironmentCounts(idle=2),
             invocations=InvocationCounts(total=3, latency_p50_us=70),
             host=HostStatus(kernel="6.1", architecture="x86_64", cpus=2, cpu_percent=12.5, memory_total_bytes=1 << 33),
-            processes=[ProcessStatus(name="runtimed", pid=1, memory_bytes=1 << 24)],
+            processes=[ProcessStatus(name="runtimed", pid=1, memory_bytes=1 << 24, cpu_ms=1500, started_at=STARTED)],
             runtimes=self.runtimes(),
             warnings=["The disk is nearly full. Delete something."],
         )
@@ -341,6 +349,49 @@ class Machine:
         )
 
 
+class Counts:
+    """A counter that counts looks: the n-th one finds n invocations of the function `echo`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.looks = 0
+        self.watchers = 0
+
+    async def get(self, request: GetStatisticsRequest) -> Statistics:
+        self.looks += 1
+        status = await self._machine.status()
+        echo = FunctionStatistics(
+            function_name="echo",
+            invocations=self.looks,
+            errors=1,
+            environments=EnvironmentCounts(idle=2, frozen=1),
+            duration_p50_us=1500,
+            memory_size=128,
+            memory_peak_bytes=20 << 20,
+        )
+        quiet = [FunctionStatistics(function_name=f"quiet-{n:02}", memory_size=128) for n in range(40)]
+        return Statistics(
+            time=status.started_at,
+            interval_ms=1000,
+            ready=True,
+            host=status.host,
+            processes=status.processes,
+            environments=status.environments,
+            invocations=status.invocations,
+            functions=[echo, *quiet][: request.max_items],
+            functions_total=41,
+        )
+
+    async def watch(self, request: WatchStatisticsRequest) -> AsyncGenerator[Statistics, None]:
+        self.watchers += 1
+        try:
+            while True:
+                yield await self.get(GetStatisticsRequest(order=request.order, max_items=request.max_items))
+                await asyncio.sleep(request.interval_ms / 1000)
+        finally:
+            self.watchers -= 1
+
+
 def performers(directory: Path) -> Performers:
     """Everything that the API needs, in a directory of its own. Needs a running loop."""
     identity = Identity()
@@ -353,4 +404,5 @@ def performers(directory: Path) -> Performers:
         invoker=SubprocessInvoker(registry, logs),
         logs=logs,
         node=Machine(),
+        statistics=Counts(Machine()),
     )

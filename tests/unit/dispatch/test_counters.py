@@ -45,7 +45,20 @@ def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC) -> bytea
     size = SLOTS_OFFSET + SLOTS * SLOT_SIZE
     data = bytearray(size)
     HEAD.pack_into(
-        data, 0, magic, version, size, SLOTS, SLOT_SIZE, BUCKETS, n_node, len(HISTOGRAMS), len(SLOT), SLOTS_OFFSET, 77
+        data,
+        0,
+        magic,
+        version,
+        size,
+        SLOTS,
+        SLOT_SIZE,
+        BUCKETS,
+        n_node,
+        len(HISTOGRAMS),
+        len(SLOT),
+        SLOTS_OFFSET,
+        77,
+        3,
     )
     struct.pack_into(f"<{n_node}Q", data, NODE_OFFSET, *range(100, 100 + n_node))
     return data
@@ -71,6 +84,19 @@ def test_values_are_found() -> None:
     assert slot["success"] == 5
     assert counters.target(4712) is None
     assert counters.started_us == 77
+    [found] = counters.targets()
+    assert (found.target, found.counts["success"]) == (4711, 5)
+    counters.close()
+    with pytest.raises(ValueError, match="closed"):
+        list(counters.targets())
+
+
+def test_nothing_is_read_above_the_highest_slot_ever_given() -> None:
+    data = page()
+    for slot in (3, 4):
+        struct.pack_into("<Q16s", data, SLOTS_OFFSET + slot * SLOT_SIZE, 100 + slot, bytes([slot] * 16))
+    counters = opened(data)
+    assert [(slot.target, slot.function_uid) for slot in counters.targets()] == [(103, b"\3" * 16)]
     counters.close()
 
 

@@ -7,10 +7,10 @@
  *      0  struct counters_head: magic "RTCP", version, where the parts are, when this dispatcher started
  *    256  node counters: u64 each, in the order of COUNTERS_NODE
  *   1024  node histograms: HISTOGRAM_BUCKETS u64 each, in the order of COUNTERS_NODE_HISTOGRAMS
- * 16384  COUNTERS_SLOTS slots of 4,096 bytes, one per target: struct counters_slot. target 0: the slot is free. A
- * slot
+ *  16384  COUNTERS_SLOTS slots of 4,096 bytes, one per target: struct counters_slot. target 0: the slot is free. A slot
  *         is given to another target only after its own was retired, and is zero then. Slot 0 takes all targets that
- *         found none free, its `target` is 2^64-1.
+ *         found none free, its `target` is 2^64-1. The lowest free slot is given first, and none above the head's
+ *         `slots_high` was ever given: readers stop there, for what nobody touched takes no memory.
  *
  * A histogram is log-linear: values below 8 have a bucket each, above them every power of two is divided into eight,
  * so that a bucket is at most 12.5 % wide. histogram_bucket() is the rule; microseconds; the last bucket takes what
@@ -29,7 +29,7 @@
 #define COUNTERS_HISTOGRAMS_OFFSET 1024u
 #define COUNTERS_SLOTS_OFFSET 16384u
 #define COUNTERS_SLOT_SIZE 4096u
-#define COUNTERS_SLOTS 4096u
+#define COUNTERS_SLOTS 16384u
 #define COUNTERS_SIZE (COUNTERS_SLOTS_OFFSET + COUNTERS_SLOTS * COUNTERS_SLOT_SIZE)
 #define HISTOGRAM_BUCKETS 240u
 
@@ -107,7 +107,9 @@
     X(billed_ms) \
     X(log_lines) \
     X(log_bytes) \
-    X(peak_kb)                 /* level: the highest peak memory seen */
+    X(peak_kb)                 /* level: the highest peak memory seen */ \
+    X(environments_frozen)     /* level; the other states come with DEMAND */ \
+    X(failures)                /* invocations answered with a failure that is not the handler's own error */
 /* clang-format on */
 
 struct counters_head {
@@ -121,7 +123,8 @@ struct counters_head {
     uint32_t n_node_histograms;
     uint32_t n_slot;
     uint32_t slots_offset;
-    uint64_t started_us; /* since the epoch */
+    uint64_t started_us;         /* since the epoch */
+    _Atomic uint64_t slots_high; /* level: the highest slot ever given; 0: none */
 };
 
 struct histogram {
@@ -135,7 +138,7 @@ struct counters_slot {
 #define X(name) _Atomic uint64_t name;
     COUNTERS_SLOT(X)
 #undef X
-    uint8_t padding[256 - 32 - 15 * 8];
+    uint8_t padding[256 - 32 - 17 * 8];
     struct histogram duration_us; /* at 256 */
     struct histogram init_us;     /* at 2176 */
 };
@@ -155,10 +158,11 @@ struct counters_histograms {
 struct counters {
     int fd;
     uint8_t *page;
+    struct counters_head *head;
     struct counters_node *node;
     struct counters_histograms *histograms;
     struct counters_slot *slots;
-    uint32_t free_from; /* where the search for a free slot begins */
+    uint32_t free_from; /* no slot below it is free */
 };
 
 int counters_open(struct counters *ret_counters, uint64_t started_us);

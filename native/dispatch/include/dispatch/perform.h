@@ -23,3 +23,5 @@ void environment_sample(struct environment *environment);
 void environment_see_peak(struct environment *environment, uint64_t kb);
 void environment_freeze(struct environment *environment);
 void environment_thaw(struct environment *environment);
+/* Counts it out of the frozen ones. */
+void environment_not_frozen(struct environment *environment);

@@ -198,12 +198,14 @@ class GetFunctionResponse(_message.Message):
     def __init__(self, configuration: _Optional[_Union[FunctionConfiguration, _Mapping]] = ...) -> None: ...
 
 class ListFunctionsRequest(_message.Message):
-    __slots__ = ("marker", "max_items")
+    __slots__ = ("marker", "max_items", "name_prefix")
     MARKER_FIELD_NUMBER: _ClassVar[int]
     MAX_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    NAME_PREFIX_FIELD_NUMBER: _ClassVar[int]
     marker: str
     max_items: int
-    def __init__(self, marker: _Optional[str] = ..., max_items: _Optional[int] = ...) -> None: ...
+    name_prefix: str
+    def __init__(self, marker: _Optional[str] = ..., max_items: _Optional[int] = ..., name_prefix: _Optional[str] = ...) -> None: ...
 
 class ListFunctionsResponse(_message.Message):
     __slots__ = ("functions", "next_marker")

@@ -25,43 +25,53 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16runtimed/v1/node.proto\x12\x0bruntimed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\rRuntimeStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12(\n\x05state\x18\x04 \x01(\x0e\x32\x19.runtimed.v1.RuntimeState\x12\x0e\n\x06reason\x18\x05 \x01(\t\"@\n\rProcessStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x03\"A\n\x11\x45nvironmentCounts\x12\x10\n\x08starting\x18\x01 \x01(\x05\x12\x0c\n\x04idle\x18\x02 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x03 \x01(\x05\"\xb6\x01\n\x10InvocationCounts\x12\r\n\x05total\x18\x01 \x01(\x03\x12\x17\n\x0f\x66unction_errors\x18\x02 \x01(\x03\x12\x11\n\tthrottles\x18\x03 \x01(\x03\x12\x13\n\x0b\x63old_starts\x18\x04 \x01(\x03\x12\x11\n\tin_flight\x18\x05 \x01(\x05\x12\x0f\n\x07waiting\x18\x06 \x01(\x05\x12\x16\n\x0elatency_p50_us\x18\x07 \x01(\x03\x12\x16\n\x0elatency_p99_us\x18\x08 \x01(\x03\"\xaa\x01\n\nHostStatus\x12\x0e\n\x06kernel\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x0c\n\x04\x63pus\x18\x03 \x01(\x05\x12\x13\n\x0b\x63pu_percent\x18\x04 \x01(\x01\x12\x1a\n\x12memory_total_bytes\x18\x05 \x01(\x03\x12\x1e\n\x16memory_available_bytes\x18\x06 \x01(\x03\x12\x17\n\x0f\x64isk_free_bytes\x18\x07 \x01(\x03\"\x12\n\x10GetStatusRequest\"\xac\x03\n\nNodeStatus\x12\r\n\x05\x62uild\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x11\n\tfunctions\x18\x06 \x01(\x05\x12\x19\n\x11\x63oncurrency_limit\x18\x07 \x01(\x05\x12\x34\n\x0c\x65nvironments\x18\x08 \x01(\x0b\x32\x1e.runtimed.v1.EnvironmentCounts\x12\x32\n\x0binvocations\x18\t \x01(\x0b\x32\x1d.runtimed.v1.InvocationCounts\x12%\n\x04host\x18\n \x01(\x0b\x32\x17.runtimed.v1.HostStatus\x12-\n\tprocesses\x18\x0b \x03(\x0b\x32\x1a.runtimed.v1.ProcessStatus\x12,\n\x08runtimes\x18\x0c \x03(\x0b\x32\x1a.runtimed.v1.RuntimeStatus\x12\x10\n\x08warnings\x18\r \x03(\t\"\x95\x01\n\x05\x43heck\x12&\n\x05group\x18\x01 \x01(\x0e\x32\x17.runtimed.v1.CheckGroup\x12\x0c\n\x04name\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.runtimed.v1.CheckState\x12\r\n\x05\x66ound\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x06 \x01(\t\"\x11\n\x0f\x44iagnoseRequest\"/\n\tDiagnosis\x12\"\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x12.runtimed.v1.Check\"\x15\n\x13ListRuntimesRequest\"D\n\x14ListRuntimesResponse\x12,\n\x08runtimes\x18\x01 \x03(\x0b\x32\x1a.runtimed.v1.RuntimeStatus*{\n\x0cRuntimeState\x12\x1d\n\x19RUNTIME_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RUNTIME_STATE_PENDING\x10\x01\x12\x17\n\x13RUNTIME_STATE_READY\x10\x02\x12\x18\n\x14RUNTIME_STATE_FAILED\x10\x03*\x88\x01\n\nCheckState\x12\x1b\n\x17\x43HECK_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43HECK_STATE_OK\x10\x01\x12\x17\n\x13\x43HECK_STATE_WARNING\x10\x02\x12\x17\n\x13\x43HECK_STATE_MISSING\x10\x03\x12\x17\n\x13\x43HECK_STATE_UNKNOWN\x10\x04*\xa0\x01\n\nCheckGroup\x12\x1b\n\x17\x43HECK_GROUP_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HECK_GROUP_KERNEL\x10\x01\x12\x15\n\x11\x43HECK_GROUP_LIMIT\x10\x02\x12\x14\n\x10\x43HECK_GROUP_TOOL\x10\x03\x12\x17\n\x13\x43HECK_GROUP_RUNTIME\x10\x04\x12\x17\n\x13\x43HECK_GROUP_PROCESS\x10\x05\x32\xe2\x01\n\x04Node\x12\x43\n\tGetStatus\x12\x1d.runtimed.v1.GetStatusRequest\x1a\x17.runtimed.v1.NodeStatus\x12@\n\x08\x44iagnose\x12\x1c.runtimed.v1.DiagnoseRequest\x1a\x16.runtimed.v1.Diagnosis\x12S\n\x0cListRuntimes\x12 .runtimed.v1.ListRuntimesRequest\x1a!.runtimed.v1.ListRuntimesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16runtimed/v1/node.proto\x12\x0bruntimed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\rRuntimeStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12(\n\x05state\x18\x04 \x01(\x0e\x32\x19.runtimed.v1.RuntimeState\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x80\x01\n\rProcessStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06\x63pu_ms\x18\x04 \x01(\x03\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\x11\x45nvironmentCounts\x12\x10\n\x08starting\x18\x01 \x01(\x05\x12\x0c\n\x04idle\x18\x02 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x03 \x01(\x05\x12\x0e\n\x06\x66rozen\x18\x04 \x01(\x05\"\xb6\x01\n\x10InvocationCounts\x12\r\n\x05total\x18\x01 \x01(\x03\x12\x17\n\x0f\x66unction_errors\x18\x02 \x01(\x03\x12\x11\n\tthrottles\x18\x03 \x01(\x03\x12\x13\n\x0b\x63old_starts\x18\x04 \x01(\x03\x12\x11\n\tin_flight\x18\x05 \x01(\x05\x12\x0f\n\x07waiting\x18\x06 \x01(\x05\x12\x16\n\x0elatency_p50_us\x18\x07 \x01(\x03\x12\x16\n\x0elatency_p99_us\x18\x08 \x01(\x03\"\xaa\x01\n\nHostStatus\x12\x0e\n\x06kernel\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x0c\n\x04\x63pus\x18\x03 \x01(\x05\x12\x13\n\x0b\x63pu_percent\x18\x04 \x01(\x01\x12\x1a\n\x12memory_total_bytes\x18\x05 \x01(\x03\x12\x1e\n\x16memory_available_bytes\x18\x06 \x01(\x03\x12\x17\n\x0f\x64isk_free_bytes\x18\x07 \x01(\x03\"\x12\n\x10GetStatusRequest\"\xac\x03\n\nNodeStatus\x12\r\n\x05\x62uild\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x11\n\tfunctions\x18\x06 \x01(\x05\x12\x19\n\x11\x63oncurrency_limit\x18\x07 \x01(\x05\x12\x34\n\x0c\x65nvironments\x18\x08 \x01(\x0b\x32\x1e.runtimed.v1.EnvironmentCounts\x12\x32\n\x0binvocations\x18\t \x01(\x0b\x32\x1d.runtimed.v1.InvocationCounts\x12%\n\x04host\x18\n \x01(\x0b\x32\x17.runtimed.v1.HostStatus\x12-\n\tprocesses\x18\x0b \x03(\x0b\x32\x1a.runtimed.v1.ProcessStatus\x12,\n\x08runtimes\x18\x0c \x03(\x0b\x32\x1a.runtimed.v1.RuntimeStatus\x12\x10\n\x08warnings\x18\r \x03(\t\"\x80\x01\n\x14GetStatisticsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12+\n\x05order\x18\x02 \x01(\x0e\x32\x1c.runtimed.v1.StatisticsOrder\x12\x16\n\tmax_items\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_max_items\"\xac\x01\n\x16WatchStatisticsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12+\n\x05order\x18\x02 \x01(\x0e\x32\x1c.runtimed.v1.StatisticsOrder\x12\x16\n\tmax_items\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0binterval_ms\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x0c\n\n_max_itemsB\x0e\n\x0c_interval_ms\"\x9b\x03\n\x12\x46unctionStatistics\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x13\n\x0binvocations\x18\x02 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\x03\x12\x10\n\x08timeouts\x18\x04 \x01(\x03\x12\x11\n\tthrottles\x18\x05 \x01(\x03\x12\x13\n\x0b\x63old_starts\x18\x06 \x01(\x03\x12\x11\n\tin_flight\x18\x07 \x01(\x05\x12\x0f\n\x07waiting\x18\x08 \x01(\x05\x12\x34\n\x0c\x65nvironments\x18\t \x01(\x0b\x32\x1e.runtimed.v1.EnvironmentCounts\x12\x17\n\x0f\x64uration_p50_us\x18\n \x01(\x03\x12\x17\n\x0f\x64uration_p99_us\x18\x0b \x01(\x03\x12\x13\n\x0bmemory_size\x18\x0c \x01(\x05\x12\x19\n\x11memory_peak_bytes\x18\r \x01(\x03\x12\x15\n\rrequest_bytes\x18\x0e \x01(\x03\x12\x16\n\x0eresponse_bytes\x18\x0f \x01(\x03\x12\x11\n\tbilled_ms\x18\x10 \x01(\x03\x12\x11\n\tlog_bytes\x18\x11 \x01(\x03\"\xe7\x02\n\nStatistics\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0binterval_ms\x18\x02 \x01(\x03\x12\r\n\x05ready\x18\x03 \x01(\x08\x12%\n\x04host\x18\x04 \x01(\x0b\x32\x17.runtimed.v1.HostStatus\x12-\n\tprocesses\x18\x05 \x03(\x0b\x32\x1a.runtimed.v1.ProcessStatus\x12\x34\n\x0c\x65nvironments\x18\x06 \x01(\x0b\x32\x1e.runtimed.v1.EnvironmentCounts\x12\x32\n\x0binvocations\x18\x07 \x01(\x0b\x32\x1d.runtimed.v1.InvocationCounts\x12\x32\n\tfunctions\x18\x08 \x03(\x0b\x32\x1f.runtimed.v1.FunctionStatistics\x12\x17\n\x0f\x66unctions_total\x18\t \x01(\x05\"\x95\x01\n\x05\x43heck\x12&\n\x05group\x18\x01 \x01(\x0e\x32\x17.runtimed.v1.CheckGroup\x12\x0c\n\x04name\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.runtimed.v1.CheckState\x12\r\n\x05\x66ound\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x06 \x01(\t\"\x11\n\x0f\x44iagnoseRequest\"/\n\tDiagnosis\x12\"\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x12.runtimed.v1.Check\"\x15\n\x13ListRuntimesRequest\"D\n\x14ListRuntimesResponse\x12,\n\x08runtimes\x18\x01 \x03(\x0b\x32\x1a.runtimed.v1.RuntimeStatus*{\n\x0cRuntimeState\x12\x1d\n\x19RUNTIME_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RUNTIME_STATE_PENDING\x10\x01\x12\x17\n\x13RUNTIME_STATE_READY\x10\x02\x12\x18\n\x14RUNTIME_STATE_FAILED\x10\x03*\x93\x03\n\x0fStatisticsOrder\x12 \n\x1cSTATISTICS_ORDER_UNSPECIFIED\x10\x00\x12 \n\x1cSTATISTICS_ORDER_INVOCATIONS\x10\x01\x12\x1b\n\x17STATISTICS_ORDER_ERRORS\x10\x02\x12\x1e\n\x1aSTATISTICS_ORDER_THROTTLES\x10\x03\x12 \n\x1cSTATISTICS_ORDER_COLD_STARTS\x10\x04\x12\x1e\n\x1aSTATISTICS_ORDER_IN_FLIGHT\x10\x05\x12\x1c\n\x18STATISTICS_ORDER_WAITING\x10\x06\x12!\n\x1dSTATISTICS_ORDER_ENVIRONMENTS\x10\x07\x12!\n\x1dSTATISTICS_ORDER_DURATION_P50\x10\x08\x12!\n\x1dSTATISTICS_ORDER_DURATION_P99\x10\t\x12\x1b\n\x17STATISTICS_ORDER_MEMORY\x10\n\x12\x19\n\x15STATISTICS_ORDER_NAME\x10\x0b*\x88\x01\n\nCheckState\x12\x1b\n\x17\x43HECK_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43HECK_STATE_OK\x10\x01\x12\x17\n\x13\x43HECK_STATE_WARNING\x10\x02\x12\x17\n\x13\x43HECK_STATE_MISSING\x10\x03\x12\x17\n\x13\x43HECK_STATE_UNKNOWN\x10\x04*\xa0\x01\n\nCheckGroup\x12\x1b\n\x17\x43HECK_GROUP_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HECK_GROUP_KERNEL\x10\x01\x12\x15\n\x11\x43HECK_GROUP_LIMIT\x10\x02\x12\x14\n\x10\x43HECK_GROUP_TOOL\x10\x03\x12\x17\n\x13\x43HECK_GROUP_RUNTIME\x10\x04\x12\x17\n\x13\x43HECK_GROUP_PROCESS\x10\x05\x32\x82\x03\n\x04Node\x12\x43\n\tGetStatus\x12\x1d.runtimed.v1.GetStatusRequest\x1a\x17.runtimed.v1.NodeStatus\x12@\n\x08\x44iagnose\x12\x1c.runtimed.v1.DiagnoseRequest\x1a\x16.runtimed.v1.Diagnosis\x12S\n\x0cListRuntimes\x12 .runtimed.v1.ListRuntimesRequest\x1a!.runtimed.v1.ListRuntimesResponse\x12K\n\rGetStatistics\x12!.runtimed.v1.GetStatisticsRequest\x1a\x17.runtimed.v1.Statistics\x12Q\n\x0fWatchStatistics\x12#.runtimed.v1.WatchStatisticsRequest\x1a\x17.runtimed.v1.Statistics0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runtimed.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNTIMESTATE']._serialized_start=1447
-  _globals['_RUNTIMESTATE']._serialized_end=1570
-  _globals['_CHECKSTATE']._serialized_start=1573
-  _globals['_CHECKSTATE']._serialized_end=1709
-  _globals['_CHECKGROUP']._serialized_start=1712
-  _globals['_CHECKGROUP']._serialized_end=1872
+  _globals['_RUNTIMESTATE']._serialized_start=2610
+  _globals['_RUNTIMESTATE']._serialized_end=2733
+  _globals['_STATISTICSORDER']._serialized_start=2736
+  _globals['_STATISTICSORDER']._serialized_end=3139
+  _globals['_CHECKSTATE']._serialized_start=3142
+  _globals['_CHECKSTATE']._serialized_end=3278
+  _globals['_CHECKGROUP']._serialized_start=3281
+  _globals['_CHECKGROUP']._serialized_end=3441
   _globals['_RUNTIMESTATUS']._serialized_start=72
   _globals['_RUNTIMESTATUS']._serialized_end=190
-  _globals['_PROCESSSTATUS']._serialized_start=192
-  _globals['_PROCESSSTATUS']._serialized_end=256
-  _globals['_ENVIRONMENTCOUNTS']._serialized_start=258
-  _globals['_ENVIRONMENTCOUNTS']._serialized_end=323
-  _globals['_INVOCATIONCOUNTS']._serialized_start=326
-  _globals['_INVOCATIONCOUNTS']._serialized_end=508
-  _globals['_HOSTSTATUS']._serialized_start=511
-  _globals['_HOSTSTATUS']._serialized_end=681
-  _globals['_GETSTATUSREQUEST']._serialized_start=683
-  _globals['_GETSTATUSREQUEST']._serialized_end=701
-  _globals['_NODESTATUS']._serialized_start=704
-  _globals['_NODESTATUS']._serialized_end=1132
-  _globals['_CHECK']._serialized_start=1135
-  _globals['_CHECK']._serialized_end=1284
-  _globals['_DIAGNOSEREQUEST']._serialized_start=1286
-  _globals['_DIAGNOSEREQUEST']._serialized_end=1303
-  _globals['_DIAGNOSIS']._serialized_start=1305
-  _globals['_DIAGNOSIS']._serialized_end=1352
-  _globals['_LISTRUNTIMESREQUEST']._serialized_start=1354
-  _globals['_LISTRUNTIMESREQUEST']._serialized_end=1375
-  _globals['_LISTRUNTIMESRESPONSE']._serialized_start=1377
-  _globals['_LISTRUNTIMESRESPONSE']._serialized_end=1445
-  _globals['_NODE']._serialized_start=1875
-  _globals['_NODE']._serialized_end=2101
+  _globals['_PROCESSSTATUS']._serialized_start=193
+  _globals['_PROCESSSTATUS']._serialized_end=321
+  _globals['_ENVIRONMENTCOUNTS']._serialized_start=323
+  _globals['_ENVIRONMENTCOUNTS']._serialized_end=404
+  _globals['_INVOCATIONCOUNTS']._serialized_start=407
+  _globals['_INVOCATIONCOUNTS']._serialized_end=589
+  _globals['_HOSTSTATUS']._serialized_start=592
+  _globals['_HOSTSTATUS']._serialized_end=762
+  _globals['_GETSTATUSREQUEST']._serialized_start=764
+  _globals['_GETSTATUSREQUEST']._serialized_end=782
+  _globals['_NODESTATUS']._serialized_start=785
+  _globals['_NODESTATUS']._serialized_end=1213
+  _globals['_GETSTATISTICSREQUEST']._serialized_start=1216
+  _globals['_GETSTATISTICSREQUEST']._serialized_end=1344
+  _globals['_WATCHSTATISTICSREQUEST']._serialized_start=1347
+  _globals['_WATCHSTATISTICSREQUEST']._serialized_end=1519
+  _globals['_FUNCTIONSTATISTICS']._serialized_start=1522
+  _globals['_FUNCTIONSTATISTICS']._serialized_end=1933
+  _globals['_STATISTICS']._serialized_start=1936
+  _globals['_STATISTICS']._serialized_end=2295
+  _globals['_CHECK']._serialized_start=2298
+  _globals['_CHECK']._serialized_end=2447
+  _globals['_DIAGNOSEREQUEST']._serialized_start=2449
+  _globals['_DIAGNOSEREQUEST']._serialized_end=2466
+  _globals['_DIAGNOSIS']._serialized_start=2468
+  _globals['_DIAGNOSIS']._serialized_end=2515
+  _globals['_LISTRUNTIMESREQUEST']._serialized_start=2517
+  _globals['_LISTRUNTIMESREQUEST']._serialized_end=2538
+  _globals['_LISTRUNTIMESRESPONSE']._serialized_start=2540
+  _globals['_LISTRUNTIMESRESPONSE']._serialized_end=2608
+  _globals['_NODE']._serialized_start=3444
+  _globals['_NODE']._serialized_end=3830
 # @@protoc_insertion_point(module_scope)

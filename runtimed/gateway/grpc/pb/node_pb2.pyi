@@ -17,6 +17,21 @@ class RuntimeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RUNTIME_STATE_READY: _ClassVar[RuntimeState]
     RUNTIME_STATE_FAILED: _ClassVar[RuntimeState]
 
+class StatisticsOrder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STATISTICS_ORDER_UNSPECIFIED: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_INVOCATIONS: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_ERRORS: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_THROTTLES: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_COLD_STARTS: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_IN_FLIGHT: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_WAITING: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_ENVIRONMENTS: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_DURATION_P50: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_DURATION_P99: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_MEMORY: _ClassVar[StatisticsOrder]
+    STATISTICS_ORDER_NAME: _ClassVar[StatisticsOrder]
+
 class CheckState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CHECK_STATE_UNSPECIFIED: _ClassVar[CheckState]
@@ -37,6 +52,18 @@ RUNTIME_STATE_UNSPECIFIED: RuntimeState
 RUNTIME_STATE_PENDING: RuntimeState
 RUNTIME_STATE_READY: RuntimeState
 RUNTIME_STATE_FAILED: RuntimeState
+STATISTICS_ORDER_UNSPECIFIED: StatisticsOrder
+STATISTICS_ORDER_INVOCATIONS: StatisticsOrder
+STATISTICS_ORDER_ERRORS: StatisticsOrder
+STATISTICS_ORDER_THROTTLES: StatisticsOrder
+STATISTICS_ORDER_COLD_STARTS: StatisticsOrder
+STATISTICS_ORDER_IN_FLIGHT: StatisticsOrder
+STATISTICS_ORDER_WAITING: StatisticsOrder
+STATISTICS_ORDER_ENVIRONMENTS: StatisticsOrder
+STATISTICS_ORDER_DURATION_P50: StatisticsOrder
+STATISTICS_ORDER_DURATION_P99: StatisticsOrder
+STATISTICS_ORDER_MEMORY: StatisticsOrder
+STATISTICS_ORDER_NAME: StatisticsOrder
 CHECK_STATE_UNSPECIFIED: CheckState
 CHECK_STATE_OK: CheckState
 CHECK_STATE_WARNING: CheckState
@@ -64,24 +91,30 @@ class RuntimeStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., path: _Optional[str] = ..., state: _Optional[_Union[RuntimeState, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ProcessStatus(_message.Message):
-    __slots__ = ("name", "pid", "memory_bytes")
+    __slots__ = ("name", "pid", "memory_bytes", "cpu_ms", "started_at")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CPU_MS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     name: str
     pid: int
     memory_bytes: int
-    def __init__(self, name: _Optional[str] = ..., pid: _Optional[int] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    cpu_ms: int
+    started_at: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., pid: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., cpu_ms: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EnvironmentCounts(_message.Message):
-    __slots__ = ("starting", "idle", "busy")
+    __slots__ = ("starting", "idle", "busy", "frozen")
     STARTING_FIELD_NUMBER: _ClassVar[int]
     IDLE_FIELD_NUMBER: _ClassVar[int]
     BUSY_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
     starting: int
     idle: int
     busy: int
-    def __init__(self, starting: _Optional[int] = ..., idle: _Optional[int] = ..., busy: _Optional[int] = ...) -> None: ...
+    frozen: int
+    def __init__(self, starting: _Optional[int] = ..., idle: _Optional[int] = ..., busy: _Optional[int] = ..., frozen: _Optional[int] = ...) -> None: ...
 
 class InvocationCounts(_message.Message):
     __slots__ = ("total", "function_errors", "throttles", "cold_starts", "in_flight", "waiting", "latency_p50_us", "latency_p99_us")
@@ -154,6 +187,88 @@ class NodeStatus(_message.Message):
     runtimes: _containers.RepeatedCompositeFieldContainer[RuntimeStatus]
     warnings: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, build: _Optional[str] = ..., account_id: _Optional[str] = ..., region: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready: bool = ..., functions: _Optional[int] = ..., concurrency_limit: _Optional[int] = ..., environments: _Optional[_Union[EnvironmentCounts, _Mapping]] = ..., invocations: _Optional[_Union[InvocationCounts, _Mapping]] = ..., host: _Optional[_Union[HostStatus, _Mapping]] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ..., runtimes: _Optional[_Iterable[_Union[RuntimeStatus, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetStatisticsRequest(_message.Message):
+    __slots__ = ("function_name", "order", "max_items")
+    FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    MAX_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    function_name: str
+    order: StatisticsOrder
+    max_items: int
+    def __init__(self, function_name: _Optional[str] = ..., order: _Optional[_Union[StatisticsOrder, str]] = ..., max_items: _Optional[int] = ...) -> None: ...
+
+class WatchStatisticsRequest(_message.Message):
+    __slots__ = ("function_name", "order", "max_items", "interval_ms")
+    FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    MAX_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    function_name: str
+    order: StatisticsOrder
+    max_items: int
+    interval_ms: int
+    def __init__(self, function_name: _Optional[str] = ..., order: _Optional[_Union[StatisticsOrder, str]] = ..., max_items: _Optional[int] = ..., interval_ms: _Optional[int] = ...) -> None: ...
+
+class FunctionStatistics(_message.Message):
+    __slots__ = ("function_name", "invocations", "errors", "timeouts", "throttles", "cold_starts", "in_flight", "waiting", "environments", "duration_p50_us", "duration_p99_us", "memory_size", "memory_peak_bytes", "request_bytes", "response_bytes", "billed_ms", "log_bytes")
+    FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
+    INVOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLES_FIELD_NUMBER: _ClassVar[int]
+    COLD_STARTS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_P50_US_FIELD_NUMBER: _ClassVar[int]
+    DURATION_P99_US_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BILLED_MS_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    function_name: str
+    invocations: int
+    errors: int
+    timeouts: int
+    throttles: int
+    cold_starts: int
+    in_flight: int
+    waiting: int
+    environments: EnvironmentCounts
+    duration_p50_us: int
+    duration_p99_us: int
+    memory_size: int
+    memory_peak_bytes: int
+    request_bytes: int
+    response_bytes: int
+    billed_ms: int
+    log_bytes: int
+    def __init__(self, function_name: _Optional[str] = ..., invocations: _Optional[int] = ..., errors: _Optional[int] = ..., timeouts: _Optional[int] = ..., throttles: _Optional[int] = ..., cold_starts: _Optional[int] = ..., in_flight: _Optional[int] = ..., waiting: _Optional[int] = ..., environments: _Optional[_Union[EnvironmentCounts, _Mapping]] = ..., duration_p50_us: _Optional[int] = ..., duration_p99_us: _Optional[int] = ..., memory_size: _Optional[int] = ..., memory_peak_bytes: _Optional[int] = ..., request_bytes: _Optional[int] = ..., response_bytes: _Optional[int] = ..., billed_ms: _Optional[int] = ..., log_bytes: _Optional[int] = ...) -> None: ...
+
+class Statistics(_message.Message):
+    __slots__ = ("time", "interval_ms", "ready", "host", "processes", "environments", "invocations", "functions", "functions_total")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    INVOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    interval_ms: int
+    ready: bool
+    host: HostStatus
+    processes: _containers.RepeatedCompositeFieldContainer[ProcessStatus]
+    environments: EnvironmentCounts
+    invocations: InvocationCounts
+    functions: _containers.RepeatedCompositeFieldContainer[FunctionStatistics]
+    functions_total: int
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interval_ms: _Optional[int] = ..., ready: bool = ..., host: _Optional[_Union[HostStatus, _Mapping]] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ..., environments: _Optional[_Union[EnvironmentCounts, _Mapping]] = ..., invocations: _Optional[_Union[InvocationCounts, _Mapping]] = ..., functions: _Optional[_Iterable[_Union[FunctionStatistics, _Mapping]]] = ..., functions_total: _Optional[int] = ...) -> None: ...
 
 class Check(_message.Message):
     __slots__ = ("group", "name", "state", "found", "purpose", "advice")
