@@ -23,6 +23,7 @@ from typing import NoReturn
 import msgspec
 
 import runtimed
+from runtimed import config_text
 from runtimed.config import Boot, Interpreter, Settings, SettingsError, boot_encoder, build_id, load
 from runtimed.sandbox.interpreters import find_interpreters
 from runtimed.store.database import StoreError
@@ -30,6 +31,7 @@ from runtimed.store.layout import Owner, lay_out
 
 PACKAGE = Path(runtimed.__file__).resolve().parent
 BOOT_DESCRIPTOR = 3
+SERVICE_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID")  # sd_notify(3), systemd.exec(5)
 EXIT_CONFIGURATION = 78  # sysexits.h: EX_CONFIG; systemd does not restart on it
 
 
@@ -40,6 +42,9 @@ class StartError(Exception):
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
+    if options.print_config:
+        sys.stdout.write(config_text.default_file())
+        sys.exit(0)
     try:
         if os.geteuid() != 0:
             raise StartError("needs root, to make sandboxes: start it with sudo, or by its systemd unit")
@@ -69,6 +74,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML (/etc/runtimed/runtimed.toml)")
     parser.add_argument("--state-dir", metavar="DIR", help="functions, code, logs (/var/lib/runtimed)")
     parser.add_argument("--run-dir", metavar="DIR", help="sockets (/run/runtimed)")
+    parser.add_argument("--print-config", action="store_true", help="print a settings file with every default, and end")
     parser.add_argument("--version", action="version", version=build_id())
     return parser.parse_args(arguments)
 
@@ -125,7 +131,7 @@ def become(launcher: Path, boot: dict[str, object]) -> NoReturn:
     os.closerange(BOOT_DESCRIPTOR + 1, os.sysconf("SC_OPEN_MAX"))
     os.chdir("/")
     os.umask(0o022)
-    keep = {name: os.environ[name] for name in ("NOTIFY_SOCKET", "INVOCATION_ID") if name in os.environ}
+    keep = {name: os.environ[name] for name in SERVICE_VARIABLES if name in os.environ}
     try:
         os.execve(launcher, [str(launcher)], {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", **keep})
     except OSError as error:
@@ -142,7 +148,7 @@ def find_libexec() -> Path:
             return place.resolve()
     raise StartError(
         "the native programs are not built (no libexec/runtimed-launcher): install the package with `pip install .`, "
-        "or run `./dev build`"
+        "or run `./dev setup`"
     )
 
 

@@ -42,11 +42,11 @@ class NodeSettings(Section, frozen=True, kw_only=True):
     """The node itself."""
 
     state_dir: AbsolutePath = "/var/lib/runtimed"
-    """Where functions, their code, logs and keys are kept."""
+    """Where functions, their code, logs and keys are kept. The service's unit names it too: ReadWritePaths=."""
     run_dir: Annotated[
         str, Meta(pattern=r"^/[^\x00]*$", max_length=90, description="an absolute path of at most 90 characters")
     ] = "/run/runtimed"
-    """Where the sockets are. Short, because socket addresses are (108 bytes)."""
+    """Where the sockets are; the service's unit names it too. Short, because socket addresses are (108 bytes)."""
     account_id: Annotated[str, Meta(pattern=r"^\d{12}$", description="twelve digits")] = "000000000000"
     """The account in the ARNs of functions."""
     region: Annotated[str, Meta(pattern=r"^[a-z]{2}(-gov)?-[a-z]+-\d$", description="such as us-east-1")] = "us-east-1"

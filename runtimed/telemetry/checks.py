@@ -358,7 +358,7 @@ def _native(machine: Machine) -> Check:
         _is(not lacking),
         f"without {', '.join(lacking)}" if lacking else str(machine.libexec),
         "launcher, dispatcher and jail",
-        "Install runtimed again (pip install .), or run ./dev build in its source.",
+        "Install runtimed again (pip install .), or run ./dev setup in its source.",
     )
 
 

@@ -257,7 +257,7 @@ class Stage:
 
     def __init__(self, directory: Path, **environment: str) -> None:
         if not PROGRAM.exists():
-            pytest.skip(f"{PROGRAM} is not built; ./dev build")
+            pytest.skip(f"{PROGRAM} is not built; ./dev setup")
         self.directory = directory
         self.logs = directory / "logs"
         self.logs.mkdir()
