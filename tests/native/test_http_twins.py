@@ -161,7 +161,7 @@ class Listener:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.headed:  # the rest are trailers
-            self.fields.append((name, value))
+            self.fields.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self.headed = True
