@@ -112,7 +112,8 @@ class Request:
 
     def __init__(self, method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], body: bytes) -> None:
         self.method, self.target, self.body = method, target, body
-        self.fields = [(name.lower(), value) for name, value in fields]
+        codings = (b"transfer-encoding",)  # whose case says nothing; h11 lowers it
+        self.fields = [(n.lower(), v.lower() if n.lower() in codings else v) for n, v in fields]
 
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other)
