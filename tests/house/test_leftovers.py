@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.node import Node, cgroups, namespaces, processes
+from bench.node import Node, await_true, cgroups, namespaces, processes
 
 
 @pytest.fixture
@@ -30,8 +30,7 @@ def stray() -> Iterator[subprocess.Popen[bytes]]:
     if os.geteuid() != 0:
         pytest.skip("namespaces need root")
     with subprocess.Popen(["unshare", "--uts", "sleep", "600"]) as process:
-        while os.readlink(f"/proc/{process.pid}/ns/uts") == os.readlink("/proc/self/ns/uts"):
-            pass
+        await_true(lambda: pathlib.Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", 30, "the stray's start")
         yield process
         process.kill()
 
