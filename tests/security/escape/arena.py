@@ -12,7 +12,7 @@ import textwrap
 import zipfile
 from typing import Any
 
-from bench.node import Node
+from bench.node import Node, await_true
 from runtimed.client import Client
 from runtimed.client.result import Result
 from tests.sandbox.jail import PRELUDE
@@ -40,10 +40,8 @@ ATTACKER = f"""
 PRELUDE = {PRELUDE!r}
 exec(PRELUDE)
 import json, subprocess, threading, time
-shown, seen = [], threading.Event()
-def show(value):
-    shown.append(value)
-    seen.set()
+shown = []
+show = shown.append
 def run(code):
     try:
         exec(compile(code, "attack", "exec"), globals())
@@ -77,10 +75,8 @@ def in_program(code):
 def handler(event, context):
     stage, code = event
     if stage == "collect":
-        seen.wait(20)
         return [shown, None]
     shown.clear()
-    seen.clear()
     if stage == "thread":
         threading.Thread(target=after_the_reply, args=(code,), daemon=True).start()
         return None
@@ -158,8 +154,7 @@ class Arena:
             shown, ended = self.call(name).value
             self.client.delete_function(name)
         else:
-            answer = self.call("attacker", [stage, code]).value
-            shown, ended = answer or self.call("attacker", ["collect", ""]).value
+            shown, ended = self.call("attacker", [stage, code]).value or self._collect()
         assert len(shown) == 1, (shown, ended)
         return shown[0]
 
@@ -170,6 +165,17 @@ class Arena:
             for process in self.node.processes()
             if process.name.startswith("python") and pathlib.Path(f"/proc/{process.pid}").stat().st_uid == uid
         ]
+
+    def _collect(self) -> Any:
+        """What the thread saw, which runs between invocations: so there have to be gaps."""
+        answer: Any = [[], None]
+
+        def has_seen() -> bool:
+            answer[:] = self.call("attacker", ["collect", ""]).value
+            return bool(answer[0])
+
+        await_true(has_seen, PATIENCE, "what the thread saw")
+        return answer
 
     def victim_pid(self) -> int:
         """On the host."""
