@@ -4,6 +4,7 @@ are."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -160,11 +161,13 @@ class Arena:
 
     def pids(self, uid: int) -> list[int]:
         """Process ids on the host of what runs Python as this user id of the host."""
-        return [
-            process.pid
-            for process in self.node.processes()
-            if process.name.startswith("python") and pathlib.Path(f"/proc/{process.pid}").stat().st_uid == uid
-        ]
+        found = []
+        for process in self.node.processes():
+            with contextlib.suppress(FileNotFoundError):  # it has ended
+                owner = pathlib.Path(f"/proc/{process.pid}").stat().st_uid
+                if owner == uid and process.name.startswith("python"):
+                    found.append(process.pid)
+        return found
 
     def _collect(self) -> Any:
         """What the thread saw, which runs between invocations: so there have to be gaps."""
