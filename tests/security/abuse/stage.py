@@ -1,0 +1,239 @@
+"""A node on which hostile functions run, looked at before and after each: what is the same, and what is left.
+
+`Stage.suffer` deploys one file of functions/, lets it misbehave in turn with a no-op while a neighbour is called, and
+compares the node before and after: the same daemons, no more processes, cgroups, loop devices or descriptors once the
+function is deleted, and the daemons' memory within bounds. What is ended takes its time, so "after" is awaited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from bench.calls import zipped
+from bench.node import Node, await_true, cgroups, loop_devices
+from runtimed.client import Client
+from runtimed.client.result import Result
+from tests.neighbour import Latency, Neighbour
+
+FUNCTIONS = pathlib.Path(__file__).resolve().parent / "functions"
+ROLES = ("launcher", "control", "dispatch")
+# What a daemon may have grown by one case: caches, arenas, log buffers.
+GROWTH_KB = 24 * 1024
+CALM = 0.35  # seconds of the no-op
+PATIENCE = 30.0
+# What a clean end leaves to the next environment of the same function, and for some seconds after the function is gone:
+# a shell with its anchor, the launcher's descriptors of it, images for /tmp. Looked at when the session ends.
+KEPT = ("anchor ", "launcher", "loop devices")
+STILL = 1.5  # seconds; what comes back to the launcher's pools is let go of in steps of one second
+
+
+class Census(msgspec.Struct, frozen=True):
+    """What a node that is at rest consists of. Pools (shells, leaves, images) are refilled to the same size."""
+
+    roles: dict[str, int]
+    processes: dict[str, int]
+    cgroups: int
+    loops: int
+    descriptors: dict[str, int]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What callers of a hostile function were answered, and how long the neighbour took."""
+
+    results: list[Result]
+    alone: Latency
+    beside: Latency
+
+    @property
+    def neighbour(self) -> tuple[Latency, Latency]:
+        return self.alone, self.beside
+
+    def values(self) -> list[Any]:
+        """Of functions that must have succeeded."""
+        return [result.value for result in self.results]
+
+    def failed_with(self, kind: str, pattern: str) -> None:
+        """All of them, in the shape of Lambda's error object."""
+        for result in self.results:
+            assert result.response.function_error == "Unhandled", result.payload[:300]
+            error = json.loads(result.payload)
+            assert error["errorType"] == kind, error
+            assert re.search(pattern, error["errorMessage"]), error
+
+    def timed_out(self, seconds: int = 1) -> None:
+        self.failed_with("Sandbox.Timedout", rf"^RequestId: \S+ Error: Task timed out after {seconds}\.\d\d seconds$")
+
+    def out_of_memory(self) -> None:
+        self.failed_with("Runtime.OutOfMemory", r"^RequestId: \S+ Error: Runtime exited with error: signal: killed$")
+
+    def exited(self, how: str) -> None:
+        self.failed_with("Runtime.ExitError", rf"^RequestId: \S+ Error: Runtime exited with error: {how}$")
+
+
+def resident_kb(pid: int) -> int:
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise ValueError(f"process {pid} has no memory of its own")
+
+
+class Stage:
+    """One node, its neighbour function, and a hostile one at a time."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.client = Client(node.address, timeout=PATIENCE)
+        self.neighbour = Neighbour(node)
+        self._numbers = 0
+        self.resting = self.rest()
+        # What is made once, at a first deployment and deletion, is no leak.
+        name = self.deploy("processes")
+        self.client.invoke(name, {"deed": "nothing"})
+        self.client.delete_function(name)
+        self.resting.descriptors["control"] = self.census().descriptors["control"]
+
+    def close(self) -> None:
+        self.neighbour.close()
+        self.client.close()
+
+    def deploy(self, source: str, *, memory: int = 128, timeout: int = 1, init: str = "") -> str:
+        """`functions/<source>.py` under a name of its own. `init` goes before its first line."""
+        self._numbers += 1
+        name = f"hostile-{self._numbers}"
+        code = init + (FUNCTIONS / f"{source}.py").read_text()
+        self.client.deploy(
+            name, zipped(code), runtime="python3.11", handler="app.handler", memory_size=memory, timeout=timeout
+        )
+        return name
+
+    def invoke(self, name: str, event: dict[str, Any], at_once: int = 1) -> list[Result]:
+        with ThreadPoolExecutor(at_once) as pool:
+            made = [pool.submit(self.client.invoke, name, event, timeout=PATIENCE) for _ in range(at_once)]
+            return [one.result() for one in made]
+
+    def census(self) -> Census:
+        processes = self.node.processes()
+        roles = {role: pid for role, pid in self.node.roles().items() if role in ROLES}
+        watched = dict(roles)
+        watched |= {f"zygote {p.pid}": p.pid for p in processes if "zygote" in p.command}
+        descriptors = {}
+        for role, pid in watched.items():
+            with contextlib.suppress(FileNotFoundError):
+                descriptors[role] = len(os.listdir(f"/proc/{pid}/fd"))
+        leaves = sum(entry.is_dir() for path in cgroups(self.node.cgroup) for entry in path.iterdir())
+        names = Counter(f"{p.name} {p.command.split(' --')[0]}" for p in processes)
+        return Census(roles, dict(names), leaves, len(loop_devices(self.node.directory)), descriptors)
+
+    def rest(self) -> Census:
+        """The census of a node that has come to rest: the same for a while."""
+        last, since = self.census(), time.monotonic()
+        deadline = since + PATIENCE
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            now = self.census()
+            if now != last:
+                last, since = now, time.monotonic()
+            elif time.monotonic() - since > STILL:
+                return now
+        raise TimeoutError(f"the node does not come to rest: {last}")
+
+    def memory(self) -> dict[str, int]:
+        """The daemons' resident memory, in KB."""
+        return {role: resident_kb(pid) for role, pid in self.node.roles().items() if role in ROLES}
+
+    def suffer(
+        self,
+        source: str,
+        event: dict[str, Any],
+        *,
+        rounds: int = 2,
+        at_once: int = 1,
+        clean: Callable[[dict[str, Any]], None] | None = None,
+        **settings: Any,
+    ) -> Seen:
+        """One case. `clean` looks at what the next invocation of the same function finds (functions/ tell: /tmp,
+        processes, descriptors)."""
+        memory = self.memory()
+        name = self.deploy(source, **settings)
+        results: list[Result] = []
+        try:
+            alone, beside = self.neighbour.compare(
+                lambda: time.sleep(CALM), lambda: results.extend(self.invoke(name, event, at_once)), rounds
+            )
+            found = self.client.invoke(name, {"deed": "look"}, timeout=PATIENCE).value
+            (clean or spotless)(found)
+            grown = {role: size - memory[role] for role, size in self.memory().items()}
+        finally:
+            self.client.delete_function(name)
+        self.settle()
+        assert max(grown.values()) < GROWTH_KB, f"a daemon's memory grew: {grown} KB"
+        return Seen(results, alone, beside)
+
+    def settle(self, spare: tuple[str, ...] = KEPT) -> None:
+        """Waits until the node holds no more than when it was at rest, but for what its names begin with `spare`."""
+        over: dict[str, tuple[object, object]] = {}
+
+        def same() -> bool:
+            found = excess(self.resting, self.census())
+            over.clear()
+            over.update({name: counts for name, counts in found.items() if not name.startswith(spare)})
+            return not over
+
+        try:
+            await_true(same, PATIENCE, "the node as it was")
+        except TimeoutError as error:
+            error.add_note(f"more than at rest (then, now): {over}")
+            raise
+
+
+def excess(resting: Census, now: Census) -> dict[str, tuple[object, object]]:
+    """What there is more of than there was; other daemons than there were."""
+    found: dict[str, tuple[object, object]] = {}
+    if now.roles != resting.roles:
+        found["daemons"] = (resting.roles, now.roles)
+    for then, later in ((resting.processes, now.processes), (resting.descriptors, now.descriptors)):
+        found |= {name: (then.get(name, 0), count) for name, count in later.items() if count > then.get(name, 0)}
+    if now.cgroups > resting.cgroups:
+        found["cgroups"] = (resting.cgroups, now.cgroups)
+    if now.loops > resting.loops:
+        found["loop devices"] = (resting.loops, now.loops)
+    return found
+
+
+def spotless(found: dict[str, Any]) -> None:
+    """What a function finds in an environment in which nothing has happened yet."""
+    assert found["tmp"] == []
+    assert len(found["processes"]) == 1
+    assert found["threads"] == 1
+    assert found["descriptors"] <= 5
+
+
+def kernel_complaints() -> list[str]:
+    """Lines of the kernel's log that must not appear, however a function behaves."""
+    text = pathlib.Path("/dev/kmsg")
+    bad = re.compile(r"\bBUG\b|WARNING:|hung_task|blocked for more than|soft lockup|rcu.*stall|general protection|Oops")
+    fd = os.open(text, os.O_RDONLY | os.O_NONBLOCK)
+    found = []
+    try:
+        while True:
+            try:
+                record = os.read(fd, 8192).decode(errors="replace")
+            except BlockingIOError:
+                return found
+            except BrokenPipeError:  # overwritten while we read: go on with what is there
+                continue
+            if bad.search(record):
+                found.append(record.strip())
+    finally:
+        os.close(fd)
