@@ -128,7 +128,16 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     )
     """Invocations that may run at the same time; further ones are throttled."""
     code_storage_mb: Annotated[int, Meta(ge=1, description="whole megabytes")] = 75 * 1024
-    """Megabytes of all packages together, as uploaded."""
+    """Megabytes of all packages together, as uploaded and unpacked."""
+    code_files: Annotated[int, Meta(ge=1, description="a whole number from 1 up")] = 2_000_000
+    """Files and directories of all packages together, as uploaded and unpacked."""
+    disk_reserve_mb: Annotated[int, Meta(ge=0, description="whole megabytes")] = 0
+    """Megabytes of the state directory's file system that stay free: below it functions are neither deployed nor are
+    environments started. 0: two percent of it, at most 512 MB."""
+    uploads: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 16
+    """Packages received at the same time; further ones are refused until one is done."""
+    upload_seconds: Annotated[int, Meta(ge=1, le=3600, description="whole seconds from 1 to 3600")] = 30
+    """How long the sender of a package may be silent."""
     init_seconds: Annotated[int, Meta(ge=1, le=900, description="whole seconds from 1 to 900")] = quotas.INIT_SECONDS
     """How long an environment's init phase may take; it is repeated inside the first invocation then, within the
     function's timeout."""

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -43,6 +44,7 @@ from runtimed.store.database import Database, StoreError
 from runtimed.store.facts import Facts
 from runtimed.store.files import write_durably
 from runtimed.store.functions import FunctionStore
+from runtimed.store.ledger import Size
 from runtimed.store.packages import CodeStore
 from runtimed.store.schema import MIGRATIONS
 from runtimed.store.secrets import Secrets, load_secrets
@@ -78,7 +80,11 @@ class Daemon:
         candidates = [Candidate(number, found.path) for number, found in enumerate(boot.interpreters)]
         self.runtimes = Runtimes(self.launcher, candidates)
         self.database = Database(self._state / "runtimed.db", MIGRATIONS)
-        self.code = CodeStore(self._state)
+        self.code = CodeStore(
+            self._state,
+            limit=Size(settings.limits.code_storage_mb << 20, settings.limits.code_files),
+            reserve_bytes=settings.limits.disk_reserve_mb << 20,
+        )
         self.invocations = Invocations(self._run / "dispatch.sock")
 
     async def run(self) -> int:
@@ -106,16 +112,20 @@ class Daemon:
         secrets = await self._secrets()
         self.functions = FunctionStore(self.database, secrets, self._identity, architecture())
         self.code.clear_staging()
-        self.receiver = Receiver(self.code, self._settings.limits.code_storage_mb << 20)
+        limits = self._settings.limits
+        self.receiver = Receiver(self.code, uploads=limits.uploads, patience=limits.upload_seconds)
         self.steps = self._make_steps()
         self.deployer = Deployer(self.functions, self.receiver, self.steps)
+        sweeper = Sweeper(self.functions, self.code, self.receiver)
+        self.receiver.reclaim = sweeper.reclaim
+        self.steps.withdrawn = partial(sweeper.withdrawn, init_seconds=limits.init_seconds)
+        self._background = [asyncio.create_task(self.receiver.measure())]
         await self.runtimes.discover()
         await self._tell_everything()
         server = self._make_server()
         await server.start()
         await self.deployer.recover()
-        sweeper = Sweeper(self.functions, self.code, self.receiver)
-        self._background = [
+        self._background += [
             asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
             asyncio.create_task(sweeper.run()),
         ]

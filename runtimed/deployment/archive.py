@@ -33,6 +33,9 @@ RATIO_MAX = 1032  # deflate cannot do better; whoever declares more lies
 NAME_MAX, PATH_MAX, DEPTH_MAX = 255, 1024, 64  # bytes of a name (ext4), bytes of a path, directories below each other
 
 
+SHOWN_MAX = 100  # characters of a name that a sentence quotes
+
+
 class BadArchive(ValueError):
     """The package is refused; the text is for whoever sent it."""
 
@@ -57,6 +60,16 @@ class Entry(Struct, frozen=True):
     size: int
 
 
+def shortened(text: str) -> str:
+    """For a sentence about it: a long name says no more whole than by its two ends."""
+    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX // 2]}…{text[-SHOWN_MAX // 2 :]}"
+
+
+def shown(path: tuple[str, ...]) -> str:
+    """A path in the package, for a sentence about it."""
+    return shortened("/".join(path))
+
+
 def read_directory(data: memoryview, limits: Limits) -> list[Entry]:
     """Every entry, in the order of the central directory; BadArchive for anything that is not plainly fine."""
     start, end, shift, count = _find_directory(data)
@@ -72,7 +85,7 @@ def read_directory(data: memoryview, limits: Limits) -> list[Entry]:
         total += entry.size
         if total > limits.unzipped_bytes:
             raise BadArchive(f"the package is larger than {limits.unzipped_bytes} bytes unzipped")
-        spans.append((header_start, entry.start + entry.compressed, "/".join(entry.path)))
+        spans.append((header_start, entry.start + entry.compressed, shown(entry.path)))
     if len(entries) != count:
         raise BadArchive(f"the package says it has {count} entries and has {len(entries)}")
     _check_spans(spans, start)
@@ -134,30 +147,30 @@ def _central_entries(data: memoryview, at: int, end: int, shift: int) -> Iterato
         extra = bytes(data[at + name_size : at + name_size + extra_size])
         at = after
         path, directory = _name(raw_name, flags)
-        shown = "/".join(path)
-        size, compressed, offset, disk = _zip64_sizes(extra, size, compressed, offset, disk, shown)
-        _check_kind(shown, directory, flags, method, made_by, attributes, compressed, size)
+        name = shown(path)
+        size, compressed, offset, disk = _zip64_sizes(extra, size, compressed, offset, disk, name)
+        _check_kind(name, directory, flags, method, made_by, attributes, compressed, size)
         if disk:
-            raise BadArchive(f"{shown} lies in another part of a zip file in several parts")
+            raise BadArchive(f"{name} lies in another part of a zip file in several parts")
         header = offset + shift
-        start = _check_local(data, header, raw_name, flags, method, shown)
+        start = _check_local(data, header, raw_name, flags, method, name)
         if start + compressed > len(data):
-            raise BadArchive(f"the data of {shown} reach beyond the end of the package")
+            raise BadArchive(f"the data of {name} reach beyond the end of the package")
         executable = made_by >> 8 in UNIX and bool(attributes >> 16 & 0o111)
         yield Entry(path, directory, executable, method, crc, start, compressed, size), header
 
 
 def _name(raw: bytes, flags: int) -> tuple[tuple[str, ...], bool]:
     """The path's components and whether the entry is a directory."""
-    shown = raw.decode("utf-8", "backslashreplace")[:200]
+    shown = shortened(raw.decode("utf-8", "backslashreplace"))
     try:
         text = raw.decode("utf-8")  # ASCII is the common case; many tools write UTF-8 without setting the flag
     except UnicodeDecodeError:
         raise BadArchive(f"the name {shown!r} is not UTF-8; pack the files again with UTF-8 names") from None
     if not flags & UTF8_NAME and not text.isascii() and not text.isprintable():
-        raise BadArchive(f"the name {text!r} is in an unknown encoding; pack the files again with UTF-8 names")
+        raise BadArchive(f"the name {shown!r} is in an unknown encoding; pack the files again with UTF-8 names")
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
-        raise BadArchive(f"the name {text[:200]!r} has control characters")
+        raise BadArchive(f"the name {shown!r} has control characters")
     if "\\" in text:
         raise BadArchive(f"the name {shown!r} has a backslash; pack the files again with / between folders")
     if text.startswith("/"):
@@ -257,7 +270,7 @@ def _check_names(entries: list[Entry]) -> None:
     named: set[tuple[str, ...]] = set()
     for entry in entries:
         if entry.path in named:
-            raise BadArchive(f"{'/'.join(entry.path)} is in the package twice")
+            raise BadArchive(f"{shown(entry.path)} is in the package twice")
         named.add(entry.path)
         if entry.directory:
             folders.add(entry.path)
@@ -266,4 +279,4 @@ def _check_names(entries: list[Entry]) -> None:
         for depth in range(1, len(entry.path)):
             folders.add(entry.path[:depth])
     for path in files & folders:
-        raise BadArchive(f"{'/'.join(path)} is in the package both as a file and as a folder")
+        raise BadArchive(f"{shown(path)} is in the package both as a file and as a folder")

@@ -11,12 +11,12 @@ from msgspec import Struct
 
 from runtimed.deployment.archive import BadArchive
 from runtimed.deployment.compile import compile_tree
-from runtimed.deployment.receive import Receiver, to_its_end
+from runtimed.deployment.receive import Receiver
 from runtimed.deployment.targets import put_target
 from runtimed.dispatch.control import Dispatcher
 from runtimed.link.mirror import Refused
 from runtimed.machines.pools import Pools
-from runtimed.model import wire
+from runtimed.model import errors, wire
 from runtimed.model.arn import LATEST, Identity
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import launch_plan
@@ -74,6 +74,8 @@ class Steps:
         self._pools = pools
         self._terms = terms
         self._identity = identity
+        self.withdrawn: Callable[[Target], None] = lambda target: None
+        """Told of each target that is withdrawn, while its row is still there."""
 
     async def prepare(self, number: int) -> None:
         """Unpacks and compiles the package, unless that was done for another function or before a restart."""
@@ -85,6 +87,8 @@ class Steps:
             staged = await self._receiver.take_staged(target.definition.zip_sha256)
         except BadArchive as error:
             raise StepError(f"The package cannot be unpacked: {error}.", "InvalidZipFileException") from None
+        except errors.CodeStorageExceeded as error:
+            raise StepError(error.message, "InsufficientCodeStorage") from None
         except FileNotFoundError:
             raise StepError(
                 "The package is missing from the code store. Upload the code again.", "InternalError"
@@ -92,10 +96,10 @@ class Steps:
         try:
             interpreter = self._interpreter(target.definition.runtime)
             if interpreter is not None:
-                await compile_tree(self._launcher, staged, interpreter, target.definition.runtime)
-            await to_its_end(self._code.place, staged, target.package)
+                await compile_tree(self._launcher, staged.path, interpreter, target.definition.runtime)
+            await self._receiver.place(staged, target.package)
         except BaseException:
-            await to_its_end(self._code.discard, staged)
+            await self._receiver.discard(staged)
             raise
 
     async def grant(self, number: int) -> None:
@@ -131,6 +135,10 @@ class Steps:
     async def withdraw(self, number: int) -> None:
         """The dispatcher lets environments finish; the plan goes a little later."""
         await self._dispatcher.delete_target(number)
+        try:
+            self.withdrawn(await self._functions.target(number))
+        except KeyError:
+            pass  # its row went with a former attempt
         asyncio.get_running_loop().call_later(PLAN_KEPT_SECONDS, self._launcher.delete_plan_soon, number)
 
     # ---- messages --------------------------------------------------------------------------------------------

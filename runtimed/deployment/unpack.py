@@ -12,15 +12,24 @@ import mmap
 import os
 import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
-from runtimed.deployment.archive import DEFLATED, BadArchive, Entry, Limits, read_directory
+from runtimed.deployment.archive import DEFLATED, BadArchive, Entry, Limits, read_directory, shown
+from runtimed.store.ledger import BLOCK, allotted
 
 PIECE = 1 << 20  # bytes in memory at a time, compressed and decompressed each
 
 
-def unpack(package: Path, into: Path, limits: Limits) -> int:
-    """Unpacks all of `package` into `into` (made here, must not exist). Returns the bytes written."""
+def _no_bound(_bytes: int, _files: int) -> None:
+    pass
+
+
+def unpack(package: Path, into: Path, limits: Limits, claim: Callable[[int, int], None] = _no_bound) -> int:
+    """Unpacks all of `package` into `into` (made here, must not exist). Returns the bytes written.
+
+    `claim(bytes, files)` is asked for the room before anything is written; what it raises ends it.
+    """
     into.mkdir()
     into.chmod(0o755)
     try:
@@ -31,16 +40,26 @@ def unpack(package: Path, into: Path, limits: Limits) -> int:
                 entries = read_directory(data, limits)
                 if not any(not entry.directory for entry in entries):
                     raise BadArchive("the package has no files")
-                _make_folders(into, entries)
-                return sum(_write(data, entry, into) for entry in entries if not entry.directory)
+                folders = _folders(entries)
+                files = [entry for entry in entries if not entry.directory]
+                claim(
+                    sum(allotted(entry.size) for entry in files) + BLOCK * (len(folders) + 1),
+                    len(files) + len(folders) + 1,
+                )
+                _make_folders(into, folders)
+                return sum(_write(data, entry, into) for entry in files)
     except BaseException:
         shutil.rmtree(into, ignore_errors=True)
         raise
 
 
-def _make_folders(into: Path, entries: list[Entry]) -> None:
+def _folders(entries: list[Entry]) -> list[tuple[str, ...]]:
     folders = {entry.path[:depth] for entry in entries for depth in range(1, len(entry.path) + entry.directory)}
-    for folder in sorted(folders - {()}):
+    return sorted(folders - {()})
+
+
+def _make_folders(into: Path, folders: list[tuple[str, ...]]) -> None:
+    for folder in folders:
         path = into.joinpath(*folder)
         path.mkdir()
         path.chmod(0o755)  # whatever the umask
@@ -56,13 +75,13 @@ def _write(data: memoryview, entry: Entry, into: Path) -> int:
     finally:
         os.close(descriptor)
     if crc != entry.crc:
-        raise BadArchive(f"{'/'.join(entry.path)} is damaged: its checksum does not match")
+        raise BadArchive(f"{shown(entry.path)} is damaged: its checksum does not match")
     return entry.size
 
 
 def _copy(data: memoryview, entry: Entry, descriptor: int) -> int:
     """Writes exactly `entry.size` bytes; returns their CRC-32."""
-    name = "/".join(entry.path)
+    name = shown(entry.path)
     crc, written = 0, 0
     inflate = zlib.decompressobj(-zlib.MAX_WBITS) if entry.method == DEFLATED else None
     for at in range(entry.start, entry.start + entry.compressed, PIECE):

@@ -9,13 +9,15 @@ from collections.abc import Awaitable, Callable
 
 from runtimed.deployment.receive import Receiver
 from runtimed.machines.pools import KeepAlive, Pools, classify
-from runtimed.store.functions import FunctionStore
+from runtimed.store.functions import FunctionStore, Target
 from runtimed.store.packages import CodeStore
 from runtimed.telemetry.host import available_share
 
 LOOK_SECONDS = 5.0
-SWEEP_SECONDS = 300.0
-KEPT_SECONDS = 1800.0  # beyond the longest invocation (900 s): environments of a former target still run from its tree
+SWEEP_SECONDS = 60.0
+SWEEP_BATCH = 16
+LAUNCH_SECONDS = 60.0  # until a launch is given up, and slack
+KEPT_SECONDS = 3600.0  # of packages whose target is not known any more: beyond `longest_use` of the slowest function
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,11 @@ async def watch_memory(pools: Pools, apply: Callable[[KeepAlive], Awaitable[None
 
 
 class Sweeper:
-    """Removes packages once they were unreferenced for KEPT_SECONDS. After a restart the time begins anew."""
+    """Removes packages that nothing refers to any more, once no environment can run from them.
+
+    How long that takes is known of a target that was withdrawn (`withdrawn`); of what a former control plane left it
+    is KEPT_SECONDS from when it was first seen. Uploaded archives nobody runs from: they go at once when room is short.
+    """
 
     def __init__(
         self,
@@ -45,7 +51,13 @@ class Sweeper:
         self._code = code
         self._receiver = receiver
         self._clock = clock
-        self._since: dict[tuple[str, str], float] = {}
+        self._due: dict[str, float] = {}
+
+    def withdrawn(self, target: Target, init_seconds: int) -> None:
+        """No route leads to it any more; its row goes next."""
+        due = self._clock() + longest_use(target.definition.timeout, init_seconds)
+        for name in (target.package, target.definition.zip_sha256):
+            self._due[name] = max(due, self._due.get(name, 0.0))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -56,17 +68,43 @@ class Sweeper:
                 log.warning("unreferenced packages could not be removed: %s", error)
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def sweep(self) -> int:
+    async def reclaim(self) -> int:
+        """Room is short: everything that may go. How many packages went."""
+        try:
+            return await self.sweep(short=True)
+        except OSError as error:
+            log.warning("unreferenced packages could not be removed: %s", error)
+            return 0
+
+    async def sweep(self, *, short: bool = False) -> int:
         """One round; how many packages went."""
+        await self._receiver.measured()
         removed = 0
+        while some := await self._sweep_some(short):
+            removed += some
+        return removed
+
+    async def _sweep_some(self, short: bool) -> int:
+        """SWEEP_BATCH at most: deployments wait while the lock is held."""
         async with self._receiver.lock:
             zips, trees = await self._functions.packages_in_use()
             have_zips, have_trees = await asyncio.to_thread(self._code.contents)
-            idle = {("zip", name) for name in have_zips - zips} | {("tree", name) for name in have_trees - trees}
             now = self._clock()
-            self._since = {item: self._since.get(item, now) for item in idle}
-            for kind, name in [item for item, since in self._since.items() if now - since >= KEPT_SECONDS]:
-                await asyncio.to_thread(self._code.remove_zip if kind == "zip" else self._code.remove_tree, name)
-                del self._since[kind, name]
-                removed += 1
-        return removed
+            held = {name: self._due.get(name) for name in have_zips | have_trees}
+            idle = (have_zips - zips) | (have_trees - trees)
+            self._due = {
+                name: now + KEPT_SECONDS if due is None else due
+                for name, due in held.items()
+                if name in idle or (due is not None and due > now)  # noted before its row went
+            }
+            going = [name for name in idle if self._due[name] <= now or (short and name in have_zips)][:SWEEP_BATCH]
+            for name in going:
+                await asyncio.to_thread(self._code.remove_zip if name in have_zips else self._code.remove_tree, name)
+                del self._due[name]
+            return len(going)
+
+
+def longest_use(timeout: int, init_seconds: int) -> float:
+    """Seconds after its withdrawal in which an environment of a target may still run: an invocation waits for an init
+    and a time-out, is launched, is initialised twice, the second time under its own time-out, and runs."""
+    return 2.0 * init_seconds + 3.0 * timeout + LAUNCH_SECONDS

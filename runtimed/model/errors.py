@@ -110,6 +110,14 @@ class RequestTooLarge(ApiError):
     grpc = "INVALID_ARGUMENT"
 
 
+class RequestTimedOut(ApiError):
+    """The request itself did not arrive in time."""
+
+    code = "RequestTimeoutException"
+    status = 408
+    grpc = "DEADLINE_EXCEEDED"
+
+
 class UnsupportedMediaType(ApiError):
     code = "UnsupportedMediaTypeException"
     status = 415
@@ -167,6 +175,7 @@ ERRORS: tuple[type[ApiError], ...] = (
     ResourceExists,
     PreconditionFailed,
     RequestTooLarge,
+    RequestTimedOut,
     UnsupportedMediaType,
     TooManyRequests,
     NotOffered,

@@ -12,6 +12,7 @@ going on would lose more.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -25,6 +26,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 Migration = tuple[str, ...]  # the statements that lead from one schema version to the next
 
+MODE = 0o640
 APPLICATION_ID = 0x72756E74  # "runt": what file(1) and `PRAGMA application_id` see
 
 
@@ -101,8 +103,14 @@ class Database:
 
 def _open(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
     try:
+        # SQLite gives the files beside it the mode of this one.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+        try:
+            os.fchmod(descriptor, MODE)
+        finally:
+            os.close(descriptor)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot open {path}: {error}; check that its directory exists and can be written") from None
     try:
         _prepare(connection, path, migrations)

@@ -13,7 +13,6 @@ read-only mounts.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import shutil
@@ -22,6 +21,9 @@ from typing import IO
 
 from runtimed.store.database import StoreError
 from runtimed.store.files import sync_directory, sync_file, sync_filesystem
+from runtimed.store.ledger import Disk, Ledger, Size, size_of
+
+WITHOUT_LIMIT = Size(1 << 62, 1 << 62)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -64,8 +66,10 @@ class CodeStore:
     """Blocking calls, for a thread. Ids and digests come from us; they are checked all the same before they become
     paths."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, limit: Size = WITHOUT_LIMIT, reserve_bytes: int = 0) -> None:
+        """`reserve_bytes`: what must stay free of the disk, see `ledger.Disk`."""
         self.state = state
+        self.ledger = Ledger(limit, Disk(state, reserve_bytes))
         self.zips = state / "packages" / "zip"
         self.trees = state / "packages" / "sha256"
         self.staging = state / "staging"
@@ -74,6 +78,13 @@ class CodeStore:
                 directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreError(f"cannot make {directory}: {error.strerror}") from None
+
+    def measure(self) -> None:
+        """At start: what is kept goes into the ledger."""
+        for path in self.zips.iterdir():
+            self.ledger.keep(path.name, size_of(path))
+        for path in self.trees.iterdir():
+            self.ledger.keep(path.name, size_of(path))
 
     def clear_staging(self) -> None:
         """At start: nothing there can be in use."""
@@ -94,6 +105,7 @@ class CodeStore:
             return target
         sync_file(upload.path)
         upload.path.rename(target)
+        self.ledger.keep(target.name, size_of(target))
         sync_directory(self.zips)
         return target
 
@@ -122,6 +134,7 @@ class CodeStore:
             if not target.is_dir():
                 raise
         else:
+            self.ledger.keep(key, size_of(target))
             sync_directory(self.trees)
         self.discard(staged)
 
@@ -135,7 +148,9 @@ class CodeStore:
         }
 
     def remove_zip(self, sha256: str) -> None:
-        self.zip_path(sha256).unlink(missing_ok=True)
+        path = self.zip_path(sha256)
+        path.unlink(missing_ok=True)
+        self.ledger.drop(path.name)
 
     def remove_tree(self, key: str) -> None:
         """By way of staging, so that a crash never leaves half a package under its name. The caller knows that no
@@ -143,11 +158,7 @@ class CodeStore:
         aside = self.stage()
         self.tree_path(key).rename(aside)
         shutil.rmtree(aside.parent)
-
-    def bytes_of_zips(self) -> int:
-        """Code storage as the service counts it: uploaded packages."""
-        with os.scandir(self.zips) as entries:
-            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        self.ledger.drop(key)
 
 
 def _checked(digest: str) -> str:

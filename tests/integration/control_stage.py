@@ -20,6 +20,7 @@ from runtimed.model.function import CreateFunctionRequest, FunctionConfiguration
 from runtimed.sandbox.launcher import Launcher
 from runtimed.store.database import Database
 from runtimed.store.functions import FunctionStore
+from runtimed.store.ledger import Size
 from runtimed.store.packages import CodeStore
 from runtimed.store.schema import MIGRATIONS
 from runtimed.store.secrets import load_secrets
@@ -43,6 +44,8 @@ class Stage:
         self.state = state
         self.runtimes = {"python3.11": 0, "python3.12": 1}
         self.storage_bytes = 1 << 30
+        self.storage_files = 10_000
+        self.patience = 30.0
 
     async def start(self) -> None:
         (self.state / "keys").mkdir(parents=True, exist_ok=True)
@@ -54,9 +57,10 @@ class Stage:
         self.database = Database(self.state / "runtimed.db", MIGRATIONS)
         secrets = load_secrets(self.state / "keys", expected=None)
         self.functions = FunctionStore(self.database, secrets, IDENTITY, "x86_64")
-        self.code = CodeStore(self.state)
+        self.code = CodeStore(self.state, limit=Size(self.storage_bytes, self.storage_files))
         self.code.clear_staging()
-        self.receiver = Receiver(self.code, self.storage_bytes)
+        self.receiver = Receiver(self.code, uploads=4, patience=self.patience)
+        await self.receiver.measure()
         self.pools = Pools(BUDGET)
         self.steps = Steps(
             functions=self.functions,

@@ -8,6 +8,7 @@ import hashlib
 import json
 import struct
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest_asyncio
 from msgspec import UNSET
 
 from runtimed.deployment import steps as steps_module
-from runtimed.deployment.upkeep import KEPT_SECONDS, Sweeper
+from runtimed.deployment.upkeep import KEPT_SECONDS, Sweeper, longest_use
 from runtimed.model import errors, wire
 from runtimed.model.function import (
     Environment,
@@ -23,6 +24,7 @@ from runtimed.model.function import (
     State,
     UpdateFunctionConfigurationRequest,
 )
+from runtimed.store.ledger import NOTHING
 from tests.integration.control_stage import Stage, pieces, staged
 from tests.integration.peers import until
 from tests.integration.zips import build, plain
@@ -185,14 +187,6 @@ async def test_the_announced_digest_is_checked(stage: Stage) -> None:
     await stage.create(package=NEW, upload_sha256=right)
 
 
-async def test_code_storage_has_a_limit(stage: Stage) -> None:
-    stage.receiver._storage_bytes = len(NEW) + 10
-    await stage.create(package=NEW)
-    with pytest.raises(errors.CodeStorageExceeded, match="Delete functions"):
-        await stage.create("g", package=build(plain(), plain("b.py")))
-    assert await stage.functions.count() == 1
-
-
 # ---- failures on the way -------------------------------------------------------------------------------------
 
 
@@ -353,6 +347,36 @@ async def test_packages_go_when_nothing_refers_to_them_any_more(stage: Stage) ->
     now *= 3
     assert await sweeper.sweep() == 0, "it is referred to again"
     assert stage.staging() == []
+
+
+async def test_packages_of_a_withdrawn_target_go_as_soon_as_nothing_can_run_from_them(stage: Stage) -> None:
+    now = 0.0
+    sweeper = Sweeper(stage.functions, stage.code, stage.receiver, clock=lambda: now)
+    stage.steps.withdrawn = partial(sweeper.withdrawn, init_seconds=10)
+    await stage.create(timeout=7)
+    await stage.settled()
+    await stage.create("g", package=NEW, timeout=900)
+    await stage.settled("g")
+    for name in "fg":
+        await stage.deployer.delete(name)
+    due = longest_use(7, 10)
+    assert longest_use(900, 10) <= KEPT_SECONDS
+    for now, removed in ((due - 1, 0), (due, 2), (longest_use(900, 10) - 1, 0), (longest_use(900, 10), 2)):
+        assert await sweeper.sweep() == removed, now
+    assert stage.code.contents() == (set(), set())
+    assert stage.code.ledger.used == stage.code.ledger.reserved == NOTHING
+
+
+async def test_archives_go_at_once_when_room_is_short(stage: Stage) -> None:
+    sweeper = Sweeper(stage.functions, stage.code, stage.receiver)
+    await stage.create()
+    await stage.settled()
+    await stage.update("f", NEW)
+    await stage.settled()
+    assert await sweeper.reclaim() == 1
+    zips, trees = stage.code.contents()
+    assert (len(zips), len(trees)) == (1, 2)
+    assert zips == (await stage.functions.packages_in_use())[0]
 
 
 async def test_a_tree_that_is_gone_is_made_again_from_the_zip(stage: Stage) -> None:
