@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
@@ -14,15 +15,15 @@ from msgspec import UNSET, UnsetType
 from runtimed.client import address as addresses
 from runtimed.client import flows, requests, rpc
 from runtimed.client.build import Progress, build
+from runtimed.client.errors import TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
-from runtimed.model import function, log, node, runtime
+from runtimed.model import errors, function, log, node, runtime
 from runtimed.model.shape import Shape
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator
-    from datetime import datetime
     from types import TracebackType
 
 R = TypeVar("R", bound=Shape)
@@ -138,14 +139,26 @@ class AsyncClient:
         request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, dry_run)
         return Result(await self._call(rpc.INVOKE, request, timeout or requests.INVOKE_SECONDS))
 
-    async def logs(
-        self, name: str, *, follow: bool = False, since: datetime | None = None, request_id: str = ""
-    ) -> AsyncGenerator[log.LogEvent, None]:
-        """The function's log, oldest first; with `follow` it goes on until the iterator is closed."""
-        request = requests.tail_logs(name, follow, since, request_id)
-        async with aclosing(self._stream(rpc.TAIL_LOGS, request, None if follow else self._timeout)) as events:
-            async for event in events:
-                yield event
+    async def logs(self, name: str, **wanted: Unpack[requests.Wanted]) -> AsyncGenerator[log.LogEvent, None]:
+        """The function's log, oldest first: all that is kept, or what `wanted` says (`follow`, `since`, `limit` ...).
+
+        With `follow` it goes on until the iterator is closed, and goes on after a restart of the daemon without loss
+        or repetition.
+        """
+        reading = requests.Reading(name, wanted, self.address)
+        follow = reading.request.follow
+        while True:
+            try:
+                async with aclosing(
+                    self._stream(rpc.TAIL_LOGS, reading.request, None if follow else self._timeout)
+                ) as events:
+                    async for event in events:
+                        if reading.take(event):
+                            yield event
+                return
+            except (Unreachable, TimedOut, errors.ServiceUnavailable) as error:
+                pause = reading.pause(error, time.monotonic())
+            await asyncio.sleep(pause)
 
     # ---- node
 

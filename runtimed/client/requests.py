@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
+from runtimed.client import rpc
+from runtimed.client.errors import TimedOut, Unreachable
 from runtimed.client.flows import Settings, encode_event
 from runtimed.model import errors, quotas
 from runtimed.model.function import UpdateFunctionConfigurationRequest
 from runtimed.model.invocation import InvocationType, InvokeRequest, LogType
-from runtimed.model.log import TailLogsRequest
+from runtimed.model.log import LogEvent, LogKind, TailLogsRequest
 from runtimed.model.node import GetStatisticsRequest, StatisticsOrder, WatchStatisticsRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
+
+    from runtimed.client.address import Address
 
 INVOKE_SECONDS = quotas.TIMEOUT_SECONDS_MAX + 60.0
 """Longer than any function may run, its init phase included."""
 UPLOAD_SECONDS = 900.0
+FOLLOW_PATIENCE_SECONDS = 30.0
+"""How long a lost daemon is waited for by who follows a log: the time that a restart of the whole node takes."""
+READ_PATIENCE_SECONDS = 2.0
+LONGEST_PAUSE = 1.0
 
 
 def update_configuration(
@@ -54,12 +64,33 @@ def invoke(
     )
 
 
-def tail_logs(name: str, follow: bool, since: datetime | None, request_id: str) -> TailLogsRequest:
+class Wanted(TypedDict, total=False):
+    """Which events of a log, as the clients' `logs` takes them; all together when several are given."""
+
+    follow: bool
+    """Go on with what is written from now on, over restarts of the daemon."""
+    since: datetime | None
+    until: datetime | None
+    request_id: str
+    """Of one invocation."""
+    contains: Sequence[str]
+    """Whose message contains each of these texts."""
+    limit: int | None
+    """The last so many; with `follow`: and then all that come."""
+
+
+def tail_logs(name: str, wanted: Wanted) -> TailLogsRequest:
+    since, until, limit = wanted.get("since"), wanted.get("until"), wanted.get("limit")
+    follow = wanted.get("follow", False)
     return TailLogsRequest(
         function_name=name,
         follow=follow,
         since=UNSET if since is None else since.astimezone(),
-        request_id=request_id.lower(),
+        until=UNSET if until is None else until.astimezone(),
+        request_id=wanted.get("request_id", "").lower(),
+        contains=list(wanted.get("contains", ())),
+        limit=UNSET if limit is None else limit,
+        positions=True,
     )
 
 
@@ -79,3 +110,39 @@ def _order(text: str) -> StatisticsOrder:
     except ValueError:
         known = ", ".join(order.value for order in StatisticsOrder)
         raise errors.InvalidParameterValue(f"Order: {text} is not one of {known}.") from None
+
+
+class Reading:
+    """A log as it is read, over as many streams as it takes: each begins behind what the one before it told."""
+
+    def __init__(self, name: str, wanted: Wanted, address: Address) -> None:
+        self.request = tail_logs(name, wanted)
+        self._address = address
+        self._progress = False
+        self._failures = 0
+        self._lost_at: float | None = None
+
+    def take(self, event: LogEvent) -> bool:
+        """Notes how far the log was read. Whether the event is one for the caller."""
+        if event.cursor:
+            # From here on it is the cursor that says where to go on, and no limit.
+            self.request = replace(self.request, after=event.cursor, limit=UNSET)
+            self._progress = True
+        self._failures, self._lost_at = 0, None
+        return event.kind is not LogKind.POSITION
+
+    def pause(self, error: Exception, now: float) -> float:
+        """The seconds after which to ask again; raises `error` when that would not help, or too much time has gone by.
+
+        `now`: of a monotonic clock.
+        """
+        # Its socket goes with a daemon and comes back with the next: who follows waits for that too.
+        passing = rpc.passing(error, self._address) or (self.request.follow and isinstance(error, Unreachable))
+        passing = passing or (isinstance(error, TimedOut) and self._lost_at is None)
+        if self._lost_at is None:
+            self._lost_at = now
+        patience = FOLLOW_PATIENCE_SECONDS if self.request.follow else READ_PATIENCE_SECONDS
+        if not self._progress or not passing or now - self._lost_at > patience:
+            raise error from None
+        self._failures += 1
+        return float(min(LONGEST_PAUSE, rpc.FIRST_PAUSE * 2**self._failures))

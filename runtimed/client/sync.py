@@ -13,15 +13,15 @@ from msgspec import UNSET, UnsetType
 from runtimed.client import address as addresses
 from runtimed.client import flows, requests, rpc
 from runtimed.client.build import Progress, build
+from runtimed.client.errors import TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
-from runtimed.model import function, log, node, runtime
+from runtimed.model import errors, function, log, node, runtime
 from runtimed.model.shape import Shape
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from datetime import datetime
     from types import TracebackType
 
 R = TypeVar("R", bound=Shape)
@@ -133,12 +133,22 @@ class Client:
         request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, dry_run)
         return Result(self._call(rpc.INVOKE, request, timeout or requests.INVOKE_SECONDS))
 
-    def logs(
-        self, name: str, *, follow: bool = False, since: datetime | None = None, request_id: str = ""
-    ) -> Iterator[log.LogEvent]:
-        """The function's log, oldest first; with `follow` it goes on until the iterator is closed."""
-        request = requests.tail_logs(name, follow, since, request_id)
-        yield from self._stream(rpc.TAIL_LOGS, request, None if follow else self._timeout)
+    def logs(self, name: str, **wanted: Unpack[requests.Wanted]) -> Iterator[log.LogEvent]:
+        """The function's log, oldest first: all that is kept, or what `wanted` says (`follow`, `since`, `limit` ...).
+
+        With `follow` it goes on until the iterator is closed, and goes on after a restart of the daemon without loss
+        or repetition.
+        """
+        reading = requests.Reading(name, wanted, self.address)
+        follow = reading.request.follow
+        while True:
+            try:
+                for event in self._stream(rpc.TAIL_LOGS, reading.request, None if follow else self._timeout):
+                    if reading.take(event):
+                        yield event
+                return
+            except (Unreachable, TimedOut, errors.ServiceUnavailable) as error:
+                time.sleep(reading.pause(error, time.monotonic()))
 
     # ---- node
 

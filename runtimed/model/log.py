@@ -6,8 +6,9 @@ from datetime import datetime
 from enum import Enum
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field
 
+from runtimed.model import quotas
 from runtimed.model.function import FunctionName
 from runtimed.model.shape import UNSET, Shape, UnsetType
 
@@ -23,6 +24,8 @@ class LogKind(Enum):
     INIT_REPORT = "InitReport"
     DROPPED = "Dropped"
     """Lines were lost here: the function wrote faster than its budget, or the disk is full."""
+    POSITION = "Position"
+    """Nothing was written: only `cursor` says how far the log has been looked at."""
 
 
 class LogEvent(Shape, frozen=True, kw_only=True):
@@ -35,6 +38,8 @@ class LogEvent(Shape, frozen=True, kw_only=True):
     """Empty: outside of any invocation, as in the init phase."""
     log_stream: str = ""
     """The environment that wrote it: YYYY/MM/DD/[version]hex."""
+    cursor: str = ""
+    """Where the event ends in the function's log, for `after`. Opaque."""
 
 
 class TailLogsRequest(Shape, frozen=True, kw_only=True):
@@ -52,3 +57,21 @@ class TailLogsRequest(Shape, frozen=True, kw_only=True):
         ),
     ] = ""
     """Only events of this invocation."""
+    until: datetime | UnsetType = UNSET
+    """Only events at or before this moment."""
+    contains: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=1024, description="texts of 1 to 1024 characters.")]],
+        Meta(max_length=16, description="at most 16 texts of 1 to 1024 characters."),
+    ] = field(default_factory=list)
+    """Only events whose message contains each of these texts."""
+    limit: (
+        Annotated[int, Meta(ge=1, le=quotas.LOG_EVENTS_MAX, description="a whole number from 1 to 10000.")] | UnsetType
+    ) = UNSET
+    """Of the events asked for, only the last so many; with `follow`: and then all that come."""
+    after: Annotated[
+        str, Meta(pattern=r"^([0-9a-f]{8}-[0-9a-f]{8}-\d{1,10})?$", description="the cursor of an event.")
+    ] = ""
+    """Only what follows this event. The log of a later function of the same name is read from its beginning."""
+    positions: bool = False
+    """Tell positions too: at the start of a stream that follows, and behind passages without events that were asked
+    for, so that a caller who lost the stream can go on from there without loss or repetition."""

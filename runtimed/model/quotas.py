@@ -66,3 +66,6 @@ CONCURRENCY_DEFAULT = 1000
 LIST_ITEMS_MAX = 10_000
 """`MaxItems` that a list request may ask for (M); a page never holds more than `LIST_PAGE_ITEMS`."""
 LIST_PAGE_ITEMS = 50
+LOG_EVENTS_MAX = 10_000
+"""The last events of a log that may be asked for at once (ours, as CloudWatch's `limit`): their places are kept in
+memory while the log is searched."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.node import Node, await_true
+from bench.node import RUNTIMECTL, Node, await_true
 from runtimed.client import Client
 from runtimed.dispatch.invocations import Invocations, Reply
 from runtimed.model import wire
@@ -67,7 +71,28 @@ def test_the_log_tail_is_the_log(node: Node, tmp_path: Path) -> None:
         assert "slept" in tail
 
 
-def test_the_control_plane_is_killed_while_a_function_runs(own_node: Node, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def following(node: Node, name: str, text: str) -> Iterator[Any]:
+    """`runtimectl logs --follow` as a process; it ends with the block."""
+    command = [*RUNTIMECTL, "logs", name, "--follow", "-n", "9", "--filter", text]
+    with subprocess.Popen(
+        command, env=node.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as follower:
+        try:
+            yield follower
+        finally:
+            follower.kill()
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as made:
+        yield made
+
+
+def test_the_control_plane_is_killed_while_a_function_runs(
+    own_node: Node, tmp_path: Path, stack: contextlib.ExitStack
+) -> None:
     replies: list[Reply] = []
 
     async def invoke() -> None:
@@ -78,6 +103,9 @@ def test_the_control_plane_is_killed_while_a_function_runs(own_node: Node, tmp_p
     running = threading.Thread(target=asyncio.run, args=(invoke(),))
     with Client(own_node.address) as client:
         client.deploy("slow", package(tmp_path / "slow"), timeout=20)
+        client.invoke("slow")
+        follower = stack.enter_context(following(own_node, "slow", "slept"))
+        assert follower.stdout.readline().endswith("slept\n")
         running.start()
         await_true(lambda: client.status().environments.busy == 1, 10, "a busy environment")
     before = own_node.roles()
@@ -97,7 +125,12 @@ def test_the_control_plane_is_killed_while_a_function_runs(own_node: Node, tmp_p
         assert client.get_function("slow").timeout == 20
         assert client.status().environments.idle == 1, "the environment was kept"
         assert client.invoke("slow").response.init_duration_us == 0, "and is warm"
-        await_true(lambda: [event.message for event in client.logs("slow")].count("slept") == 2, 5, "both in the log")
+        await_true(lambda: [event.message for event in client.logs("slow")].count("slept") == 3, 5, "all in the log")
+        seen = [follower.stdout.readline() for _ in range(2)]
+        assert all(line.endswith("slept\n") for line in seen), "who followed the log goes on with it"
+        follower.send_signal(signal.SIGINT)
+        out, err = follower.communicate(timeout=30)
+        assert (follower.returncode, out, err.strip()) == (130, "", "")
 
 
 def test_the_dispatcher_is_killed(own_node: Node, tmp_path: Path) -> None:
