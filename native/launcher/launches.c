@@ -340,6 +340,7 @@ int launches_message(struct server *server, const struct wire_header *header, co
     if (node == NULL) /* it ended by itself meanwhile: EXITED is on its way */
         return 0;
     struct environment *environment = table_entry(node, struct environment, node);
+    environment->last = end.reason == WIRE_END_REASON_RETIRED;
     if (environment->phase == ENVIRONMENT_WAITING)
         refuse(environment, -ECANCELED, "end", "ended before it began");
     else

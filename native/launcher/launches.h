@@ -46,6 +46,7 @@ struct environment {
     struct server *server;
     uint64_t id;
     bool told; /* EXITED or LAUNCH_FAILED sent, or nobody to tell */
+    bool last; /* of a target that is deleted: nobody will use again what it leaves */
     enum environment_phase phase;
     struct plan *plan; /* until EXITED is sent */
     struct zygote *zygote;

@@ -113,8 +113,9 @@ bool recycle_cell(struct environment *environment) {
     struct cell *cell = environment->cell;
     struct plan *plan = environment->plan;
 
-    if (cell == NULL || cell->anchor.pid == 0 || plan == NULL || plan->retired || server->phase == PHASE_STOPPING ||
-        environment->zygote->state != ZYGOTE_READY || environment->incarnation != environment->zygote->incarnation)
+    if (cell == NULL || cell->anchor.pid == 0 || plan == NULL || plan->retired || environment->last ||
+        server->phase == PHASE_STOPPING || environment->zygote->state != ZYGOTE_READY ||
+        environment->incarnation != environment->zygote->incarnation)
         return false;
     if (!nobody_is_left(environment) || !no_ipc(server, cell) || !close_connections(cell->shell.listener) ||
         cell_open_pipes(cell) < 0)

@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
+from runtimed.gateway.grpc.limits import RECEIVE_BYTES
 from runtimed.gateway.grpc.pb import functions_pb2
-from runtimed.gateway.grpc.server import RECEIVE_BYTES
 from tests.integration.conftest import Gateway
 from tests.integration.performers import RUNTIME
 from tests.integration.stub import MEGABYTE, Stub, creation, nothing_staged, refused

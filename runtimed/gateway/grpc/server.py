@@ -18,6 +18,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from runtimed.gateway.grpc import status
+from runtimed.gateway.grpc.limits import LIMITS, Limits
 from runtimed.gateway.grpc.servicer import Servicer
 from runtimed.model import errors
 
@@ -29,18 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECEIVE_BYTES = 16 * 1024 * 1024
-"""More than a payload may have, so that one a little too large is refused with our own sentence."""
 SOCKET_UMASK = 0o117
 """Leaves 0660."""
 SOCKET_PATH_BYTES = 107
 """sun_path of unix(7), less its NUL."""
-
-OPTIONS = (
-    ("grpc.max_receive_message_length", RECEIVE_BYTES),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),  # a second node on the same port must fail, not share it
-)
 
 
 class Server:
@@ -54,6 +47,7 @@ class Server:
         socket_gid: int | None = None,
         address: str | None = None,
         key: str = "",
+        limits: Limits = LIMITS,
     ) -> None:
         """`address` is host:port (port 0: any, see `port`) and needs a `key`."""
         if address and not key:
@@ -61,7 +55,8 @@ class Server:
         self.port = 0
         self._socket, self._socket_gid = socket, socket_gid
         self._address, self._key = address, key
-        self._servicer = Servicer(api)
+        self._limits = limits
+        self._servicer = Servicer(api, limits.first_seconds)
         self._health = HealthServicer()
         self._servers: list[grpc.aio.Server] = []
 
@@ -97,7 +92,9 @@ class Server:
             self._socket.unlink(missing_ok=True)
 
     def _server(self, names: list[str], *interceptors: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+        server = grpc.aio.server(
+            interceptors=interceptors, options=self._limits.options(), maximum_concurrent_rpcs=self._limits.calls
+        )
         server.add_generic_rpc_handlers(tuple(self._servicer.handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(names, server)

@@ -29,11 +29,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Servicer:
     """Performs operations for gRPC."""
 
-    def __init__(self, api: Mapping[str, Bound]) -> None:
-        """TypeError when the API's table and the proto do not say the same."""
+    def __init__(self, api: Mapping[str, Bound], first_seconds: float) -> None:
+        """`first_seconds`: how long an upload's first message may take.
+
+        TypeError when the API's table and the proto do not say the same."""
         if api.keys() != METHODS.keys():
             raise TypeError(f"without counterpart in api or proto: {', '.join(sorted(api.keys() ^ METHODS.keys()))}")
         self._api = api
+        self._first_seconds = first_seconds
         self._streams: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
@@ -88,7 +91,7 @@ class Servicer:
     def _upload(self, bound: Bound, request: Codec[Any], response: Codec[Any]) -> Callable[..., Any]:
         async def upload(messages: AsyncIterator[Any], context: Context) -> Any:
             try:
-                first = await anext(aiter(messages), None)
+                first = await self._first(messages)
                 _check_parsed(first)
                 if first is None or first.WhichOneof("part") != UPLOAD_REQUEST:
                     raise errors.InvalidParameterValue(
@@ -100,6 +103,13 @@ class Servicer:
                 await _refuse(context, bound.operation, error)
 
         return upload
+
+    async def _first(self, messages: AsyncIterator[Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._first_seconds):
+                return await anext(aiter(messages), None)
+        except TimeoutError:
+            raise errors.RequestTimedOut("The upload was opened and nothing came. Send it again.") from None
 
     def _stream(self, bound: Bound, request: Codec[Any], response: Codec[Any]) -> Callable[..., Any]:
         async def stream(message: Any, context: Context) -> AsyncIterator[Any]:
