@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import grpc
@@ -73,7 +73,8 @@ def await_true(condition: Callable[[], bool], seconds: float, what: str) -> None
 class Node:
     """One running node. `with Node.start() as node:` stops it and raises AssertionError when anything is left."""
 
-    def __init__(self, directory: pathlib.Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, directory: pathlib.Path, environment: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
+        """`prefix`: a command that executes the rest of its arguments, such as prlimit(1)."""
         self.directory = directory
         self.state_dir = directory / "state"
         self.run_dir = directory / "run"
@@ -81,21 +82,31 @@ class Node:
         self.address = f"unix:{self.run_dir}/control.sock"
         self.cgroup = "runtimed-" + hashlib.sha256(str(self.run_dir).encode()).hexdigest()[:8]
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment, "RUNTIMED_ADDRESS": self.address}
-        with self.log.open("wb") as log:
-            self.launcher = subprocess.Popen(  # the command becomes the launcher, so this is the launcher's pid
-                [sys.executable, "-m", "runtimed", "--state-dir", self.state_dir, "--run-dir", self.run_dir],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self.prefix = prefix
+        self.launcher = self._launch()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(  # the command becomes the launcher, so this is the launcher's pid
+                [*self.prefix, sys.executable, "-m", "runtimed",
+                 "--state-dir", self.state_dir, "--run-dir", self.run_dir],
+                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def start_again(self, seconds: float = 60) -> None:
+        """In the same directories, after the launcher ended, however it did. Returns when the node answers."""
+        self.launcher.wait(seconds)
+        self.launcher = self._launch()
+        await_true(self.answers, seconds, "the node's return")
 
     @classmethod
-    def start(cls, environment: Mapping[str, str] | None = None, seconds: float = 60) -> Node:
+    def start(
+        cls, environment: Mapping[str, str] | None = None, seconds: float = 60, prefix: Sequence[str] = ()
+    ) -> Node:
         """A node that answers. What it wrote is part of the error when it does not."""
         directory = pathlib.Path(tempfile.mkdtemp(prefix="runtimed-node-"))
         directory.chmod(0o755)
-        node = cls(directory, {**private(directory), **(environment or {})})
+        node = cls(directory, {**private(directory), **(environment or {})}, prefix)
         try:
             await_true(node.answers, seconds, "the node's first answer")
         except BaseException as error:
@@ -160,6 +171,7 @@ class Node:
         """SIGTERM, then the search. Returns what is left over, as sentences; the directories go when nothing is."""
         before = self.processes()
         spaces = namespaces(process.pid for process in before) - namespaces([os.getpid()])
+        inside = {process for process, _ in processes().values() if namespaces([process.pid]) & spaces}
         if self.launcher.poll() is None:
             self.launcher.send_signal(signal.SIGTERM)
         found = []
@@ -174,7 +186,7 @@ class Node:
         left: list[str] = []
 
         def clean() -> bool:
-            left[:] = self.leftovers(before, spaces)
+            left[:] = self.leftovers(before, spaces, inside)
             return not left
 
         with contextlib.suppress(TimeoutError):  # the kernel takes network namespaces and loop devices down later
@@ -184,15 +196,17 @@ class Node:
             shutil.rmtree(self.directory)
         return found
 
-    def leftovers(self, before: list[Process], spaces: set[str]) -> list[str]:
-        """What is still there of a node that has ended."""
+    def leftovers(self, before: list[Process], spaces: set[str], inside: set[Process] | None = None) -> list[str]:
+        """What is still there of a node that has ended. `inside`: who was in its namespaces."""
         now = {process for process, _ in processes().values()}
         found = [f"process {p.pid}: {p.name} {p.command}" for p in before if p in now]
         found += [f"process {p.pid} in its cgroup: {p.command}" for p in self.processes()]
         found += [f"cgroup {path}" for path in cgroups(self.cgroup)]
         found += [f"mount {line}" for line in mounts() if str(self.directory) in line]
         found += [f"loop device {path}" for path in loop_devices(self.directory)]
-        found += [f"namespace {space}" for space in spaces & namespaces(p.pid for p in now)]
+        # A namespace's number is given again: who was not in it before is in one of somebody else's.
+        those = now if inside is None else now & inside
+        found += [f"namespace {space}" for space in spaces & namespaces([p.pid for p in those])]
         found += [f"namespace mount {line}" for line in mounts() for space in spaces if space in line]
         for folder in (self.run_dir, self.state_dir / "tmp", self.state_dir / "staging"):
             if folder.exists():

@@ -170,26 +170,50 @@ void pools_expect_tmp(struct server *server, uint32_t size_mb) {
     pools_taken(server, false);
 }
 
-void pools_side_gone(void *owner, const char *name) {
-    struct server *server = owner;
-    if (server->phase == PHASE_STOPPING)
-        return;
-    say("%s ended; without it no sandbox can be made: stopping", name);
-    supervise_stop(server);
-    supervise_stop(server);
-}
+static void imager_gone(void *owner, const char *name);
 
-int pools_start(struct server *server) {
+static int start_imager(struct server *server) {
     struct pools *pools = &server->pools;
     char directory[4096];
 
-    pools->imager.side.gone = pools_side_gone;
+    pools->imager.side.gone = imager_gone;
     pools->imager.side.owner = server;
     pools->imager.made = image_made;
     pools->imager.owner = server;
     if ((size_t)snprintf(directory, sizeof(directory), "%s/tmp", server->boot.state_dir) >= sizeof(directory))
         return -ENAMETOOLONG;
     return imager_start(&pools->imager, &server->loop, &server->reaper, directory);
+}
+
+static void restart_fire(void *owner) {
+    struct server *server = owner;
+
+    if (server->phase == PHASE_STOPPING)
+        return;
+    int r = start_imager(server);
+    if (r < 0) {
+        say("cannot start the imager: %s", strerror(-r));
+        side_restart(&server->pools.imager.side, restart_fire, server);
+        return;
+    }
+    launches_retry_all(server); /* asks for what is waited for */
+    pools_taken(server, true);
+}
+
+/* Images that exist stay: they are mounts, and files without a name. */
+static void imager_gone(void *owner, const char *name) {
+    struct server *server = owner;
+
+    if (server->phase == PHASE_STOPPING)
+        return;
+    say("%s ended: it starts again", name);
+    for (unsigned i = 0; i < POOL_SIZES; i++)
+        server->pools.tmp[i].asked = 0;
+    side_restart(&server->pools.imager.side, restart_fire, server);
+}
+
+int pools_start(struct server *server) {
+    return start_imager(server);
 }
 
 void pools_stop(struct server *server) {

@@ -50,5 +50,3 @@ bool pools_shrink(struct server *server);
 void pools_expect_tmp(struct server *server, uint32_t size_mb);
 /* After a launch took from stock: fill again after a pause, or at once when stock is low. */
 void pools_taken(struct server *server, bool urgent);
-/* A side process ended by itself: the daemon starts anew. */
-void pools_side_gone(void *owner, const char *name);

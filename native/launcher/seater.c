@@ -3,6 +3,7 @@
  * Packets, both ways, are of one process with itself: structs as they lie in memory. */
 #include "seater.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -115,6 +116,39 @@ static bool remove_leaf(const struct seats *seats, const char *name) {
     return !busy;
 }
 
+static void add_pending(struct seats *seats, const char *name) {
+    if (seats->n_pending < PENDING_MAX && strlen(name) < CGROUP_NAME_MAX)
+        memcpy(seats->pending[seats->n_pending++], name, strlen(name) + 1);
+}
+
+/* An environment's, or a task's (tasks.c), which is removed here too. */
+static bool is_leaf(const char *name) {
+    return (name[0] == 'e' || name[0] == 't') && name[1] >= '0' && name[1] <= '9';
+}
+
+static bool is_known(const struct seater_known *known, const char *name) {
+    for (size_t i = 0; i < known->n; i++)
+        if (strcmp(known->names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* What an earlier seater was asked to remove, or has made without anybody hearing of it. */
+static void adopt_strays(struct seats *seats, const struct seater_known *known) {
+    for (unsigned i = 0; i < seats->tree->n; i++) {
+        int copy = openat(seats->tree->hierarchies[i].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *directory = copy < 0 ? NULL : fdopendir(copy);
+        if (directory == NULL) {
+            cleanup_close(&copy);
+            continue;
+        }
+        for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory))
+            if (is_leaf(entry->d_name) && !is_known(known, entry->d_name) && !remove_leaf(seats, entry->d_name))
+                add_pending(seats, entry->d_name); /* once for each hierarchy that has it: harmless */
+        closedir(directory);
+    }
+}
+
 static void retry_pending(struct seats *seats) {
     unsigned kept = 0;
     for (unsigned i = 0; i < seats->n_pending; i++)
@@ -132,8 +166,8 @@ static void take_request(struct seats *seats, struct packet *packet) {
         make(seats);
     else if (request.kind == SEATER_MOVE)
         move(seats, &request, packet);
-    else if (!remove_leaf(seats, request.name) && seats->n_pending < PENDING_MAX)
-        memcpy(seats->pending[seats->n_pending++], request.name, CGROUP_NAME_MAX);
+    else if (!remove_leaf(seats, request.name))
+        add_pending(seats, request.name);
 }
 
 /* Moving oneself to where one is takes the same locks as any move. In one hierarchy only: the lock is one for all. */
@@ -144,15 +178,23 @@ static int open_warm(const struct cgroup_tree *tree) {
     return -1;
 }
 
+struct seater_life {
+    const struct cgroup_tree *tree;
+    const struct seater_known *known;
+    uint32_t incarnation;
+};
+
 static void seats_run(int socket, void *argument) {
+    const struct seater_life *life = argument;
     uint8_t buffer[SIDE_MESSAGE_MAX];
-    struct seats seats = {.tree = argument, .socket = socket};
+    struct seats seats = {.tree = life->tree, .socket = socket, .serial = (uint64_t)life->incarnation << 32};
     struct pollfd poller = {.fd = socket, .events = POLLIN};
 
     seats.pending = malloc((size_t)PENDING_MAX * CGROUP_NAME_MAX);
     if (seats.pending == NULL)
         return;
     seats.warm = seats.tree->version == 2 ? -1 : open_warm(seats.tree);
+    adopt_strays(&seats, life->known);
     for (;;) {
         bool warm = seats.warm >= 0 && clock_monotonic_us() < seats.warm_until_us;
         if (poll(&poller, 1, seats.n_pending > 0 ? RETRY_MS : warm ? TICK_MS : -1) > 0) {
@@ -212,7 +254,9 @@ static void message(struct side *side, struct packet *packet) {
     seater->made(seater->owner, answer.error, &leaf);
 }
 
-int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper, const struct cgroup_tree *cgroups) {
+int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper, const struct cgroup_tree *cgroups,
+    const struct seater_known *known) {
+    struct seater_life life = {.tree = cgroups, .known = known, .incarnation = seater->incarnation++};
     int keep[2 * CGROUP_HIERARCHIES];
     unsigned n = 0;
     for (unsigned i = 0; i < cgroups->n; i++) {
@@ -220,7 +264,7 @@ int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper
         keep[n++] = cgroups->hierarchies[i].parent;
     }
     seater->side.message = message;
-    return side_start(&seater->side, loop, reaper, "runtimed-seater", seats_run, (void *)cgroups, keep, n);
+    return side_start(&seater->side, loop, reaper, "runtimed-seater", seats_run, &life, keep, n);
 }
 
 int seater_make(struct seater *seater) {

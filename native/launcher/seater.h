@@ -15,12 +15,19 @@ struct leaf {
     struct cgroup_limits limits; /* as written; all 0: none yet */
 };
 
+/* Leaves that are in use or in stock. */
+struct seater_known {
+    char (*names)[CGROUP_NAME_MAX];
+    size_t n;
+};
+
 struct seater {
     struct side side;
     /* The answers. The handler of `made` takes the leaf, which is not there when error is negative. */
     void (*made)(void *owner, int error, struct leaf *leaf);
     void (*moved)(void *owner, uint64_t tag, int error);
     void *owner;
+    uint32_t incarnation; /* leaves of each have names of their own */
 };
 
 void leaf_init(struct leaf *leaf);
@@ -30,7 +37,9 @@ static inline bool leaf_is_there(const struct leaf *leaf) {
 /* Closes the descriptors; the directory stays. */
 void leaf_close(struct leaf *leaf);
 
-int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper, const struct cgroup_tree *cgroups);
+/* Leaves of an earlier seater that are not known are removed. */
+int seater_start(struct seater *seater, struct loop *loop, struct reaper *reaper, const struct cgroup_tree *cgroups,
+    const struct seater_known *known);
 /* Asks for one more leaf. */
 int seater_make(struct seater *seater);
 /* v1: moves the process into the leaf. */

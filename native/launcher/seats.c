@@ -2,6 +2,7 @@
 #include "seats.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -122,19 +123,103 @@ int leaf_set_limits(struct server *server, struct leaf *leaf, const struct cgrou
 }
 
 void leaf_drop(struct server *server, struct leaf *leaf) {
-    if (leaf_is_there(leaf) && seater_remove(&server->seats.seater, leaf) < 0)
-        say("cgroup %s is left for the next start to remove", leaf->cgroup.name);
+    if (leaf_is_there(leaf)) {
+        int r = seater_remove(&server->seats.seater, leaf);
+        if (r < 0 && r != -EPIPE) /* without a seater: the next one removes it */
+            say("cgroup %s is left for the next start to remove", leaf->cgroup.name);
+    }
     leaf_close(leaf);
 }
 
-int seats_start(struct server *server) {
+/* ---- the seater -------------------------------------------------------------------------------------------------- */
+
+/* The names of all leaves that the launcher knows of, for a new seater: it removes the others. */
+static int known_leaves(const struct server *server, struct seater_known *ret) {
+    const unsigned zygotes = server->zygotes.n * server->boot.zygotes_per_runtime;
+    const size_t most = server->seats.n + zygotes + server->launches.count + TASKS_MAX;
+    struct seater_known known = {.names = calloc(most, CGROUP_NAME_MAX)};
+
+    if (known.names == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < server->seats.n; i++)
+        memcpy(known.names[known.n++], server->seats.stock[i].cgroup.name, CGROUP_NAME_MAX);
+    for (unsigned i = 0; i < zygotes; i++) {
+        const struct zygote *zygote = &server->zygotes.runtimes[i / server->boot.zygotes_per_runtime]
+                                           .zygotes[i % server->boot.zygotes_per_runtime];
+        if (leaf_is_there(&zygote->leaf))
+            memcpy(known.names[known.n++], zygote->leaf.cgroup.name, CGROUP_NAME_MAX);
+    }
+    list_for_each(node, &server->launches.all) {
+        const struct environment *environment = list_entry(node, struct environment, all);
+        if (leaf_is_there(&environment->leaf))
+            memcpy(known.names[known.n++], environment->leaf.cgroup.name, CGROUP_NAME_MAX);
+    }
+    for (unsigned i = 0; i < TASKS_MAX; i++)
+        if (server->tasks.slots[i].task != NULL)
+            memcpy(known.names[known.n++], server->tasks.slots[i].cgroup, CGROUP_NAME_MAX);
+    *ret = known;
+    return 0;
+}
+
+static void seater_gone(void *owner, const char *name);
+
+static int start_seater(struct server *server) {
     struct seats *seats = &server->seats;
+    struct seater_known known;
+    int r = known_leaves(server, &known);
+
+    if (r < 0)
+        return r;
     seats->seater.made = made;
     seats->seater.moved = moved;
     seats->seater.owner = server;
-    seats->seater.side.gone = pools_side_gone;
+    seats->seater.side.gone = seater_gone;
     seats->seater.side.owner = server;
-    return seater_start(&seats->seater, &server->loop, &server->reaper, &server->cgroups);
+    r = seater_start(&seats->seater, &server->loop, &server->reaper, &server->cgroups, &known);
+    free(known.names);
+    return r;
+}
+
+/* Zygotes that the last seater was to move: wherever they are now, they get another seat. */
+static void ask_again(struct server *server) {
+    for (unsigned i = 0; i < server->zygotes.n; i++)
+        for (unsigned k = 0; k < server->boot.zygotes_per_runtime; k++) {
+            struct zygote *zygote = &server->zygotes.runtimes[i].zygotes[k];
+            if (zygote->seat != SEAT_ASKED)
+                continue;
+            leaf_drop(server, &zygote->leaf);
+            zygote->seat = SEAT_NONE;
+            zygote_reseat(zygote);
+        }
+}
+
+static void restart_fire(void *owner) {
+    struct server *server = owner;
+
+    if (server->phase == PHASE_STOPPING)
+        return;
+    int r = start_seater(server);
+    if (r < 0) {
+        say("cannot start the seater: %s", strerror(-r));
+        side_restart(&server->seats.seater.side, restart_fire, server);
+        return;
+    }
+    ask_again(server);
+    seats_refill(server);
+}
+
+static void seater_gone(void *owner, const char *name) {
+    struct server *server = owner;
+
+    if (server->phase == PHASE_STOPPING)
+        return;
+    say("%s ended: it starts again", name);
+    server->seats.asked = 0;
+    side_restart(&server->seats.seater.side, restart_fire, server);
+}
+
+int seats_start(struct server *server) {
+    return start_seater(server);
 }
 
 void seats_stop(struct server *server) {

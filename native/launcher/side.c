@@ -11,6 +11,11 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
+
+#define RESTART_US 20000u
+#define RESTART_MAX_US 5000000u
+#define LIVED_LONG_US UINT64_C(10000000)
 
 static void ready(void *owner, uint32_t events) {
     struct side *side = owner;
@@ -105,9 +110,21 @@ int side_start(struct side *side, struct loop *loop, struct reaper *reaper, cons
     side->socket = pair[0];
     side->name = name;
     side->stopping = r < 0;
+    side->started_us = clock_monotonic_us();
     if (r < 0)
         cleanup_close(&side->socket);
     return r;
+}
+
+void side_restart(struct side *side, void (*fire)(void *owner), void *owner) {
+    uint64_t pause = RESTART_US;
+
+    if (clock_monotonic_us() - side->started_us > LIVED_LONG_US)
+        side->failures = 0;
+    for (unsigned i = 0; i < side->failures && pause < RESTART_MAX_US; i++)
+        pause *= 2;
+    side->failures++;
+    loop_timer(side->loop, &side->restart, pause, fire, owner);
 }
 
 int side_send(struct side *side, const void *data, size_t size, const int *fds, unsigned n_fds) {
@@ -118,6 +135,7 @@ void side_stop(struct side *side) {
     if (side->loop == NULL)
         return;
     side->stopping = true;
+    loop_timer_off(&side->restart);
     loop_unwatch(side->loop, &side->watch);
     cleanup_close(&side->socket);
 }

@@ -7,6 +7,8 @@
 #include "base/cleanup.h"
 #include "launcher.h"
 
+/* A zygote that was killed while it served is a start later what it was; one that cannot start fails again and again. */
+#define FAILED_STARTS 3
 /* A seat that could not be made is asked for again after this. */
 #define SEAT_AGAIN_US 100000
 
@@ -55,7 +57,7 @@ uint8_t runtime_state(const struct runtime *runtime, const char **ret_reason) {
             *ret_reason = "";
             return WIRE_PROGRESS_READY;
         }
-        if (zygote->failures > 0) {
+        if (zygote->failures >= FAILED_STARTS) {
             *ret_reason = zygote->reason;
             state = WIRE_PROGRESS_FAILED;
         }
@@ -187,7 +189,7 @@ void zygote_seated(struct zygote *zygote, int error) {
         launches_retry(zygote->runtime);
         return;
     }
-    if (error != -ESRCH) /* it is dead, which is told elsewhere */
+    if (error != -ESRCH && error != -EPIPE) /* it, or the seater, is dead, which is told elsewhere */
         say("cannot seat a zygote of %s: %s", zygote->runtime->name, strerror(-error));
     zygote->seat = SEAT_NONE;
     loop_timer(&zygote->server->loop, &zygote->reseat, SEAT_AGAIN_US, seat_again, zygote);
