@@ -61,6 +61,9 @@ class NodeSettings(Section, frozen=True, kw_only=True):
     """What the node writes to its own log."""
     drain_seconds: Seconds = 10
     """How long running invocations may take to end after SIGTERM."""
+    hang_seconds: Seconds = 15
+    """How long control plane or dispatcher may leave the launcher without an answer before it is killed and started
+    again; 0: for ever."""
 
 
 class ApiSettings(Section, frozen=True, kw_only=True):

@@ -128,6 +128,7 @@ class Daemon:
         self._background += [
             asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
             asyncio.create_task(sweeper.run()),
+            asyncio.create_task(self._tell_serving()),
         ]
         offered = ", ".join(runtime.name for runtime in self.runtimes.status() if not runtime.reason)
         log.info("%s serves %s; runtimes: %s", self._boot.build, self._run / "control.sock", offered or "none")
@@ -248,6 +249,10 @@ class Daemon:
         log.error("the launcher is gone%s", f": {reason}" if reason else "")
         self._failed = True
         self._stopping.set()
+
+    async def _tell_serving(self) -> None:
+        await self.dispatcher.when_ready()
+        self.launcher.serving()
 
     async def _keep_alive(self, command: KeepAlive) -> None:
         """Tells every target that serves the new time."""

@@ -41,6 +41,16 @@ static int send_end(struct launcher_link *link, const struct environment *enviro
     return size < 0 ? size : packet_send(link->watch.fd, packet, (size_t)size, NULL, 0);
 }
 
+/* Lost when the socket is full: the next one comes. */
+static void answer_beat(struct launcher_link *link, uint32_t seq) {
+    uint8_t *packet = link->dispatch->packet_out;
+    struct wire_header header = {.epoch = link->epoch, .seq = seq};
+    struct wire_beat beat = {0};
+    int size = wire_beat_encode(&header, &beat, packet, WIRE_MESSAGE_MAX);
+    if (size >= 0)
+        (void)packet_send(link->watch.fd, packet, (size_t)size, NULL, 0);
+}
+
 /* Any error but a full socket means that the launcher is gone; its end is seen by reading. */
 static bool flush(struct launcher_link *link) {
     if (link->watch.fd < 0)
@@ -212,6 +222,9 @@ static void on_packet(struct launcher_link *link, struct packet *packet) {
         break;
     case WIRE_PEER:
         on_peer(link, packet);
+        break;
+    case WIRE_BEAT:
+        answer_beat(link, header.seq);
         break;
     case WIRE_DRAIN:
         dispatch_drain(link->dispatch, true);

@@ -30,6 +30,7 @@ struct boot {
     uint32_t shells;   /* kept in stock per zygote */
     uint32_t tmp_pool; /* images kept in stock per size in use */
     uint32_t drain_ms;
+    uint32_t hang_ms; /* who does not answer for so long is replaced; 0: never */
 };
 
 /* -EINVAL with a sentence in ret_reason. On failure nothing is left to free. */

@@ -72,7 +72,9 @@ int control_message(struct server *server, const struct wire_header *header, con
     case WIRE_SYNC_END:
         plans_sweep(server);
         zygotes_sweep(server);
-        supervise_synced(server);
+        break;
+    case WIRE_SERVING:
+        supervise_serving(server);
         break;
     case WIRE_PUT_RUNTIME:
         r = take_put_runtime(server, packet, &refusal);

@@ -48,6 +48,7 @@ struct server {
     int listener; /* RUN/dispatch.sock: stays open over restarts of the dispatcher */
     int logs;     /* STATE/logs */
     enum phase phase;
+    int exit_status;
     struct supervision supervision;
     struct plans plans;
     struct zygotes zygotes;

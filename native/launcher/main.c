@@ -126,5 +126,5 @@ int main(void) {
         r = loop_run(&server->loop, end_of_turn, server);
     remove_cgroups(server);
     place_close(server);
-    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return r < 0 ? EXIT_FAILURE : server->exit_status;
 }

@@ -1,6 +1,7 @@
 /* The way down, one way: DRAIN to the dispatcher and SIGTERM to the control plane; when both have ended, or the time
  * given is over, environments, tasks and zygotes are killed; when all are reaped, the side processes; then main returns and
  * removes what is left of us on the machine. */
+#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 
@@ -13,6 +14,8 @@
 #define REAP_LIMIT_US 5000000
 /* A dispatcher that drained needs no time; one that did not is given this to write its logs out. */
 #define DISPATCH_LIMIT_US 500000
+/* For removing control groups and files. */
+#define LAST_US 10000000
 
 static void poll_fire(void *owner) {
     supervise_stop_poll(owner);
@@ -35,6 +38,7 @@ static void begin_stopping(struct server *server) {
     struct supervision *s = &server->supervision;
 
     server->phase = PHASE_STOPPING;
+    beats_tell_status(server);
     loop_timer_off(&s->control.restart);
     loop_timer_off(&s->dispatch.restart);
     tasks_end_all(server);
@@ -82,9 +86,11 @@ void supervise_stop(struct server *server) {
         supervise_stop_poll(server);
         return;
     }
-    notify("STOPPING=1");
+    notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64,
+        (uint64_t)server->boot.drain_ms * 1000 + DISPATCH_LIMIT_US + REAP_LIMIT_US + LAST_US);
     say("stopping");
     server->phase = PHASE_DRAINING;
+    beats_tell_status(server);
     struct wire_drain message = {0};
     LINK_SEND(&s->dispatch.link, HEADER(0), drain, message, NULL, 0);
     if (s->control.child.pid != 0)

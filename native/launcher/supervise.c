@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -69,6 +70,14 @@ static void plan_restart(struct service *service) {
     service->failures++;
     say("%s starts again in %u ms", service->name, (unsigned)(pause / 1000));
     loop_timer(&service->server->loop, &service->restart, pause, restart_fire, service);
+    beats_tell_status(service->server);
+}
+
+/* Before the node ever served: with the same settings and state it would end so again. The service manager does not
+ * start us again on this status. */
+static bool cannot_start(struct service *service, int status) {
+    const struct supervision *s = &service->server->supervision;
+    return service == &s->control && !s->ready && WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIG;
 }
 
 static void exited(void *owner, int status) {
@@ -81,16 +90,21 @@ static void exited(void *owner, int status) {
         say("%s ended with status %d", service->name, WEXITSTATUS(status));
     loop_timer_off(&service->restart);
     link_close(&service->link);
-    service->greeted = false;
+    service->greeted = service->serving = false;
     service->unacknowledged = 0;
+    beats_reset(service);
     if (service == &server->supervision.dispatch)
         launches_end_all(server);
     else
         tasks_end_all(server);
-    if (server->phase == PHASE_RUNNING)
+    if (server->phase == PHASE_RUNNING && cannot_start(service, status)) {
+        server->exit_status = EX_CONFIG;
+        supervise_stop(server);
+    } else if (server->phase == PHASE_RUNNING) {
         plan_restart(service);
-    else
+    } else {
         supervise_stop_poll(server);
+    }
 }
 
 static void leave_fire(void *owner) {
@@ -106,6 +120,17 @@ static void closed(void *owner, int error) {
     link_close(&service->link);
     if (service->server->phase == PHASE_RUNNING)
         loop_timer(&service->server->loop, &service->restart, LEAVE_US, leave_fire, service);
+}
+
+/* Once: when both serve for the first time. */
+static void tell_ready(struct server *server) {
+    struct supervision *s = &server->supervision;
+    if (!s->ready && s->control.serving && s->dispatch.greeted) {
+        s->ready = true;
+        notify("READY=1");
+        say("ready");
+    }
+    beats_tell_status(server);
 }
 
 static int take_hello(struct service *service, const struct packet *packet) {
@@ -131,6 +156,8 @@ static int take_hello(struct service *service, const struct packet *packet) {
     service->greeted = true;
     if (service == &server->supervision.control)
         control_greet(server);
+    else
+        tell_ready(server);
     return 0;
 }
 
@@ -139,14 +166,18 @@ static void message(void *owner, const struct wire_header *header, struct packet
     struct server *server = service->server;
     int r;
 
-    if (header->type == WIRE_HELLO)
+    if (header->type == WIRE_HELLO) {
         r = take_hello(service, packet);
-    else if (service == &server->supervision.control)
-        r = control_message(server, header, packet);
-    else if (header->type == WIRE_ACK)
+    } else if (header->type == WIRE_BEAT) {
+        service->answered = header->seq;
         r = 0;
-    else
+    } else if (service == &server->supervision.control) {
+        r = control_message(server, header, packet);
+    } else if (header->type == WIRE_ACK) {
+        r = 0;
+    } else {
         r = launches_message(server, header, packet);
+    }
     if (r < 0) {
         char why[96];
         snprintf(why, sizeof(why), "%s: %s", wire_name(header->type), strerror(-r));
@@ -220,8 +251,9 @@ static void start(struct service *service) {
     }
     jail_child_close(&child);
     service->epoch++;
-    service->greeted = false;
+    service->greeted = service->serving = false;
     service->unacknowledged = 0;
+    beats_reset(service);
     reaper_add(&server->reaper, &service->child, child.pid, exited, service);
     r = link_open(&service->link, &server->loop, socket, service->epoch);
     if (r < 0) {
@@ -248,13 +280,11 @@ int supervise_start(struct server *server) {
     service_init(server, &s->dispatch, "the dispatcher");
     start(&s->dispatch);
     start(&s->control);
+    beats_start(server);
     return 0;
 }
 
-void supervise_synced(struct server *server) {
-    if (server->supervision.ready)
-        return;
-    server->supervision.ready = true;
-    notify("READY=1");
-    say("ready");
+void supervise_serving(struct server *server) {
+    server->supervision.control.serving = true;
+    tell_ready(server);
 }

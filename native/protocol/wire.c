@@ -125,6 +125,10 @@ const char *wire_name(uint16_t type) {
         return "sync_begin";
     case WIRE_SYNC_END:
         return "sync_end";
+    case WIRE_BEAT:
+        return "beat";
+    case WIRE_SERVING:
+        return "serving";
     case WIRE_PUT_TARGET:
         return "put_target";
     case WIRE_DEL_TARGET:
@@ -323,6 +327,46 @@ int wire_sync_end_decode(const uint8_t *data, size_t size, struct wire_header *r
     struct wire_header header = get_header(&r);
     struct wire_sync_end message = {0};
     if (r.bad || r.at != r.end || header.type != WIRE_SYNC_END)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_beat_encode(const struct wire_header *header, const struct wire_beat *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_BEAT);
+    (void)message;
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_beat_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_beat *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_beat message = {0};
+    if (r.bad || r.at != r.end || header.type != WIRE_BEAT)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_serving_encode(const struct wire_header *header, const struct wire_serving *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_SERVING);
+    (void)message;
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_serving_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_serving *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_serving message = {0};
+    if (r.bad || r.at != r.end || header.type != WIRE_SERVING)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;

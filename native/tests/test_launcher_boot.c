@@ -22,7 +22,8 @@ static const char good[] =
     "\"environment\":{\"A\":\"1\"},\"mounts\":[{\"source\":\"/a\",\"target\":\"/a\",\"writable\":true}]},"
     "\"dispatch\":{\"uid\":1900000002,\"gid\":1900000002},\"socket_gid\":0,"
     "\"interpreters\":[{\"path\":\"/usr/bin/python3\",\"prefix\":\"/usr\"},{\"path\":\"/o/bin/p\",\"prefix\":\"/o\"}],"
-    "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"drain_ms\":10000,\"log_level\":\"info\"}";
+    "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"drain_ms\":10000,\"hang_ms\":15000,\"log_level\":"
+    "\"info\"}";
 
 static void test_good(void) {
     struct boot boot;
@@ -34,6 +35,7 @@ static void test_good(void) {
     CHECK(strcmp(boot.control.command[2], "x") == 0 && strcmp(boot.control.environment[0], "A=1") == 0);
     CHECK(boot.n_interpreters == 2 && strcmp(boot.interpreters[1].prefix, "/o") == 0);
     CHECK(boot.zygotes_per_runtime == 2 && boot.shells == 8 && boot.tmp_pool == 4 && boot.drain_ms == 10000);
+    CHECK(boot.hang_ms == 15000);
     boot_clear(&boot);
 }
 

@@ -53,6 +53,10 @@ class Dispatcher:
         """Connected, and told everything."""
         return self._mirror.synced
 
+    async def when_ready(self) -> None:
+        """Until a dispatcher was told everything."""
+        await self._mirror.when_synced()
+
     # ---- tables ----------------------------------------------------------------------------------------------
 
     def preload(self, message: wire.PutLimit | wire.PutTarget | wire.PutRoute, object: int, generation: int) -> None:

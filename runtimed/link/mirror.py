@@ -76,6 +76,10 @@ class Mirror:
         item = self._tables[kind].get(object)
         return item.message if item else None
 
+    async def when_synced(self) -> None:
+        """Until the other side was told everything, or there is none any more."""
+        await self._synced.wait()
+
     async def put(self, message: wire.Message, object: int, generation: int) -> None:
         """Returns when the other side has it; raises Refused. Without a connection, waits for one; Unconnected when
         there will be none."""

@@ -238,6 +238,14 @@ class SyncEnd(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 5
 
 
+class Beat(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 6
+
+
+class Serving(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 7
+
+
 class PutTarget(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 16
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -750,6 +758,8 @@ MESSAGES: dict[int, type[Message]] = {
     3: Nack,
     4: SyncBegin,
     5: SyncEnd,
+    6: Beat,
+    7: Serving,
     16: PutTarget,
     17: DelTarget,
     18: PutRoute,

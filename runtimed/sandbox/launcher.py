@@ -101,6 +101,10 @@ class Launcher:
                 f"the launcher is of build {hello.build!r}, the control plane of {self._build!r}: restart runtimed"
             )
 
+    def serving(self) -> None:
+        """Tells that the node serves, which is told to whoever started it."""
+        self._connection.send(wire.Serving())
+
     async def synchronise(self) -> None:
         """Tells all plans and runtimes. Plans of an earlier control plane that are not told again are retired."""
         for refused in await self._mirror.synchronise():
@@ -191,6 +195,8 @@ class Launcher:
                 self._mirror.refused(message)
             case wire.Hello() if not self._hello.done():
                 self._hello.set_result(message)
+            case wire.Beat():
+                self._connection.send(message, seq=header.seq)
             case wire.Node():
                 self.node = message
             case wire.PlanState():

@@ -79,6 +79,7 @@ class Stage:
             "shells": shells,
             "tmp_pool": tmp_pool,
             "drain_ms": drain_ms,
+            "hang_ms": 0,
             "log_level": "info",
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -311,9 +311,12 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
     try:
         stage.begin(environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         assert stage.control.request(wire.SyncEnd()) is None
+        assert service_manager.recv(64).startswith(b"STATUS=Starting")
+        stage.control.send(wire.Serving())
         assert service_manager.recv(64) == b"READY=1"
+        assert service_manager.recv(64) == b"STATUS=Serving; environments: 0"
         stage.stop()
-        assert service_manager.recv(64) == b"STOPPING=1"
+        assert service_manager.recv(64).startswith(b"STOPPING=1\nEXTEND_TIMEOUT_USEC=")
     finally:
         stage.close()
         service_manager.close()

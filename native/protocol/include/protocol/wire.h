@@ -14,6 +14,8 @@ enum wire_type {
     WIRE_NACK = 3,
     WIRE_SYNC_BEGIN = 4,
     WIRE_SYNC_END = 5,
+    WIRE_BEAT = 6,
+    WIRE_SERVING = 7,
     WIRE_PUT_TARGET = 16,
     WIRE_DEL_TARGET = 17,
     WIRE_PUT_ROUTE = 18,
@@ -195,6 +197,8 @@ enum wire_end_reason {
     X(nack, NACK) \
     X(sync_begin, SYNC_BEGIN) \
     X(sync_end, SYNC_END) \
+    X(beat, BEAT) \
+    X(serving, SERVING) \
     X(put_target, PUT_TARGET) \
     X(del_target, DEL_TARGET) \
     X(put_route, PUT_ROUTE) \
@@ -307,6 +311,22 @@ int wire_sync_end_encode(const struct wire_header *header, const struct wire_syn
     uint8_t *buffer, size_t size);
 int wire_sync_end_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_sync_end *ret_message);
+
+struct wire_beat {
+    char empty;
+};
+int wire_beat_encode(const struct wire_header *header, const struct wire_beat *message,
+    uint8_t *buffer, size_t size);
+int wire_beat_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_beat *ret_message);
+
+struct wire_serving {
+    char empty;
+};
+int wire_serving_encode(const struct wire_header *header, const struct wire_serving *message,
+    uint8_t *buffer, size_t size);
+int wire_serving_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_serving *ret_message);
 
 struct wire_put_target {
     uint64_t plan;
