@@ -97,10 +97,13 @@ static void keep(struct environment *environment, const uint8_t *data, uint32_t 
     log->partial_size = needed;
 }
 
-static void split(struct environment *environment, const uint8_t *data, uint32_t size) {
+/* Returns how many records it made. Lines beyond LOG_LINES_MAX become one, newlines and all: a function that writes
+ * nothing but newlines would otherwise hold the loop for 65,536 of them at a time. */
+static uint32_t split(struct environment *environment, const uint8_t *data, uint32_t size) {
+    uint32_t records = 0;
     while (size > 0) {
         uint32_t room = LOG_LINE_MAX - environment->log.partial_size, looked = MIN(size, room);
-        const uint8_t *newline = memchr(data, '\n', looked);
+        const uint8_t *newline = records < LOG_LINES_MAX ? memchr(data, '\n', looked) : memrchr(data, '\n', looked);
         if (newline != NULL) {
             uint32_t length = (uint32_t)(newline - data);
             line(environment, data, length);
@@ -112,9 +115,11 @@ static void split(struct environment *environment, const uint8_t *data, uint32_t
             size -= room;
         } else {
             keep(environment, data, size);
-            return;
+            break;
         }
+        records++;
     }
+    return records;
 }
 
 /* What has no newline at the end of an invocation is a line; big buffers are not kept. */
@@ -138,8 +143,9 @@ static void stop_watching(struct environment *environment) {
     cleanup_close(&log->watch.fd);
 }
 
-/* One read. The number of bytes, 0 at the pipe's end or when there is nothing more to come now. */
-static uint32_t read_once(struct environment *environment) {
+/* One read. The number of bytes, 0 at the pipe's end or when there is nothing more to come now. What they cost the log,
+ * headers of records included, is added. */
+static uint32_t read_once(struct environment *environment, uint64_t *cost) {
     struct logs *logs = &environment->dispatch->logs;
     ssize_t n;
 
@@ -147,7 +153,7 @@ static uint32_t read_once(struct environment *environment) {
         n = read(environment->log.watch.fd, logs->buffer, LOG_READ_SIZE);
     while (n < 0 && errno == EINTR);
     if (n > 0) {
-        split(environment, logs->buffer, (uint32_t)n);
+        *cost += (uint64_t)n + (uint64_t)split(environment, logs->buffer, (uint32_t)n) * LOG_RECORD_HEADER;
         return (uint32_t)n;
     }
     if (n == 0 || errno != EAGAIN)
@@ -167,20 +173,21 @@ static void read_pipe(struct environment *environment, uint64_t now) {
     struct timers *timers = &environment->dispatch->loop.timers;
     uint64_t debt = MAX(bucket_wait(&environment->target->function->log_bucket, now),
         bucket_wait(&environment->dispatch->logs.bucket, now));
+    uint64_t cost = 0;
     uint32_t n;
 
     if (debt > 0) {
         timer_set(timers, &log->timer, now + debt);
         return;
     }
-    n = read_once(environment);
+    n = read_once(environment, &cost);
     if (log->watch.fd < 0)
         return;
     if (n == 0) {
         (void)loop_change(&environment->dispatch->loop, &log->watch, EPOLLIN | EPOLLONESHOT);
         return;
     }
-    debt = charge(environment, n, now);
+    debt = charge(environment, cost, now);
     if (debt > 0)
         count_one(&environment->dispatch->counters.node->log_throttled);
     /* A pipe that was nearly full is read again soon: its writer waits. */
@@ -211,11 +218,11 @@ void logs_attach(struct environment *environment, int fd) {
 }
 
 void logs_drain(struct environment *environment) {
-    uint64_t total = 0;
+    uint64_t total = 0, cost = 0;
     uint32_t n;
 
     while (environment->log.watch.fd >= 0 && total < LOG_DRAIN_MAX) {
-        n = read_once(environment);
+        n = read_once(environment, &cost);
         total += n;
         /* Less than what fits: the pipe was empty behind it. */
         if (n < LOG_READ_SIZE)
@@ -223,7 +230,7 @@ void logs_drain(struct environment *environment) {
     }
     finish(environment);
     if (total > 0)
-        (void)charge(environment, total, environment->dispatch->loop.now_us);
+        (void)charge(environment, cost, environment->dispatch->loop.now_us);
 }
 
 void logs_detach(struct environment *environment) {

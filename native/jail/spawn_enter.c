@@ -26,6 +26,8 @@
 #include "shell_anchor.h"
 
 #define INOTIFY_INSTANCES "8"
+/* The kernel's own number before it grew with memory; the host's is for all of a zygote's environments together. */
+#define INOTIFY_WATCHES "8192"
 #define ZYGOTE_CAPABILITIES (1ull << CAP_SYS_ADMIN | 1ull << CAP_SETUID | 1ull << CAP_SETGID)
 
 pid_t spawn_clone(uint64_t flags, int *ret_pidfd) {
@@ -85,12 +87,12 @@ static void leave_root(const struct jail_plan *plan, int handshake) {
         die_at(handshake, "leave root", errno);
 }
 
-/* Each environment's share of the inotify instances of all that live in this user namespace. */
-static void share_inotify(int handshake) {
-    int fd = open("/proc/sys/user/max_inotify_instances", O_WRONLY | O_CLOEXEC);
+/* Each environment's share of the inotify instances and watches of all that live in this user namespace. */
+static void share_inotify(const char *file, const char *limit, int handshake) {
+    int fd = open(file, O_WRONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return;
-    if (fd < 0 || write(fd, INOTIFY_INSTANCES, strlen(INOTIFY_INSTANCES)) < 0)
+    if (fd < 0 || write(fd, limit, strlen(limit)) < 0)
         die_at(handshake, "limit inotify", errno);
     close(fd);
 }
@@ -108,7 +110,8 @@ static void enter_user_namespace(const struct jail_plan *plan, int handshake) {
         die_at(handshake, "setgroups", errno);
     if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0)
         die_at(handshake, "become root inside", errno);
-    share_inotify(handshake);
+    share_inotify("/proc/sys/user/max_inotify_instances", INOTIFY_INSTANCES, handshake);
+    share_inotify("/proc/sys/user/max_inotify_watches", INOTIFY_WATCHES, handshake);
 }
 
 static void drop_bounding(int handshake) {

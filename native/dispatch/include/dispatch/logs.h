@@ -18,7 +18,7 @@
  *             20 u64 environment
  *             28 16  request id; zeros: outside of any invocation
  *             44     payload
- *   LINE         the line, without its newline; any bytes
+ *   LINE         the line, without its newline; any bytes. Of a burst of short lines many, with newlines between them
  *   START, END   nothing
  *   REPORT       struct log_report (40 bytes, LOG_REPORT_SIZE) and the error type's bytes
  *   INIT_START   the runtime's init type (u8)
@@ -32,8 +32,8 @@
  * Log stream of a record: YYYY/MM/DD/[version]hex, from the record alone: the date (UTC) is that of environment >>
  * 20, milliseconds since the epoch; hex is log_stream_hex() of the environment.
  *
- * Bounds: a line above LOG_LINE_MAX is cut into several; a token bucket for each function and one for the node: above
- * it the pipe is not read, so the function blocks in its write, under its own time-out. What is in the pipe when a
+ * Bounds: a line above LOG_LINE_MAX is cut into several; a token bucket for each function and one for the node, from
+ * which each record takes its bytes, header included: above it the pipe is not read, so the function blocks in its write, under its own time-out. What is in the pipe when a
  * result arrives is always read (LOG_DRAIN_MAX at most), so that lines carry the right request id; the bucket then
  * goes into debt. A full disk drops records and counts them. */
 #pragma once
@@ -52,6 +52,7 @@
 #define LOG_SEGMENT_BYTES (8u << 20)
 #define LOG_SEGMENTS 4u
 #define LOG_LINE_MAX (256u << 10)
+#define LOG_LINES_MAX 1024u /* of one read; what comes after them in it is one record */
 #define LOG_DRAIN_MAX (256u << 10)
 #define LOG_READ_SIZE (64u << 10) /* a pipe's capacity */
 #define LOG_PAUSE_US 5000u /* a pipe that was read is not watched for so long: prints do not wake the loop each */
