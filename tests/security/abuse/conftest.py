@@ -10,12 +10,14 @@ from bench.node import Node
 from tests.conftest import need_root
 from tests.security.abuse.stage import Stage, kernel_complaints
 
+SETTINGS = {"RUNTIMED_LIMITS_INIT_SECONDS": "1"}
+
 
 @pytest.fixture(scope="session")
 def abused() -> Iterator[Stage]:
     need_root()
     before = kernel_complaints()
-    with Node.start() as node:
+    with Node.start(SETTINGS) as node:
         stage = Stage(node)
         yield stage
         stage.settle(spare=("none",))

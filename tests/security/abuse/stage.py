@@ -8,11 +8,13 @@ function is deleted, and the daemons' memory within bounds. What is ended takes 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pathlib
 import re
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,6 @@ from typing import Any
 
 import msgspec
 
-from bench.calls import zipped
 from bench.node import Node, await_true, cgroups, loop_devices
 from runtimed.client import Client
 from runtimed.client.result import Result
@@ -111,9 +112,12 @@ class Stage:
         """`functions/<source>.py` under a name of its own. `init` goes before its first line."""
         self._numbers += 1
         name = f"hostile-{self._numbers}"
-        code = init + (FUNCTIONS / f"{source}.py").read_text()
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("app.py", init + (FUNCTIONS / f"{source}.py").read_text())
+            archive.write(FUNCTIONS / "look.py", "look.py")
         self.client.deploy(
-            name, zipped(code), runtime="python3.11", handler="app.handler", memory_size=memory, timeout=timeout
+            name, out.getvalue(), runtime="python3.11", handler="app.handler", memory_size=memory, timeout=timeout
         )
         return name
 
@@ -160,10 +164,11 @@ class Stage:
         rounds: int = 2,
         at_once: int = 1,
         clean: Callable[[dict[str, Any]], None] | None = None,
+        then: Callable[[str], object] | None = None,
         **settings: Any,
     ) -> Seen:
-        """One case. `clean` looks at what the next invocation of the same function finds (functions/ tell: /tmp,
-        processes, descriptors)."""
+        """One case. `clean` looks at what the next invocation of the same function finds (functions/look.py); `then`
+        is called with the function's name instead of that invocation."""
         memory = self.memory()
         name = self.deploy(source, **settings)
         results: list[Result] = []
@@ -171,8 +176,10 @@ class Stage:
             alone, beside = self.neighbour.compare(
                 lambda: time.sleep(CALM), lambda: results.extend(self.invoke(name, event, at_once)), rounds
             )
-            found = self.client.invoke(name, {"deed": "look"}, timeout=PATIENCE).value
-            (clean or spotless)(found)
+            if then is not None:
+                then(name)
+            else:
+                (clean or spotless)(self.client.invoke(name, {"deed": "look"}, timeout=PATIENCE).value)
             grown = {role: size - memory[role] for role, size in self.memory().items()}
         finally:
             self.client.delete_function(name)

@@ -5,15 +5,9 @@ import signal
 import threading
 import time
 
+from look import look
 
-def look():
-    """What an invocation finds of earlier ones."""
-    return {
-        "tmp": sorted(os.listdir("/tmp")),
-        "processes": [name for name in os.listdir("/proc") if name.isdigit()],
-        "threads": len(os.listdir("/proc/self/task")),
-        "descriptors": len(os.listdir("/proc/self/fd")) - 1,
-    }
+__all__ = ["look"]
 
 
 def fork_bomb():
