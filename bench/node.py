@@ -32,6 +32,8 @@ RUNTIMECTL = (
     "-c",
     "import sys; from runtimed.cli import main; sys.argv[0] = 'runtimectl'; sys.exit(main())",
 )
+# How many times longer than usual everything may take here: an emulated machine is some twelve times slower.
+PATIENCE = float(os.environ.get("RUNTIMED_TEST_PATIENCE", "1"))
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -63,7 +65,7 @@ def processes() -> dict[int, tuple[Process, int]]:
 
 def await_true(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Polls until the condition holds; TimeoutError names what did not happen."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
@@ -123,7 +125,9 @@ class Node:
             raise RuntimeError(f"the launcher left with {self.launcher.returncode}")
         with grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             try:
-                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+                answer = health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(), timeout=2 * PATIENCE
+                )
             except grpc.RpcError:
                 return False
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -134,8 +138,8 @@ class Node:
         data = input.encode() if isinstance(input, str) else input
         done = subprocess.run(
             [*RUNTIMECTL, *(os.fspath(argument) for argument in arguments)],
-            env=self.environment, input=data if data is not None else b"", capture_output=True, timeout=seconds,
-            check=False,
+            env=self.environment, input=data if data is not None else b"", capture_output=True,
+            timeout=seconds * PATIENCE, check=False,
         )  # fmt: skip
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
@@ -176,7 +180,7 @@ class Node:
             self.launcher.send_signal(signal.SIGTERM)
         found = []
         try:
-            status = self.launcher.wait(seconds)
+            status = self.launcher.wait(seconds * PATIENCE)
             if status != 0:
                 found.append(f"the launcher ended with {status}")
         except subprocess.TimeoutExpired:

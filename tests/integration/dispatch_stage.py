@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 
 import pytest
 
+from bench import node
 from runtimed.dispatch.counters import CounterPage
 from runtimed.dispatch.logs import Cursor, Record
 from runtimed.model import wire
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = Path(os.environ.get("RUNTIMED_DISPATCH", REPOSITORY / "runtimed" / "libexec" / "runtimed-dispatch"))
-PATIENCE = 10.0
+PATIENCE = 10.0 * node.PATIENCE
 PART = 65536
 UNSET = 0xFFFFFFFF
 FUNCTION = bytes(range(16))

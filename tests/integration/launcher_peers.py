@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from bench import node
 from runtimed.model import wire
 
-PATIENCE = 10.0
+PATIENCE = 10.0 * node.PATIENCE
 
 M = TypeVar("M", bound=wire.Message)
 

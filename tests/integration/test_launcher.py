@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.node import PATIENCE
 from runtimed.model import wire
 from tests.integration.launcher_peers import Environment
 from tests.integration.launcher_stage import Played, Stage, plan, played
@@ -38,7 +39,7 @@ def own_stage() -> Iterator[Played]:
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.005)
