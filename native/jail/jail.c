@@ -70,6 +70,13 @@ int jail_set_limit(int resource, uint64_t value) {
     return setrlimit((unsigned)resource, &limit) < 0 ? -errno : 0;
 }
 
+int jail_forbid_cores(void) {
+    const struct rlimit one = {.rlim_cur = 1, .rlim_max = 1};
+    if (setrlimit(RLIMIT_CORE, &one) == 0)
+        return 0;
+    return errno == EPERM ? jail_set_limit(RLIMIT_CORE, 0) : -errno;
+}
+
 static int move_tree(int tree, const char *target) {
     return tree < 0 ? 0 : mount_attach(tree, target);
 }
@@ -178,7 +185,7 @@ static int enter_limits(const struct jail_entry *entry) {
     if (r == 0)
         r = jail_set_limit(RLIMIT_NPROC, entry->nproc);
     if (r == 0)
-        r = jail_set_limit(RLIMIT_CORE, 0);
+        r = jail_forbid_cores();
     if (r == 0) /* counted for all environments of a zygote together, too */
         r = jail_set_limit(RLIMIT_SIGPENDING, JAIL_PENDING_SIGNALS);
     if (r < 0)

@@ -125,7 +125,7 @@ static void drop_bounding(int handshake) {
 static void set_limits(const struct jail_plan *plan, int handshake) {
     int r = jail_set_limit(RLIMIT_NOFILE, plan->descriptors);
     if (r == 0)
-        r = jail_set_limit(RLIMIT_CORE, 0);
+        r = jail_forbid_cores();
     if (r < 0)
         die_at(handshake, "limits", r);
 }

@@ -60,9 +60,17 @@ def number_of(library: ctypes.CDLL, architecture: str, call: str) -> int:
 
 
 def product(rule: tuple[Any, ...]) -> list[list[Comparison]]:
-    """libseccomp knows no `one of`: a rule becomes one for each combination of its values."""
-    choices = [[Comparison(c.argument, CMP_MASKED_EQ, c.mask, value) for value in c.values] for c in rule]
-    return [list(chosen) for chosen in itertools.product(*choices)]
+    """libseccomp knows no `one of`: a rule becomes one for each combination of its values. Nor does it take one argument
+    twice: conditions on both halves become one."""
+    choices = [[(c.argument, c.mask << 32 * c.word, value << 32 * c.word) for value in c.values] for c in rule]
+    found = []
+    for chosen in itertools.product(*choices):
+        merged: dict[int, tuple[int, int]] = {}
+        for argument, mask, value in chosen:
+            before = merged.get(argument, (0, 0))
+            merged[argument] = (before[0] | mask, before[1] | value)
+        found.append([Comparison(argument, CMP_MASKED_EQ, *both) for argument, both in merged.items()])
+    return found
 
 
 def compile_filter(

@@ -175,7 +175,7 @@ def test_limits_cannot_be_raised(jail: Jail) -> None:
         """
         import resource
         failed = []
-        for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE):
+        for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC):
             soft, hard = resource.getrlimit(kind)
             try:
                 resource.setrlimit(kind, (hard + 1, hard + 1))
@@ -186,7 +186,25 @@ def test_limits_cannot_be_raised(jail: Jail) -> None:
         descriptors=100,
         pids=30,
     )
-    assert seen == [[100, 100], [30, 30], [0, 0]]
+    assert seen == [[100, 100], [30, 30]]
+
+
+def test_cores_go_nowhere(jail: Jail) -> None:
+    """1 is the one limit at which the kernel does not run the program that core_pattern may name. It cannot be changed,
+    downwards neither; the null pointer by which it is asked for cannot be pretended by one whose low half is null."""
+    seen = jail.see("""
+        import mmap, resource
+        for limits in ((0, 0), (0, 1), (1, 0)):
+            try:
+                resource.setrlimit(resource.RLIMIT_CORE, limits)
+            except (ValueError, OSError):
+                pass
+        libc.mmap.restype = ctypes.c_void_p
+        where = libc.mmap(ctypes.c_void_p(7 << 32), 4096, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10, -1, 0)
+        libc.prlimit(0, resource.RLIMIT_CORE, ctypes.c_void_p(where), None)
+        show([where == 7 << 32, *resource.getrlimit(resource.RLIMIT_CORE)])
+    """)
+    assert seen == [True, 1, 1]
 
 
 def test_time_out_ends_everything(jail: Jail) -> None:

@@ -55,7 +55,7 @@ def naive(compiler: ModuleType, action: Any, arguments: list[int]) -> int:
     if isinstance(action, compiler.Plain):
         return int(action.action)
     for rule in action.rules:
-        if all(arguments[c.argument] & 0xFFFFFFFF & c.mask in c.values for c in rule):
+        if all(arguments[c.argument] >> 32 * c.word & 0xFFFFFFFF & c.mask in c.values for c in rule):
             return ALLOW
     return ERRNO | int(action.error)
 

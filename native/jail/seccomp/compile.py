@@ -35,6 +35,7 @@ JUMP_MAX = 255  # jt and jf are bytes
 @dataclass(frozen=True)
 class Condition:
     argument: int
+    word: int  # 0: its low 32 bits, 1: its high ones
     mask: int
     values: tuple[int, ...]
 
@@ -99,7 +100,7 @@ def decide(policy: dict[str, Any], numbers: dict[str, list[int]], name: str, arc
         mask = 0
         for bit in item.get("mask", [0xFFFFFFFF]):
             mask |= value(bit)
-        return Condition(item["argument"], mask, tuple(sorted({value(v) for v in item["in"]})))
+        return Condition(item["argument"], int(item.get("high", False)), mask, tuple(sorted({value(v) for v in item["in"]})))
 
     for call in part["allow"]:
         put(call, Plain(RET_ALLOW))
@@ -122,7 +123,7 @@ def _emit_judged(action: Judged) -> list[Instruction]:
         total = sum(len(c.values) + (1 if c.mask == 0xFFFFFFFF else 2) for c in rule) + 1
         block: list[Instruction] = []
         for condition in rule:
-            block.append((LD, 0, 0, OFFSET_ARGUMENTS + 8 * condition.argument))
+            block.append((LD, 0, 0, OFFSET_ARGUMENTS + 8 * condition.argument + 4 * condition.word))
             if condition.mask != 0xFFFFFFFF:
                 block.append((AND, 0, 0, condition.mask))
             for index, number in enumerate(condition.values):

@@ -44,6 +44,10 @@ int jail_drop_bounding(void);
 int jail_set_capabilities(uint64_t mask);
 /* Soft and hard, never above what the hard limit allows. */
 int jail_set_limit(int resource, uint64_t value);
+/* RLIMIT_CORE 1. 0 prevents files only: a program that core_pattern names is run by the kernel, as root of the host, on
+ * the core whatever the limit, except for 1, by which it knows such a program that crashed itself. Who has 0 already and
+ * may not raise it keeps that. */
+int jail_forbid_cores(void);
 
 /* The identity on Lambda's side of things: what the host name is in every sandbox. */
 #define JAIL_HOSTNAME "sandbox"
