@@ -108,6 +108,15 @@ def zipped(files: dict[str, str | bytes]) -> bytes:
     return out.getvalue()
 
 
+def started(pid: int) -> str:
+    """When the process started, which tells it from a later one of its number; empty when it has ended."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
 class Arena:
     """A node with a victim on it."""
 
@@ -120,6 +129,8 @@ class Arena:
         answer = self.victim()
         self.victim_uid: int = answer["uid"]  # on the host
         self.uid_base: int = answer["base"]
+        core = {**node.roles(), "zygote": self.zygotes()[0]}
+        self._core = {role: (pid, started(pid)) for role, pid in core.items()}
 
     def close(self) -> None:
         self.client.close()
@@ -168,6 +179,10 @@ class Arena:
                 if owner == uid and process.name.startswith("python"):
                     found.append(process.pid)
         return found
+
+    def lost(self) -> list[str]:
+        """Which of the node's processes are not those that it began with."""
+        return [role for role, (pid, moment) in self._core.items() if started(pid) != moment]
 
     def _collect(self) -> Any:
         """What the thread saw, which runs between invocations: so there have to be gaps."""
