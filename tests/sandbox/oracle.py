@@ -60,7 +60,7 @@ def number_of(library: ctypes.CDLL, architecture: str, call: str) -> int:
 
 
 def product(rule: tuple[Any, ...]) -> list[list[Comparison]]:
-    """libseccomp knows no `one of`: a rule becomes one for each combination of its values. Nor does it take one argument
+    """libseccomp knows no `one of`: a rule becomes one for each combination of its values. Nor does it take an argument
     twice: conditions on both halves become one."""
     choices = [[(c.argument, c.mask << 32 * c.word, value << 32 * c.word) for value in c.values] for c in rule]
     found = []
