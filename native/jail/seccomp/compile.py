@@ -100,7 +100,9 @@ def decide(policy: dict[str, Any], numbers: dict[str, list[int]], name: str, arc
         mask = 0
         for bit in item.get("mask", [0xFFFFFFFF]):
             mask |= value(bit)
-        return Condition(item["argument"], int(item.get("high", False)), mask, tuple(sorted({value(v) for v in item["in"]})))
+        return Condition(
+            item["argument"], int(item.get("high", False)), mask, tuple(sorted({value(v) for v in item["in"]}))
+        )
 
     for call in part["allow"]:
         put(call, Plain(RET_ALLOW))
