@@ -41,19 +41,20 @@ class StartError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command."""
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    options = config_text.command_line().parse_args(sys.argv[1:] if arguments is None else arguments)
+    if options.version:
+        sys.stdout.write(f"{build_id()}\n")
+        sys.exit(0)
     if options.print_config:
         sys.stdout.write(config_text.default_file())
         sys.exit(0)
     try:
+        if options.check_config:
+            sys.stdout.write(config_text.effective(options.config, os.environ, _overrides(options)))
+            sys.exit(0)
         if os.geteuid() != 0:
             raise StartError("needs root, to make sandboxes: start it with sudo, or by its systemd unit")
-        overrides = {
-            f"node.{name}": os.path.abspath(text)
-            for name, text in (("state_dir", options.state_dir), ("run_dir", options.run_dir))
-            if text is not None
-        }
-        settings = load(options.config, os.environ, overrides)
+        settings = load(options.config, os.environ, _overrides(options))
         launcher, boot = prepare(settings, os.environ)
     except (StartError, SettingsError, StoreError) as error:
         refuse(str(error))
@@ -66,17 +67,13 @@ def refuse(why: str) -> NoReturn:
     sys.exit(EXIT_CONFIGURATION)
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="runtimed",
-        description="The daemon of a self-hosted Lambda. Every setting can also be given as RUNTIMED_SECTION_KEY.",
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML (/etc/runtimed/runtimed.toml)")
-    parser.add_argument("--state-dir", metavar="DIR", help="functions, code, logs (/var/lib/runtimed)")
-    parser.add_argument("--run-dir", metavar="DIR", help="sockets (/run/runtimed)")
-    parser.add_argument("--print-config", action="store_true", help="print a settings file with every default, and end")
-    parser.add_argument("--version", action="version", version=build_id())
-    return parser.parse_args(arguments)
+def _overrides(options: argparse.Namespace) -> dict[str, str]:
+    """Settings that the command line gives."""
+    return {
+        f"node.{name}": os.path.abspath(text)
+        for name, text in (("state_dir", options.state_dir), ("run_dir", options.run_dir))
+        if text is not None
+    }
 
 
 def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, dict[str, object]]:

@@ -180,9 +180,18 @@ boot_encoder = msgspec.json.Encoder()
 boot_decoder = msgspec.json.Decoder(Boot)
 
 
-def load(file: Path | None, environment: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
-    """`file` None: the default one, if it exists. `overrides`: "section.key" to its text, from the command line."""
+def load(
+    file: Path | None,
+    environment: Mapping[str, str],
+    overrides: Mapping[str, str],
+    origins: dict[str, str] | None = None,
+) -> Settings:
+    """`file` None: the default one, if it exists. `overrides`: "section.key" to its text, from the command line.
+
+    `origins` is told where each setting that is not a default came from, by "section.key".
+    """
     path = file or DEFAULT_FILE
+    origins = {} if origins is None else origins
     table: dict[str, Any] = {}
     try:
         table = tomllib.loads(path.read_text())
@@ -197,12 +206,15 @@ def load(file: Path | None, environment: Mapping[str, str], overrides: Mapping[s
         msgspec.convert(table, Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
+    origins.update({f"{section}.{key}": str(path) for section, keys in table.items() for key in keys})
     for name, text in _from_environment(environment).items():
         section, key = name.split(".")
-        table.setdefault(section, {})[key] = _parse(name, text, f"{PREFIX}{section.upper()}_{key.upper()}")
+        origins[name] = f"{PREFIX}{section.upper()}_{key.upper()}"
+        table.setdefault(section, {})[key] = _parse(name, text, origins[name])
     for name, text in overrides.items():
         section, key = name.split(".")
-        table.setdefault(section, {})[key] = _parse(name, text, f"--{key.replace('_', '-')}")
+        origins[name] = f"--{key.replace('_', '-')}"
+        table.setdefault(section, {})[key] = _parse(name, text, origins[name])
     return msgspec.convert(table, Settings)
 
 

@@ -7,18 +7,19 @@ table between the README's markers; with `--check` it writes nothing and says by
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
-from runtimed.config import PREFIX, Section, Settings
+from runtimed.config import DEFAULT_FILE, PREFIX, Section, Settings, load
 
 BEGIN, END = "<!-- settings -->", "<!-- /settings -->"
 WIDTH = 100
@@ -84,6 +85,38 @@ def default_file() -> str:
         for setting in (setting for setting in known if setting.section == section):
             lines += ["", *_comment(f"{setting.text} ({setting.variable})"), f"#{_assignment(setting)}"]
     return "\n".join(lines) + "\n"
+
+
+def effective(file: Path | None, environment: Mapping[str, str], overrides: Mapping[str, str]) -> str:
+    """The settings that a node started so would have, as TOML, each with where it comes from; raises as `load`."""
+    origins: dict[str, str] = {}
+    chosen = load(file, environment, overrides, origins)
+    lines: list[str] = []
+    section = ""
+    for setting in settings():
+        if setting.section != section:
+            section = setting.section
+            lines += [*([""] if lines else []), f"[{section}]"]
+        assignment = f"{setting.key} = {value(getattr(getattr(chosen, section), setting.key))}"
+        lines.append(f"{assignment:<40}  # {origins.get(setting.name, 'default')}")
+    return "\n".join(lines) + "\n"
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The options of `runtimed`; its manual page is made from them too."""
+    parser = argparse.ArgumentParser(
+        prog="runtimed",
+        description="The daemon of a self-hosted Lambda. Every setting can also be given as RUNTIMED_SECTION_KEY.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"settings in TOML ({DEFAULT_FILE})")
+    parser.add_argument("--state-dir", metavar="DIR", help="functions, code, logs (/var/lib/runtimed)")
+    parser.add_argument("--run-dir", metavar="DIR", help="sockets (/run/runtimed)")
+    parser.add_argument(
+        "--check-config", action="store_true", help="print the settings in force, each with its origin, and end"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print a settings file with every default, and end")
+    parser.add_argument("--version", action="store_true", help="print version and build, and end")
+    return parser
 
 
 def table() -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -49,3 +53,21 @@ def test_the_table_goes_between_the_markers() -> None:
     assert config_text.with_table(text) == text
     with pytest.raises(ValueError, match="there is no"):
         config_text.with_table("nothing")
+
+
+def test_settings_in_force_are_told_with_their_origin(tmp_path: Path) -> None:
+    file = tmp_path / "runtimed.toml"
+    file.write_text('[node]\nregion = "eu-west-1"\ndrain_seconds = 3\n')
+    environment = {**os.environ, "RUNTIMED_NODE_DRAIN_SECONDS": "4"}
+    command = [sys.executable, "-m", "runtimed", "--config", str(file), "--check-config", "--run-dir", "/r"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert tomllib.loads(done.stdout)["node"]["region"] == "eu-west-1"
+    lines = [re.sub(r"\s+#", " #", line) for line in done.stdout.splitlines()]
+    assert f'region = "eu-west-1" # {file}' in lines
+    assert "drain_seconds = 4 # RUNTIMED_NODE_DRAIN_SECONDS" in lines
+    assert 'run_dir = "/r" # --run-dir' in lines
+    assert 'group = "runtimed" # default' in lines
+    file.write_text("[node]\nregoin = 1\n")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "node.regoin: no such setting" in done.stderr
