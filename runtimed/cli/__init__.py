@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -22,15 +23,26 @@ VERBS = {
     "invoke": "Run a function once and print its result.",
     "functions": "List functions, show one, delete one.",
     "logs": "Print a function's log, or follow it.",
+    "top": "Watch what the functions are doing.",
     "status": "Show what the node is doing.",
     "doctor": "Check what the node needs from this machine, and say what to do.",
     "completion": "Print what makes a shell complete this command.",
+    "man": "Print a page of the manual, or write all of them.",
+    "help": "Show the help of a verb.",
 }
 """The verbs and what they do; here so that help needs no import."""
+
+EXAMPLES = (
+    ("runtimectl deploy hello hello.py", "Make a function of a file:"),
+    ('runtimectl invoke hello --payload \'{"name": "you"}\'', "Run it:"),
+    ("runtimectl functions list --json", "What there is, for a program to read:"),
+)
 
 
 class Verbs(click.Group):
     """A group whose commands are modules."""
+
+    examples = EXAMPLES
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -45,11 +57,25 @@ class Verbs(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from runtimed.cli.verb import write_examples
+
+        write_examples(EXAMPLES, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(verb, help=what) for verb, what in VERBS.items() if verb.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            raise click.UsageError(f"there is no verb {args[0]!r}. `{PROGRAM} --help` lists them.", ctx)
+            from runtimed.cli.verb import guess
+
+            meant = guess(args[0], list(VERBS))
+            raise click.UsageError(f"there is no verb {args[0]!r}. {meant}`{PROGRAM} --help` lists them.", ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -59,20 +85,28 @@ class Verbs(click.Group):
     "--address", metavar="ADDRESS", help="unix:/path or host:port; else RUNTIMED_ADDRESS, else the default socket."
 )
 @click.option("--key-file", metavar="FILE", help="The key that TCP needs; else RUNTIMED_KEY.")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours; auto: on terminals.")
 @click.pass_context
-def command(ctx: click.Context, address: str | None, key_file: str | None) -> None:
+def command(ctx: click.Context, address: str | None, key_file: str | None, color: str | None) -> None:
     """Deploy functions to a runtimed node, invoke them, and look after them."""
     ctx.obj = (address, key_file)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The entry point; returns the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in words[: words.index("--") if "--" in words else None]
     try:
-        status = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        status = command.main(words, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            from runtimed.cli import failures
+
+            failures.show(failures.usage(error), as_json)
+        else:
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
@@ -83,28 +117,10 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        status = _explain(error)
-        if status is None:
+        from runtimed.cli import failures
+
+        failure = failures.explain(error)
+        if failure is None:
             raise
-        return status
-
-
-def _explain(error: Exception) -> int | None:
-    """Says what is wrong; None when it is a defect of ours."""
-    from runtimed.client.errors import ClientError, DeployFailed, TimedOut, Unreachable
-    from runtimed.model.errors import ApiError
-
-    match error:
-        case ApiError():
-            click.echo(f"{PROGRAM}: {error.code}: {error.message}", err=True)
-            return REFUSED
-        case Unreachable() | TimedOut():
-            status = UNREACHABLE
-        case DeployFailed():
-            status = REFUSED
-        case ClientError():
-            status = USAGE
-        case _:
-            return None
-    click.echo(f"{PROGRAM}: {error}", err=True)
-    return status
+        failures.show(failure, as_json)
+        return failure.status

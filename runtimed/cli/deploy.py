@@ -10,6 +10,7 @@ import click
 from runtimed.cli import output
 from runtimed.cli.options import Session, common, function_name
 from runtimed.cli.progress import Progress
+from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
     from runtimed.model.function import FunctionConfiguration
@@ -25,7 +26,21 @@ def _variables(_ctx: click.Context, _parameter: click.Parameter, given: tuple[st
     return variables or None
 
 
-@click.command("deploy")
+@click.command(
+    "deploy",
+    cls=Verb,
+    examples=(
+        ("runtimectl deploy hello hello.py", "A file with a function `handler` or `lambda_handler`:"),
+        (
+            "runtimectl deploy thumbs thumbs/ --memory 512 --timeout 30",
+            "A directory, whose requirements.txt is installed:",
+        ),
+        (
+            "runtimectl deploy api code.zip --runtime python3.11 --handler app.handler --env STAGE=test --env DEBUG=",
+            "An archive, with environment variables:",
+        ),
+    ),
+)
 @click.argument("name", shell_complete=function_name)
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--runtime", metavar="RUNTIME", help="python3.N; default: this Python's version, else the node's newest.")
@@ -34,7 +49,7 @@ def _variables(_ctx: click.Context, _parameter: click.Parameter, given: tuple[st
 @click.option("--timeout", type=int, metavar="SECONDS", help="1 to 900; default 3.")
 @click.option("--ephemeral-storage", type=int, metavar="MB", help="Size of /tmp, 512 (the default) to 10240.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", callback=_variables, help="May be repeated. Replaces all.")
-@click.option("--description", metavar="TEXT")
+@click.option("--description", metavar="TEXT", help="What it is for, in up to 256 characters.")
 @common
 def command(
     session: Session,

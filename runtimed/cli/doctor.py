@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from runtimed.cli import output
 from runtimed.cli.options import Session, common
+from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
     from runtimed.model.node import Check
@@ -21,7 +21,14 @@ MARKS = {
 }
 
 
-@click.command("doctor")
+@click.command(
+    "doctor",
+    cls=Verb,
+    examples=(
+        ("sudo runtimectl doctor", "Everything, with what to do about what is missing:"),
+        ("runtimectl doctor --json", "For a program; exit status 1 when something is missing:"),
+    ),
+)
 @common
 def command(session: Session) -> int:
     """Check every kernel feature, limit, tool and runtime that the node needs, and say what to do when one is missing.
@@ -58,7 +65,6 @@ def _print(checks: list[Check]) -> None:
             group = check.group.value
             click.echo(f"{group}:")
         mark, colour = MARKS[check.state.value]
-        shown = click.style(mark.ljust(7), fg=colour) if sys.stdout.isatty() else mark.ljust(7)
-        click.echo(f"  {shown}  {check.name.ljust(width)}  {check.found}")
+        click.echo(f"  {click.style(mark.ljust(7), fg=colour)}  {check.name.ljust(width)}  {check.found}")
         if check.advice:
             click.echo(f"  {'':7}  {'':{width}}  {check.purpose}. {check.advice}")

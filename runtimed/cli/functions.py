@@ -8,12 +8,22 @@ import click
 
 from runtimed.cli import output
 from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
     from runtimed.model.function import FunctionConfiguration
 
 
-@click.group("functions", invoke_without_command=True)
+@click.group(
+    "functions",
+    cls=VerbGroup,
+    invoke_without_command=True,
+    examples=(
+        ("runtimectl functions", "All functions:"),
+        ("runtimectl functions get hello", "One of them:"),
+        ("runtimectl functions delete hello", "Not any more:"),
+    ),
+)
 @common
 def command(session: Session) -> None:
     """List the functions of the node (the default), show one, or delete one."""
@@ -24,14 +34,26 @@ def command(session: Session) -> None:
         ctx.obj = session.where
 
 
-@command.command("list")
+@command.command(
+    "list",
+    examples=(
+        ("runtimectl functions list", "A table:"),
+        ("runtimectl functions list --json", "For a program:"),
+    ),
+)
 @common
 def list_command(session: Session) -> None:
     """List all functions."""
     _list(session)
 
 
-@command.command("get")
+@command.command(
+    "get",
+    examples=(
+        ("runtimectl functions get hello", "Configuration and state:"),
+        ("runtimectl functions get hello --json", "As the API says it:"),
+    ),
+)
 @click.argument("name", shell_complete=function_name)
 @common
 def get_command(session: Session, name: str) -> None:
@@ -44,7 +66,7 @@ def get_command(session: Session, name: str) -> None:
         output.fields(_described(function))
 
 
-@command.command("delete")
+@command.command("delete", examples=(("runtimectl functions delete hello", "Its code and logs go too:"),))
 @click.argument("name", shell_complete=function_name)
 @common
 def delete_command(session: Session, name: str) -> None:
@@ -74,10 +96,12 @@ def _list(session: Session) -> None:
                     f"{function.memory_size} MB",
                     f"{function.timeout} s",
                     output.size(function.code_size),
-                    function.last_modified,
+                    output.when(function.last_modified),
                 )
                 for function in functions
             ],
+            right=("MEMORY", "TIMEOUT", "CODE"),
+            shrink=("NAME", "HANDLER"),
         )
     else:
         click.echo("There are no functions yet. `runtimectl deploy NAME PATH` makes one.", err=True)
@@ -100,7 +124,7 @@ def _described(function: FunctionConfiguration) -> list[tuple[str, str]]:
         ("Code", f"{output.size(function.code_size)}, SHA-256 {function.code_sha256}"),
         ("Version", function.version),
         ("Revision", function.revision_id),
-        ("Modified", function.last_modified),
+        ("Modified", output.when(function.last_modified)),
     ]
     variables = sorted(function.environment.variables.items())
     return pairs + [("Environment" if not index else "", f"{k}={v}") for index, (k, v) in enumerate(variables)]

@@ -8,14 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtimed.cli import FUNCTION_FAILED, output
+from runtimed.cli import FUNCTION_FAILED, PROGRAM, failures, output
 from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
     from runtimed.client import Result
 
 
-@click.command("invoke")
+@click.command(
+    "invoke",
+    cls=Verb,
+    examples=(
+        ('runtimectl invoke hello --payload \'{"name": "you"}\'', "Print the result; the log goes nowhere:"),
+        (
+            "runtimectl invoke hello --payload-file event.json --log-tail",
+            "The event from a file, the log on standard error:",
+        ),
+        (
+            "echo '[1, 2]' | runtimectl invoke sum --payload - --json",
+            "From standard input, with everything known of the invocation:",
+        ),
+    ),
+)
 @click.argument("name", shell_complete=function_name)
 @click.option("--payload", metavar="JSON", help="The event; - reads it from standard input. Default: {}.")
 @click.option(
@@ -42,6 +57,11 @@ def command(session: Session, name: str, payload: str | None, payload_file: Path
         if not session.as_json:
             click.echo(result.payload)
         return 0
+    if session.as_json:
+        again = f"{PROGRAM} logs {name} --request-id {error.request_id}"
+        kind = error.error_type or "FunctionError"
+        failures.show(failures.Failure(kind, error.error_message, again, FUNCTION_FAILED), as_json=True)
+        return FUNCTION_FAILED
     click.echo(str(error), err=True)
     for line in error.stack_trace:
         click.echo(line.rstrip("\n"), err=True)

@@ -17,6 +17,7 @@ import click
 
 from runtimed.cli import output
 from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +53,15 @@ def _pattern(_ctx: click.Context, _parameter: click.Parameter, text: str | None)
         raise click.BadParameter(f"{text!r} is not a regular expression: {error}. --filter takes plain text.") from None
 
 
-@click.command("logs")
+@click.command(
+    "logs",
+    cls=Verb,
+    examples=(
+        ("runtimectl logs hello --since 10m", "The last ten minutes:"),
+        ("runtimectl logs hello --follow --json", "From now on, one JSON object a line:"),
+        ("runtimectl logs hello --request-id 8f5d0b4c-3b1f-4d59-9a53-0e8c1f0a7d11", "One invocation:"),
+    ),
+)
 @click.argument("name", shell_complete=function_name)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
 @click.option("--limit", "-n", type=click.IntRange(1, LIMIT_MAX), metavar="N", help="Only the last N events.")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from runtimed.cli import failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runtimed.client import Client
+
+
+NAMES = 300
+"""Function names read for completion, or for finding what was meant."""
 
 
 class Session:
@@ -25,30 +32,56 @@ class Session:
         """What a verb below this one finds in its context."""
         return self._address, self._key_file
 
-    def client(self) -> Client:
+    def client(self, timeout: float = 60.0) -> Client:
         """A client for the daemon; gRPC is loaded here."""
         from runtimed.client import Client
 
-        return Client(self._address, key_file=self._key_file)
+        return Client(self._address, key_file=self._key_file, timeout=timeout)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Of functions, some hundred at most: for completion and for finding what was meant."""
+        with self.client(failures.NAMES_SECONDS) as client:
+            return [function.function_name for function in client.list_functions(prefix, limit=NAMES)]
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --address, --key-file and --json; the verb gets a `Session` first."""
+    """Adds --address, --key-file, --json and --color; the verb gets a `Session` first."""
 
     @click.option("--address", metavar="ADDRESS", help="unix:/path or host:port.")
     @click.option("--key-file", metavar="FILE", help="The key that TCP needs.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON; an error too, on standard error.")
+    @click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours; auto: on terminals.")
     @click.pass_context
     @functools.wraps(function)
     def verb(
-        ctx: click.Context, /, address: str | None, key_file: str | None, as_json: bool, *args: Any, **kwargs: Any
+        ctx: click.Context,
+        /,
+        address: str | None,
+        key_file: str | None,
+        as_json: bool,
+        color: str | None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         above = ctx.obj if isinstance(ctx.obj, tuple) else (None, None)
+        asked = [color, *(parent.params.get("color") for parent in _parents(ctx))]
+        ctx.color = colours(next((choice for choice in asked if choice), "auto"))
         above_json = any(parent.params.get("as_json") for parent in _parents(ctx))
         session = Session(address or above[0], key_file or above[1], as_json or above_json)
-        return function(session, *args, **kwargs)
+        try:
+            return function(session, *args, **kwargs)
+        except Exception as error:
+            failures.with_guess(error, kwargs.get("name"), session.names)
+            raise
 
     return verb
+
+
+def colours(asked: str) -> bool | None:
+    """What click.echo does with colours: None leaves it to whether the stream is a terminal."""
+    if asked != "auto":
+        return asked == "always"
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _parents(ctx: click.Context) -> list[click.Context]:
@@ -63,13 +96,9 @@ def _parents(ctx: click.Context) -> list[click.Context]:
 def function_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Completes a function's name by asking the daemon; nothing when it does not answer."""
     above = ctx.find_root().params
+    address = ctx.params.get("address") or above.get("address")
+    key_file = ctx.params.get("key_file") or above.get("key_file")
     try:
-        with Session(
-            ctx.params.get("address") or above.get("address"),
-            ctx.params.get("key_file") or above.get("key_file"),
-            False,
-        ).client() as client:
-            names = [function.function_name for function in client.list_functions()]
+        return Session(address, key_file, False).names(incomplete)
     except Exception:
         return []
-    return [name for name in names if name.startswith(incomplete)]

@@ -1,11 +1,10 @@
-"""Says on standard error how far a deployment is: a line per stage, or a moving bar on a terminal."""
+"""Shows on a terminal how far a deployment is; anywhere else it says nothing."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Self
-
-import click
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,7 +22,7 @@ class Progress:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._stage = ""
+        self._shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._bar: Any = None
         self._task: Any = None
 
@@ -37,11 +36,8 @@ class Progress:
             self._bar.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if sys.stderr.isatty():
+        if self._shown:
             self._draw(stage, done, total)
-        elif stage != self._stage:
-            click.echo(f"{self._name}: {STAGES.get(stage, stage)}", err=True)
-        self._stage = stage
 
     def _draw(self, stage: str, done: int, total: int) -> None:
         if self._bar is None:
@@ -50,7 +46,11 @@ class Progress:
             from rich.progress import Progress as Bar
 
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._bar = Bar(
+                *columns,
+                console=Console(stderr=True),  # it knows NO_COLOR
+                transient=True,
+            )
             self._task = self._bar.add_task(self._name)
             self._bar.start()
         text = f"{self._name}: {STAGES.get(stage, stage)}"

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from runtimed.cli import output
 from runtimed.cli.options import Session, common
+from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from runtimed.model.node import NodeStatus
+    from runtimed.model.node import EnvironmentCounts, NodeStatus
 
 
-@click.command("status")
+@click.command(
+    "status",
+    cls=Verb,
+    examples=(
+        ("runtimectl status", "What the node is doing:"),
+        ("runtimectl status --address 10.0.0.5:7401 --key-file control.key", "Another machine:"),
+        ("runtimectl status --json", "For a program:"),
+    ),
+)
 @common
 def command(session: Session) -> None:
     """Show what the node is doing: environments, invocations, processes, runtimes."""
@@ -28,13 +38,14 @@ def command(session: Session) -> None:
 
 
 def _described(status: NodeStatus) -> list[tuple[str, str]]:
+    ms = output.milliseconds
     environments, invocations, host = status.environments, status.invocations, status.host
     pairs = [
         ("Node", f"runtimed {status.build}, {'ready' if status.ready else 'not ready: the data plane is starting'}"),
-        ("Started", output.moment(status.started_at)),
+        ("Started", output.when(status.started_at)),
         ("Account", f"{status.account_id}, {status.region}"),
         ("Functions", str(status.functions)),
-        ("Environments", f"{environments.busy} busy, {environments.idle} idle, {environments.starting} starting"),
+        ("Environments", _environments(environments)),
         (
             "Invocations",
             ", ".join(
@@ -50,7 +61,7 @@ def _described(status: NodeStatus) -> list[tuple[str, str]]:
         ),
         (
             "Latency",
-            f"p50 {_milliseconds(invocations.latency_p50_us)}, p99 {_milliseconds(invocations.latency_p99_us)}",
+            f"p50 {ms(invocations.latency_p50_us)}, p99 {ms(invocations.latency_p99_us)}",
         ),
         ("Concurrency", f"at most {status.concurrency_limit}"),
         (
@@ -68,7 +79,8 @@ def _described(status: NodeStatus) -> list[tuple[str, str]]:
     ]
     for index, process in enumerate(status.processes):
         memory = f", {output.size(process.memory_bytes)}" if process.memory_bytes else ""
-        pairs.append(("Processes" if not index else "", f"{process.name} (pid {process.pid}{memory})"))
+        started = f", started {output.when(process.started_at)}" if isinstance(process.started_at, datetime) else ""
+        pairs.append(("Processes" if not index else "", f"{process.name} (pid {process.pid}{memory}{started})"))
     for index, runtime in enumerate(status.runtimes):
         reason = f": {runtime.reason}" if runtime.reason else ""
         text = f"{runtime.name} {runtime.version} at {runtime.path}, {runtime.state.value}{reason}"
@@ -76,5 +88,6 @@ def _described(status: NodeStatus) -> list[tuple[str, str]]:
     return pairs
 
 
-def _milliseconds(microseconds: int) -> str:
-    return f"{microseconds / 1000:.2f} ms" if microseconds else "-"
+def _environments(counts: EnvironmentCounts) -> str:
+    frozen = f" ({counts.frozen} frozen)" if counts.frozen else ""
+    return f"{counts.busy} busy, {counts.idle} idle{frozen}, {counts.starting} starting"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from runtimed.client.errors import ClientError as ClientError
     from runtimed.client.errors import DeployFailed as DeployFailed
     from runtimed.client.errors import FunctionFailed as FunctionFailed
+    from runtimed.client.errors import Incompatible as Incompatible
+    from runtimed.client.errors import NotPermitted as NotPermitted
     from runtimed.client.errors import TimedOut as TimedOut
     from runtimed.client.errors import Unreachable as Unreachable
     from runtimed.client.result import Result as Result
@@ -32,6 +34,8 @@ _PLACES = {
     "ClientError": "runtimed.client.errors",
     "DeployFailed": "runtimed.client.errors",
     "FunctionFailed": "runtimed.client.errors",
+    "Incompatible": "runtimed.client.errors",
+    "NotPermitted": "runtimed.client.errors",
     "Result": "runtimed.client.result",
     "TimedOut": "runtimed.client.errors",
     "Unreachable": "runtimed.client.errors",
@@ -44,6 +48,8 @@ __all__ = [  # noqa: PLE0604, RUF100
     "ClientError",
     "DeployFailed",
     "FunctionFailed",
+    "Incompatible",
+    "NotPermitted",
     "Result",
     "TimedOut",
     "Unreachable",

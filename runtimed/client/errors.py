@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class ClientError(Exception):
     """Something that is not an answer of the API. The message is a sentence that says what to do."""
@@ -9,6 +11,18 @@ class ClientError(Exception):
 
 class Unreachable(ClientError):
     """No daemon answered at the address. Whether a request arrived is not known."""
+
+
+class NotPermitted(Unreachable):
+    """The daemon's socket is there, and this user may not use it."""
+
+    def __init__(self, message: str, socket: Path) -> None:
+        super().__init__(message)
+        self.socket = socket
+
+
+class Incompatible(ClientError):
+    """The daemon is of a version with which this client cannot talk."""
 
 
 class TimedOut(ClientError):

@@ -10,7 +10,7 @@ import grpc
 import msgspec
 from msgspec import Struct
 
-from runtimed.client.errors import ClientError, TimedOut, Unreachable
+from runtimed.client.errors import ClientError, Incompatible, NotPermitted, TimedOut, Unreachable
 from runtimed.gateway.grpc import status
 from runtimed.gateway.grpc.convert import Codec
 from runtimed.gateway.grpc.methods import METHODS, UPLOAD_CHUNK, UPLOAD_REQUEST, Method
@@ -96,8 +96,8 @@ def decode(rpc: Rpc[R], message: Any) -> R:
     try:
         response: R = _codecs(rpc)[1].decode(message)
     except (msgspec.ValidationError, ValueError) as error:
-        raise ClientError(
-            f"the daemon's answer is not understood ({error}): it may be newer than this client"
+        raise Incompatible(
+            f"the daemon's answer is not understood ({error}): it is of another version than this client"
         ) from None
     return response
 
@@ -125,7 +125,7 @@ def translate(error: Any, address: Address) -> Exception:
     if found is not None:
         return found
     if code is grpc.StatusCode.UNAVAILABLE:
-        return Unreachable(_unreachable(address, sentence))
+        return _unreachable(address, sentence)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TimedOut(f"{address.target} did not answer in time. Give more time, or look at `runtimectl status`.")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -144,20 +144,26 @@ def passing(error: Exception, address: Address) -> bool:
     return address.socket is None or os.access(address.socket, os.R_OK | os.W_OK)
 
 
-def _unreachable(address: Address, detail: str) -> str:
+def _unreachable(address: Address, detail: str) -> Unreachable:
     """Says what keeps us from the daemon, and what to do."""
     socket = address.socket
     if socket is None:
-        return f"no daemon answers at {address.target} ({detail}). Check the address, and that runtimed runs there."
+        return Unreachable(
+            f"no daemon answers at {address.target} ({detail}). Check the address, and that runtimed runs there."
+        )
     try:
         present = socket.exists()
     except PermissionError:
         present = True
     if not present:
-        return (
+        return Unreachable(
             f"no daemon at {address.target}: the socket does not exist. Start one with `sudo runtimed`, "
             "or say where it is with --address or RUNTIMED_ADDRESS."
         )
     if not os.access(socket, os.R_OK | os.W_OK):
-        return f"no permission to connect to {address.target}. Run as root, or as a member of the group runtimed."
-    return f"no daemon answers at {address.target} ({detail}). It may have been killed; start it with `sudo runtimed`."
+        return NotPermitted(
+            f"no permission to connect to {address.target}. Run as root, or as a member of the group runtimed.", socket
+        )
+    return Unreachable(
+        f"no daemon answers at {address.target} ({detail}). It may have been killed; start it with `sudo runtimed`."
+    )

@@ -1,0 +1,213 @@
+"""runtimectl on a terminal: `top` and its screen, tables that fit, colours; and errors for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Gateway
+from tests.integration.stub import until
+from tests.integration.test_cli import ECHO, PROGRAM, Runtimectl, ctl, echo
+
+__all__ = ["ctl", "echo"]
+
+PATIENCE = 60.0
+ENTERED, LEFT = "\x1b[?1049h", "\x1b[?1049l"
+
+
+class Terminal:
+    """A command on a pseudo-terminal of its own."""
+
+    def __init__(self, ctl: Runtimectl, *arguments: str, columns: int = 100, **environment: str) -> None:
+        self.master, self.slave = pty.openpty()
+        termios.tcsetwinsize(self.slave, (30, columns))
+        self.modes = termios.tcgetattr(self.slave)
+        self.seen = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            env=ctl.environment | {"TERM": "xterm-256color"} | environment,
+            start_new_session=True,
+            preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
+        )
+
+    def read(self, text: str) -> str:
+        """Until it was written; all that came since the last call."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            ready = left > 0 and select.select([self.master], [], [], left)[0]
+            assert ready, f"{text!r} did not come: {self.seen!r}"
+            self.seen += os.read(self.master, 65536).decode()
+        head, found, self.seen = self.seen.partition(text)
+        return head + found
+
+    def type(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def end(self) -> tuple[int, str]:
+        """Its status, and what it wrote at last. The modes must be what they were."""
+        while self.process.poll() is None or select.select([self.master], [], [], 0)[0]:
+            if select.select([self.master], [], [], 0.05)[0]:
+                self.seen += os.read(self.master, 65536).decode()
+        assert termios.tcgetattr(self.slave) == self.modes
+        return self.process.returncode, self.seen
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def terminal(ctl: Runtimectl) -> Iterator[Any]:
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, **given: Any) -> Terminal:
+            made = Terminal(ctl, *arguments, **given)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+@pytest.mark.parametrize("how", ["q", "\x03", signal.SIGTERM, signal.SIGHUP])
+def test_top_gives_the_terminal_back(terminal: Any, gateway: Gateway, how: str | signal.Signals) -> None:
+    top = terminal("top", "--interval", "0.25")
+    top.read(ENTERED)
+    screen = top.read("more functions")
+    assert "\x1b[7mNAME" in screen
+    assert "INV/s*" in screen
+    assert "up " in screen
+    top.type("e")
+    assert "ERR/s*" in top.read("ERR/s*")
+    if isinstance(how, str):
+        top.type(how)
+    else:
+        os.kill(top.process.pid, how)
+    status, last = top.end()
+    assert status == 0
+    assert LEFT in last
+    assert "Traceback" not in last
+    until(lambda: gateway.performers.statistics.watchers == 0)  # type: ignore[attr-defined]
+
+
+def test_top_that_is_suspended(terminal: Any) -> None:
+    top = terminal("top", "--interval", "0.25")
+    top.read("more functions")
+    top.type("\x1a")
+    top.read(LEFT)
+    until(lambda: Path(f"/proc/{top.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    assert termios.tcgetattr(top.slave) == top.modes
+    os.kill(top.process.pid, signal.SIGCONT)
+    top.read(ENTERED)
+    top.read("more functions")
+    top.type("q")
+    assert top.end()[0] == 0
+
+
+def test_top_when_the_daemon_goes_or_is_not_there(terminal: Any, ctl: Runtimectl) -> None:
+    none = terminal("top", "--address", str(ctl.home / "none.sock"))
+    status, text = none.end()
+    assert (status, ENTERED in text) == (3, False)
+    assert "does not exist" in text
+
+
+def test_top_for_programs(ctl: Runtimectl) -> None:
+    told = json.loads(ctl("top", "--once", "--json", "--sort", "p99")[0])
+    assert told["Functions"][0]["FunctionName"] == "echo"
+    out, _ = ctl("top", "--once", "--sort", "name")
+    lines = out.splitlines()
+    heading = next(index for index, line in enumerate(lines) if line.startswith("NAME"))
+    assert lines[heading + 1].startswith("echo ")
+    assert "\x1b" not in out
+    follower = ctl.start("top", "--json", "--interval", "0.25")
+    assert follower.stdout is not None
+    looks = [json.loads(follower.stdout.readline())["Functions"][0]["Invocations"] for _ in range(3)]
+    follower.send_signal(signal.SIGINT)
+    follower.communicate(timeout=60)
+    assert looks == sorted(looks)
+    assert follower.returncode == 130
+    assert "0.25" in ctl("top", "--interval", "0.1", status=2)[1]
+
+
+def test_tables_fit_the_terminal_and_are_whole_elsewhere(terminal: Any, ctl: Runtimectl) -> None:
+    name = "a-function-with-quite-a-long-name-of-its-own"
+    (ctl.home / "app.py").write_text(ECHO)
+    ctl("deploy", name, "app.py")
+    assert name in ctl("functions")[0]
+    shown = terminal("functions", columns=80)
+    status, text = shown.end()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert status == 0
+    assert max(map(len, plain)) <= 80
+    assert "…" in plain[1]
+    assert plain[1].endswith(("ago", "now"))
+
+
+def test_colours(terminal: Any, ctl: Runtimectl) -> None:
+    assert "\x1b[31m" in terminal("doctor").end()[1]
+    for arguments, environment in ((("doctor",), {"NO_COLOR": "1"}), (("doctor", "--color", "never"), {})):
+        assert "\x1b[" not in terminal(*arguments, **environment).end()[1]
+    assert "\x1b[" not in ctl("doctor", status=1)[0]
+    assert "\x1b[31m" in ctl("doctor", "--color", "always", status=1)[0]
+    assert "\x1b[31m" in ctl("--color", "always", "doctor", status=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code", "following"),
+    [
+        (("functions", "get", "ehco"), 4, "ResourceNotFoundException", "runtimectl functions list"),
+        (("functions", "gte", "echo"), 2, "Usage", "runtimectl help functions"),
+        (("invoke", "echo", "--nonsense"), 2, "Usage", "runtimectl help invoke"),
+        (("status", "--address", "none.sock:"), 2, "ClientError", ""),
+        (("status", "--address", "/none.sock"), 3, "Unreachable", None),
+    ],
+)
+def test_errors_for_programs(
+    echo: Runtimectl, arguments: tuple[str, ...], status: int, code: str, following: str | None
+) -> None:
+    out, err = echo(*arguments, "--json", status=status)
+    told = json.loads(err)["error"]
+    assert out == ""
+    assert told["code"] == code
+    assert told["message"]
+    assert following is None or told["next"] == following
+    if "ehco" in arguments:
+        assert "Did you mean echo?" in told["message"]
+
+
+def test_errors_name_the_next_command(echo: Runtimectl, tmp_path: Path) -> None:
+    err = echo("logs", "ecko", status=4)[1]
+    assert "Did you mean echo?" in err
+    assert "Next: runtimectl functions list" in err
+    err = echo("status", "--address", f"{tmp_path}/none.sock", status=3)[1]
+    assert f"{tmp_path}/none.sock" in err
+    assert re.search("Next: (systemctl status runtimed|runtimectl doctor)", err)
+
+
+def test_a_function_that_fails_for_programs(ctl: Runtimectl) -> None:
+    (ctl.home / "app.py").write_text("def handler(event, context):\n    raise LookupError('not there')\n")
+    ctl("deploy", "failing", "app.py")
+    out, err = ctl("invoke", "failing", "--json", status=1)
+    told = json.loads(err)["error"]
+    assert (told["code"], told["message"]) == ("LookupError", "not there")
+    assert told["next"] == f"runtimectl logs failing --request-id {json.loads(out)['RequestId']}"
