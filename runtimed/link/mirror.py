@@ -130,6 +130,7 @@ class Mirror:
         """A new incarnation of the other side: requests can be sent, tables after `synchronise`."""
         self.disconnected()
         self._connection = connection
+        self._seq = 0  # an incarnation has seen none: a number above the window would be a breach
 
     async def synchronise(self) -> list[Refused]:
         """Tells everything, after HELLO. Raises Unconnected when the connection breaks meanwhile. What the other side

@@ -145,6 +145,21 @@ async def test_everything_is_told_anew_in_order_and_the_rest_is_swept() -> None:
     side.close()
 
 
+async def test_numbers_begin_anew_with_each_connection() -> None:
+    """The other side counts from nothing: a number further than the window from it would break the protocol."""
+    side = Side()
+    first = side.connect()
+    await side.mirror.synchronise()
+    for generation in range(WINDOW + 1):
+        await side.mirror.put(wire.PutLimit(concurrency=5), 0, generation)
+    first.connection.close()
+    await until(lambda: not side.mirror.synced)
+    second = side.connect()
+    await side.mirror.synchronise()
+    assert [header.seq for header, _ in second.heard] == [1, 2, 3]
+    side.close()
+
+
 async def test_changes_wait_for_a_connection_and_survive_its_loss() -> None:
     side = Side()
     early = asyncio.create_task(side.mirror.put(wire.PutLimit(concurrency=1), 0, 1))
