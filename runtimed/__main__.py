@@ -113,6 +113,7 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
         "zygotes_per_runtime": settings.sandbox.zygotes_per_runtime,
         "shells": settings.sandbox.shells,
         "tmp_pool": settings.sandbox.tmp_pool,
+        "disk_reserve_mb": settings.limits.disk_reserve_mb,
         "drain_ms": node.drain_seconds * 1000,
         "hang_ms": node.hang_seconds * 1000,
         "log_level": node.log_level,

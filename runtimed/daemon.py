@@ -26,7 +26,7 @@ from runtimed.config import Boot, Settings, boot_decoder, build_id
 from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
 from runtimed.deployment.steps import Steps, Terms
-from runtimed.deployment.upkeep import Sweeper, watch_memory
+from runtimed.deployment.upkeep import Sweeper, try_again, watch_memory
 from runtimed.dispatch.control import Dispatcher
 from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
@@ -129,6 +129,7 @@ class Daemon:
             asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
             asyncio.create_task(sweeper.run()),
             asyncio.create_task(self._tell_serving()),
+            asyncio.create_task(try_again(self.deployer)),
         ]
         offered = ", ".join(runtime.name for runtime in self.runtimes.status() if not runtime.reason)
         log.info("%s serves %s; runtimes: %s", self._boot.build, self._run / "control.sock", offered or "none")
@@ -165,10 +166,7 @@ class Daemon:
         limit = wire.PutLimit(concurrency=self._settings.limits.concurrency, environments=self._pools.environments)
         self.dispatcher.preload(limit, 0, 1)
         await self.functions.new_generations()
-        for function in await self.functions.all():
-            if function.serving is None:
-                continue
-            target = await self.functions.target(function.serving)
+        for function, target in await self.functions.served():
             if self.runtimes.interpreter(target.definition.runtime) is None:
                 log.warning("%s needs %s, which is not on this node any more", target.name, target.definition.runtime)
             else:
@@ -256,14 +254,12 @@ class Daemon:
 
     async def _keep_alive(self, command: KeepAlive) -> None:
         """Tells every target that serves the new time."""
-        for function in await self.functions.all():
-            if function.serving is not None:
-                target = await self.functions.target(function.serving)
-                generation = await self.functions.next_generation(function.id)
-                try:
-                    await self.dispatcher.put(self.steps.target(target), target.id, generation)
-                except Refused as error:
-                    log.warning("%s keeps its former keep-alive: %s", target.name, error)
+        for function, target in await self.functions.served():
+            generation = await self.functions.next_generation(function.id)
+            try:
+                await self.dispatcher.put(self.steps.target(target), target.id, generation)
+            except Refused as error:
+                log.warning("%s keeps its former keep-alive: %s", target.name, error)
 
 
 def control_key(directory: Path) -> str:

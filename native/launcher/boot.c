@@ -134,7 +134,7 @@ static void take_interpreters(struct reader *reader, const struct json_value *ar
 int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason, size_t reason_size) {
     static const char *const known[] = {"build", "run_dir", "state_dir", "libexec", "bootstrap", "cgroup_name",
         "uid_base", "control", "dispatch", "socket_gid", "interpreters", "zygotes_per_runtime", "shells", "tmp_pool",
-        "drain_ms", "hang_ms", "log_level"};
+        "disk_reserve_mb", "drain_ms", "hang_ms", "log_level"};
     static const char *const known_control[] = {"uid", "gid", "argv", "environment", "mounts"};
     struct reader reader = {.reason = ret_reason, .reason_size = reason_size};
     struct boot boot = {0};
@@ -166,6 +166,7 @@ int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason
     boot.zygotes_per_runtime = take_number(&reader, root, "zygotes_per_runtime", 1, BOOT_ZYGOTES_MAX);
     boot.shells = take_number(&reader, root, "shells", 1, 256);
     boot.tmp_pool = take_number(&reader, root, "tmp_pool", 1, 64);
+    boot.disk_reserve_mb = take_number(&reader, root, "disk_reserve_mb", 0, UINT32_MAX - 1);
     boot.drain_ms = take_number(&reader, root, "drain_ms", 0, 24 * 3600 * 1000);
     boot.hang_ms = take_number(&reader, root, "hang_ms", 0, 24 * 3600 * 1000);
     take_interpreters(&reader, json_member(root, "interpreters"), &boot);

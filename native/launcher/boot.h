@@ -27,8 +27,9 @@ struct boot {
     struct boot_interpreter interpreters[BOOT_INTERPRETERS_MAX];
     unsigned n_interpreters;
     uint32_t zygotes_per_runtime;
-    uint32_t shells;   /* kept in stock per zygote */
-    uint32_t tmp_pool; /* images kept in stock per size in use */
+    uint32_t shells;          /* kept in stock per zygote */
+    uint32_t tmp_pool;        /* images kept in stock per size in use */
+    uint32_t disk_reserve_mb; /* of the state directory's file system; below it nothing is launched; 0: a share */
     uint32_t drain_ms;
     uint32_t hang_ms; /* who does not answer for so long is replaced; 0: never */
 };

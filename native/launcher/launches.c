@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,9 @@
 #define RETRY_LOOK 16
 /* Where in a queue of launches patience is checked. */
 #define PATIENCE_TICK_US 500000
+/* Of the file system, where no reserve is given; the control plane reckons the same (store/ledger.py). */
+#define DISK_SHARE 50
+#define DISK_RESERVE_MAX (UINT64_C(512) << 20)
 
 /* What one launch takes, until it is on its way. */
 struct takings {
@@ -280,6 +284,18 @@ static void wait_in_line(struct environment *environment) {
         loop_timer(&server->loop, &server->launches.patience, PATIENCE_TICK_US, patience_fire, server);
 }
 
+/* An environment may fill its /tmp, which is a sparse file: that must not take what the database and the logs need. */
+static bool disk_has_room(const struct server *server) {
+    struct statvfs disk;
+    uint64_t reserve = (uint64_t)server->boot.disk_reserve_mb << 20;
+
+    if (fstatvfs(server->state_dir, &disk) < 0)
+        return true; /* whoever writes will see */
+    if (reserve == 0)
+        reserve = MIN((uint64_t)disk.f_blocks * disk.f_frsize / DISK_SHARE, DISK_RESERVE_MAX);
+    return (uint64_t)disk.f_bavail * disk.f_frsize >= reserve;
+}
+
 static void take_launch(struct server *server, uint64_t id, uint64_t plan_id) {
     struct plan *plan = plans_get(server, plan_id);
     int r;
@@ -294,6 +310,10 @@ static void take_launch(struct server *server, uint64_t id, uint64_t plan_id) {
     }
     if (server->phase == PHASE_STOPPING || server->launches.waiting >= LAUNCHES_WAITING_MAX) {
         send_failed(server, id, -EAGAIN, "plan", "too many launches wait");
+        return;
+    }
+    if (!disk_has_room(server)) {
+        send_failed(server, id, -ENOSPC, "disk", "the node's disk is nearly full; make room below its state directory");
         return;
     }
     r = plan_redeem(plan, server->loop.now_us);

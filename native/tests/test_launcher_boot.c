@@ -22,7 +22,8 @@ static const char good[] =
     "\"environment\":{\"A\":\"1\"},\"mounts\":[{\"source\":\"/a\",\"target\":\"/a\",\"writable\":true}]},"
     "\"dispatch\":{\"uid\":1900000002,\"gid\":1900000002},\"socket_gid\":0,"
     "\"interpreters\":[{\"path\":\"/usr/bin/python3\",\"prefix\":\"/usr\"},{\"path\":\"/o/bin/p\",\"prefix\":\"/o\"}],"
-    "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"drain_ms\":10000,\"hang_ms\":15000,\"log_level\":"
+    "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"disk_reserve_mb\":7,\"drain_ms\":10000,\"hang_ms\":15000,"
+    "\"log_level\":"
     "\"info\"}";
 
 static void test_good(void) {
@@ -36,6 +37,7 @@ static void test_good(void) {
     CHECK(boot.n_interpreters == 2 && strcmp(boot.interpreters[1].prefix, "/o") == 0);
     CHECK(boot.zygotes_per_runtime == 2 && boot.shells == 8 && boot.tmp_pool == 4 && boot.drain_ms == 10000);
     CHECK(boot.hang_ms == 15000);
+    CHECK(boot.disk_reserve_mb == 7);
     boot_clear(&boot);
 }
 

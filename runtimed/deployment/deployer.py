@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET
 
 from runtimed.deployment.receive import Receiver
-from runtimed.deployment.steps import StepError, Steps
+from runtimed.deployment.steps import NO_ROOM, NO_RUNTIME, StepError, Steps
 from runtimed.link.mirror import Unconnected
 from runtimed.machines import deployment as machine
 from runtimed.model import errors
@@ -33,11 +33,19 @@ from runtimed.model.function import (
 from runtimed.store.functions import Definition, Function, FunctionStore
 
 T = TypeVar("T")
+AGAIN_SECONDS, AGAIN_SECONDS_MAX = 5.0, 300.0  # until a function that failed is tried again; doubled each time
 RETRY_SECONDS = 1.0  # before the store is tried again for something that must be kept
 
 log = logging.getLogger(__name__)
 
 STEPS = (machine.Prepare, machine.Grant, machine.Teach, machine.Route)
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """The next one for a function that failed, and what it waited for."""
+
+    due: float
+    pause: float
 
 
 class _Rollout:
@@ -59,6 +67,7 @@ class Deployer:
         self._receiver = receiver
         self._steps = steps
         self._rollouts: dict[int, _Rollout] = {}
+        self._attempts: dict[int, Attempt] = {}
         self._shielded: set[asyncio.Future[Any]] = set()
 
     # ---- operations ------------------------------------------------------------------------------------------
@@ -146,6 +155,24 @@ class Deployer:
             state, commands = machine.recovered(function.state, function.serving, function.next)
             if commands:
                 self._drive(_Rollout(function, state), commands)
+
+    async def try_again(self, now: float) -> None:
+        """Functions that could not be made for want of a runtime or of room begin anew, each less and less often."""
+        failed = await self._functions.failed((NO_RUNTIME, NO_ROOM))
+        self._attempts = {f.id: self._attempts.get(f.id, Attempt(now + AGAIN_SECONDS, AGAIN_SECONDS)) for f in failed}
+        for function in failed:
+            attempt = self._attempts[function.id]
+            if attempt.due > now or not await self._shield(self._begin_again(function)):
+                continue
+            pause = min(attempt.pause * 2, AGAIN_SECONDS_MAX)
+            self._attempts[function.id] = Attempt(now + pause, pause)
+
+    async def _begin_again(self, function: Function) -> bool:
+        if not await self._functions.begin_again(function):
+            return False
+        state, _ = machine.recovered(function.state, function.serving, function.next)
+        self._start(_Rollout(function, state), machine.Again())
+        return True
 
     async def settle(self) -> None:
         """Until nothing is under way."""

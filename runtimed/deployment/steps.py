@@ -24,9 +24,14 @@ from runtimed.store.functions import Function, FunctionStore, Target
 from runtimed.store.packages import CodeStore
 
 GRANT_SECONDS = 60  # for a runtime's first zygote to come up
+RECOVER_SECONDS = 10  # for one that failed to come up again: the launcher starts another
 PLAN_KEPT_SECONDS = 60  # a withdrawn target's plan outlives it, for invocations that still wait for an environment
 
 log = logging.getLogger(__name__)
+
+
+NO_RUNTIME = "InvalidRuntime"
+NO_ROOM = "InsufficientCodeStorage"
 
 
 class StepError(Exception):
@@ -88,7 +93,7 @@ class Steps:
         except BadArchive as error:
             raise StepError(f"The package cannot be unpacked: {error}.", "InvalidZipFileException") from None
         except errors.CodeStorageExceeded as error:
-            raise StepError(error.message, "InsufficientCodeStorage") from None
+            raise StepError(error.message, NO_ROOM) from None
         except FileNotFoundError:
             raise StepError(
                 "The package is missing from the code store. Upload the code again.", "InternalError"
@@ -106,14 +111,28 @@ class Steps:
         target = await self._functions.target(number)
         runtime = target.definition.runtime
         if self._interpreter(runtime) is None:
-            raise StepError(f"{runtime} is not on this node any more. Choose another runtime.", "InvalidRuntime")
+            raise StepError(f"{runtime} is not on this node any more. Choose another runtime.", NO_RUNTIME)
         try:
             async with asyncio.timeout(GRANT_SECONDS):
-                await self._launcher.put_plan(number, self.plan(target))
+                await self._put_plan(number, self.plan(target))
         except TimeoutError:
-            raise StepError(f"{runtime} did not become ready in {GRANT_SECONDS} seconds.", "InternalError") from None
+            raise StepError(f"{runtime} did not become ready in {GRANT_SECONDS} seconds.", NO_RUNTIME) from None
         except (Failed, Refused) as error:
-            raise StepError(f"{runtime} cannot start environments: {error}.", "InvalidRuntime") from None
+            raise StepError(f"{runtime} cannot start environments: {error}.", NO_RUNTIME) from None
+
+    async def _put_plan(self, number: int, plan: wire.PutPlan) -> None:
+        """A zygote that fails once does not fail the rollout."""
+        try:
+            await self._launcher.put_plan(number, plan)
+        except Failed:
+            try:
+                async with asyncio.timeout(RECOVER_SECONDS):
+                    await self._launcher.plan_ready(number)
+            except TimeoutError:
+                pass
+            else:
+                return
+            raise
 
     async def teach(self, number: int) -> None:
         target = await self._functions.target(number)

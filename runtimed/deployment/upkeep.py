@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
 from runtimed.machines.pools import KeepAlive, Pools, classify
 from runtimed.store.functions import FunctionStore, Target
@@ -31,6 +32,13 @@ async def watch_memory(pools: Pools, apply: Callable[[KeepAlive], Awaitable[None
             if isinstance(command, KeepAlive):
                 log.warning("idle environments are now kept for %d s", command.milliseconds // 1000)
                 await apply(command)
+
+
+async def try_again(deployer: Deployer) -> None:
+    """Lets functions that failed begin anew, until cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await deployer.try_again(time.monotonic())
 
 
 class Sweeper:

@@ -7,6 +7,7 @@ goes on serving and what was pushed of the new one is withdrawn. Nothing of the 
 restart a rollout that was under way begins again, and every step is idempotent.
 
     ABSENT --Begin--> PREPARING -> GRANTING -> TEACHING -> ROUTING -> ACTIVE            StepFailed: FAILED
+    FAILED --Again--> PREPARING            what stood in the way may have passed: the performer tries anew, now and then
     ACTIVE --Begin--> UPDATE_PREPARING -> ... -> UPDATE_ROUTING -> ACTIVE               StepFailed: UPDATE_FAILED
     any but ABSENT and the last two --Delete--> DELETING --Retired--> GONE
 """
@@ -50,6 +51,10 @@ class Begin(Event, frozen=True):
     """A new target was recorded as the function's next, in one transaction with the state that follows."""
 
     target: int
+
+
+class Again(Event, frozen=True):
+    """The target that failed is tried once more; the state that follows was recorded before."""
 
 
 class Prepared(Event, frozen=True):
@@ -156,6 +161,7 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State] = {
     (State.TEACHING, StepFailed): State.FAILED,
     (State.ROUTING, StepFailed): State.FAILED,
     (State.FAILED, Begin): State.PREPARING,
+    (State.FAILED, Again): State.PREPARING,
     (State.ACTIVE, Begin): State.UPDATE_PREPARING,
     (State.UPDATE_FAILED, Begin): State.UPDATE_PREPARING,
     (State.UPDATE_PREPARING, Prepared): State.UPDATE_GRANTING,

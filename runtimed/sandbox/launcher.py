@@ -131,6 +131,10 @@ class Launcher:
         if state.state == wire.Progress.FAILED:
             raise Failed(state.reason)
 
+    async def plan_ready(self, plan: int) -> None:
+        """When environments of it can be launched, whatever was in the way before."""
+        await self._plans.when(plan, lambda state: state.state == wire.Progress.READY)
+
     async def delete_plan(self, plan: int) -> None:
         await self._mirror.delete(wire.PutPlan, wire.DelPlan(), plan, GENERATION_LAST)
         self._plans.forget(plan)

@@ -52,7 +52,14 @@ class Stage:
     """One launcher."""
 
     def __init__(
-        self, root: Path, *, zygotes: int = 2, shells: int = 8, tmp_pool: int = 4, drain_ms: int = 200
+        self,
+        root: Path,
+        *,
+        zygotes: int = 2,
+        shells: int = 8,
+        tmp_pool: int = 4,
+        drain_ms: int = 200,
+        disk_reserve_mb: int = 1,
     ) -> None:
         self.root = root
         self.run_dir, self.state_dir, self.libexec = root / "run", root / "state", root / "libexec"
@@ -78,6 +85,7 @@ class Stage:
             "zygotes_per_runtime": zygotes,
             "shells": shells,
             "tmp_pool": tmp_pool,
+            "disk_reserve_mb": disk_reserve_mb,
             "drain_ms": drain_ms,
             "hang_ms": 0,
             "log_level": "info",

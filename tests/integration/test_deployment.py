@@ -190,7 +190,10 @@ async def test_the_announced_digest_is_checked(stage: Stage) -> None:
 # ---- failures on the way -------------------------------------------------------------------------------------
 
 
-async def test_a_first_rollout_that_fails_is_told_and_can_be_repaired(stage: Stage) -> None:
+async def test_a_first_rollout_that_fails_is_told_and_can_be_repaired(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps_module, "RECOVER_SECONDS", 0.0)
     stage.launcher_peer.plan_state = wire.PlanState(state=wire.Progress.FAILED, reason="its zygote left with 1")
     await stage.create()
     shown = await stage.settled()
@@ -203,6 +206,39 @@ async def test_a_first_rollout_that_fails_is_told_and_can_be_repaired(stage: Sta
     assert (await stage.settled()).state is State.ACTIVE
     rows = await stage.database.run(lambda c: c.execute("SELECT count(*) FROM targets").fetchone())
     assert rows == (1,)
+
+
+async def test_a_runtime_that_fails_once_fails_no_rollout(stage: Stage) -> None:
+    stage.launcher_peer.plan_state = wire.PlanState(state=wire.Progress.FAILED, reason="its zygote left with 1")
+    await stage.create()
+    await until(lambda: stage.launcher_peer.objects(wire.PutPlan))
+    [plan] = stage.launcher_peer.objects(wire.PutPlan)
+    stage.launcher_peer.connection.send(wire.PlanState(state=wire.Progress.READY), object=plan)
+    assert (await stage.settled()).state is State.ACTIVE
+
+
+async def test_a_function_that_failed_for_its_runtime_is_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less and less often, and never while its owner changes it."""
+    monkeypatch.setattr(steps_module, "RECOVER_SECONDS", 0.0)
+    stage.launcher_peer.plan_state = wire.PlanState(state=wire.Progress.FAILED, reason="its zygote left with 1")
+    await stage.create()
+    await stage.settled()
+    asked = []
+    for now in range(200):
+        await stage.deployer.try_again(float(now))
+        if (await stage.shown()).state is State.PENDING:
+            asked.append(now)
+        assert (await stage.settled()).state is State.FAILED
+    assert asked == [5, 15, 35, 75, 155]
+    stage.launcher_peer.plan_state = wire.PlanState(state=wire.Progress.READY)
+    await stage.deployer.try_again(1000.0)
+    shown = await stage.settled()
+    assert (shown.state, shown.state_reason) == (State.ACTIVE, UNSET)
+    assert set(stage.routed()) == {"f"}
+    await stage.deployer.try_again(10_000.0)
+    assert (await stage.shown()).last_update_status is LastUpdateStatus.SUCCESSFUL
 
 
 async def test_an_update_that_fails_leaves_the_former_one_serving(stage: Stage) -> None:

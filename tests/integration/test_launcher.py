@@ -20,7 +20,7 @@ from tests.integration.launcher_stage import Played, Stage, plan, played
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the launcher is root's")
 
 ECHO = "def handler(event, context):\n    return event\n"
-EDQUOT, EAGAIN, ENOENT, EEXIST = 122, 11, 2, 17
+EDQUOT, EAGAIN, ENOENT, EEXIST, ENOSPC = 122, 11, 2, 17, 28
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +285,14 @@ def test_a_package_that_is_not_there_fails_its_launch(stage: Played) -> None:
     stage.put(9, plan("1" * 64))
     failed = stage.dispatch.expect(wire.LaunchFailed, stage.ask(9))[1]
     assert failed.step == "package"
+
+
+def test_nothing_is_launched_when_the_disk_is_nearly_full() -> None:
+    with played(disk_reserve_mb=1 << 31) as stage:
+        stage.put(1, plan(stage.deploy(ECHO)))
+        failed = stage.dispatch.expect(wire.LaunchFailed, stage.ask(1))[1]
+        assert (failed.error, failed.retryable, failed.step) == (ENOSPC, 0, "disk")
+        assert "make room" in failed.reason
 
 
 def test_ending_what_is_not_there_is_no_error(stage: Played) -> None:

@@ -13,6 +13,7 @@ from runtimed.machines.deployment import (
     SETTLED,
     STEPS,
     TRANSITIONS,
+    Again,
     Begin,
     Command,
     Delete,
@@ -37,7 +38,7 @@ from runtimed.machines.deployment import (
     recovered,
 )
 
-DEPTH = 20
+DEPTH = 13
 STEP_OF = {Prepared: Prepare, Granted: Grant, Taught: Teach, Routed: Route}
 ORDER = (Prepare, Grant, Teach, Route)
 
@@ -102,6 +103,8 @@ def legal(machine: Deployment, world: World) -> Iterator[Event]:
     """Events that the world around the machine could send now."""
     if machine.state in SETTLED or machine.state is State.ABSENT:
         yield Begin(max(world.rows, default=world.routed or 0) + 1)
+    if machine.state is State.FAILED:
+        yield Again()
     if world.asked is not None:
         yield next(event() for event, step in STEP_OF.items() if isinstance(world.asked, step))
         yield StepFailed("because", "Code")
@@ -115,6 +118,8 @@ def apply(machine: Deployment, world: World, event: Event) -> None:
     if isinstance(event, Begin):
         world.rows.add(event.target)
         world.kept = Record(TRANSITIONS[machine.state, Begin], machine.serving, event.target)
+    elif isinstance(event, Again):
+        world.kept = Record(State.PREPARING, None, machine.next)
     elif isinstance(event, Delete):
         world.asked = None
     elif type(event) in STEP_OF or isinstance(event, StepFailed):
@@ -207,5 +212,5 @@ def test_recovery_from_every_state_leads_on() -> None:
 
 
 def test_what_can_be_stored_can_be_shown() -> None:
-    shown = {state for (_, event), state in TRANSITIONS.items() if event in (Routed, StepFailed, Delete, Begin)}
+    shown = {state for (_, event), state in TRANSITIONS.items() if event in (Routed, StepFailed, Delete, Begin, Again)}
     assert shown == set(PUBLIC)
