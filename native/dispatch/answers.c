@@ -116,27 +116,26 @@ static int postpone(
 }
 
 void transport_answer(struct exchange *exchange, struct answer *answer) {
-    struct connection *connection = exchange->connection;
+    struct connection *connection = list_entry(exchange->caller, struct connection, caller);
     struct dispatch *dispatch = exchange->dispatch;
     uint32_t sent = 0;
     int size, r;
 
-    list_remove(&exchange->node);
-    if (connection != NULL && !connection->closed) {
-        table_remove(&connection->calls, exchange->call);
-        size = encode_answer(dispatch, exchange->call, answer);
+    if (!connection->closed) {
+        table_remove(&connection->calls, exchange->number);
+        size = encode_answer(dispatch, exchange->number, answer);
         /* Behind what waits already. */
         r = size >= 0 && !list_empty(&connection->unsent)
             ? -EAGAIN
             : packet_send_plain(connection->watch.fd, dispatch->packet_out, size);
         if (r == -EAGAIN) {
             r = postpone(
-                connection, exchange->call, (uint32_t)size, answer, MIN(answer->body.size, WIRE_ANSWER_BODY_MAX));
+                connection, exchange->number, (uint32_t)size, answer, MIN(answer->body.size, WIRE_ANSWER_BODY_MAX));
         } else if (r >= 0) {
             sent = MIN(answer->body.size, WIRE_ANSWER_BODY_MAX);
-            r = send_chunks(connection, exchange->call, answer->body.data, answer->body.size, &sent);
+            r = send_chunks(connection, exchange->number, answer->body.data, answer->body.size, &sent);
             if (r == -EAGAIN)
-                r = postpone(connection, exchange->call, 0, answer, sent);
+                r = postpone(connection, exchange->number, 0, answer, sent);
         }
         /* We may be inside a walk over its exchanges: closed after the batch. */
         if (r == -ENOBUFS || r == -ENOMEM)

@@ -79,6 +79,8 @@ static void sync_begin(struct control *control) {
 
 static int sync_end(struct control *control, struct refusal *refusal) {
     struct dispatch *dispatch = control->dispatch;
+    int r;
+
     if (!control->synchronising)
         return refuse(refusal, -EPROTO, "", "SYNC_END without SYNC_BEGIN");
     control->synchronising = false;
@@ -87,7 +89,8 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     dispatch->synced = true;
     /* A control plane that tells all anew wants it served; only the launcher's DRAIN is for good. */
     dispatch->draining = dispatch->leave_drained;
-    return transport_listen(&dispatch->transport);
+    r = transport_listen(&dispatch->transport);
+    return r < 0 ? r : http_listen(&dispatch->http);
 }
 
 int control_apply(struct control *control, const uint8_t *packet, size_t size, const struct wire_header *header,

@@ -32,10 +32,12 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     list_init(&dispatch->dead);
     control_init(&dispatch->control, dispatch);
     transport_init(&dispatch->transport, options->listener, options->allow_uids);
+    http_init(&dispatch->http, options->http, options->http_group);
     random_bytes(&dispatch->randomness, (uint8_t *)&dispatch->routes.seed, sizeof(dispatch->routes.seed));
     dispatch->packet_in = malloc(WIRE_MESSAGE_MAX);
     dispatch->packet_out = malloc(WIRE_MESSAGE_MAX);
-    if (dispatch->packet_in == NULL || dispatch->packet_out == NULL)
+    dispatch->http.input = malloc(HTTP_INPUT_MAX);
+    if (dispatch->packet_in == NULL || dispatch->packet_out == NULL || dispatch->http.input == NULL)
         return -ENOMEM;
     r = loop_open(&dispatch->loop);
     if (r >= 0)
@@ -55,7 +57,8 @@ void dispatch_drain(struct dispatch *dispatch, bool leave) {
 }
 
 static bool drained(const struct dispatch *dispatch) {
-    return dispatch->leave_drained && dispatch->account.in_use == 0 && transport_flushed(&dispatch->transport);
+    return dispatch->leave_drained && dispatch->account.in_use == 0 && transport_flushed(&dispatch->transport) &&
+        http_flushed(&dispatch->http);
 }
 
 int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
@@ -65,6 +68,7 @@ int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
         return r;
     control_flush(&dispatch->control);
     transport_collect(&dispatch->transport);
+    http_collect(&dispatch->http);
     environments_collect(dispatch);
     atomic_store_explicit(&node->loop_turns, dispatch->loop.turns, memory_order_relaxed);
     atomic_store_explicit(&node->loop_spins, dispatch->loop.spins, memory_order_relaxed);
@@ -101,6 +105,7 @@ void dispatch_close(struct dispatch *dispatch) {
         return;
     /* Connections first: nobody waits any more, what is queued goes with them. */
     transport_done(&dispatch->transport);
+    http_done(&dispatch->http);
     launcher_close(&dispatch->launcher);
     control_close(&dispatch->control);
     environments_collect(dispatch);

@@ -24,7 +24,8 @@ void exchange_answer(struct exchange *exchange, struct answer *answer) {
     else
         count_one(&node->answers_refused);
     count_less(&node->calls_open, 1);
-    transport_answer(exchange, answer);
+    list_remove(&exchange->node);
+    exchange->caller->answer(exchange, answer);
     request_free(exchange->request);
     free(exchange);
 }
@@ -93,8 +94,8 @@ static struct target *resolve(struct dispatch *dispatch, struct wire_slice name,
     return route != NULL ? target_find(dispatch, route_pick(route, random_u16(&dispatch->randomness))) : NULL;
 }
 
-/* The body is there: route, check, admit, go. */
-static void complete(struct exchange *exchange) {
+/* Route, check, admit, go. */
+void exchange_finish(struct exchange *exchange) {
     struct dispatch *dispatch = exchange->dispatch;
     struct request *request = exchange->request;
     struct target *target = resolve(dispatch, request->name, request->qualifier);
@@ -136,61 +137,78 @@ static void complete(struct exchange *exchange) {
     schedule_invocation(invocation);
 }
 
-void exchange_begin(struct connection *connection, const struct wire_header *header, const struct wire_call *call) {
-    struct dispatch *dispatch = connection->dispatch;
+void caller_init(
+    struct caller *caller, struct dispatch *dispatch, void (*answer)(struct exchange *, struct answer *)) {
+    *caller = (struct caller){.answer = answer, .dispatch = dispatch};
+    list_init(&caller->exchanges);
+}
+
+void caller_done(struct caller *caller) {
+    struct list *node;
+    while ((node = list_pop_front(&caller->exchanges)) != NULL)
+        exchange_abandon(list_entry(node, struct exchange, node));
+}
+
+struct exchange *exchange_new(struct caller *caller, uint64_t number) {
+    struct counters_node *node = caller->dispatch->counters.node;
     struct exchange *exchange = calloc(1, sizeof(*exchange));
+
+    count_one(&node->calls);
+    if (exchange == NULL) {
+        /* Without memory for an exchange there is none for an answer. */
+        count_one(&node->abandoned);
+        return NULL;
+    }
+    count_one(&node->calls_open);
+    exchange->dispatch = caller->dispatch;
+    exchange->caller = caller;
+    exchange->number = number;
+    list_push_back(&caller->exchanges, &exchange->node);
+    return exchange;
+}
+
+int exchange_start(struct exchange *exchange, const struct call *call) {
+    struct dispatch *dispatch = exchange->dispatch;
+    const struct target *target;
     int r;
 
-    count_one(&dispatch->counters.node->calls);
-    count_one(&dispatch->counters.node->calls_open);
-    if (exchange == NULL || table_put(&connection->calls, header->object, exchange) < 0) {
-        /* Without memory for an exchange there is none for an answer. */
-        free(exchange);
-        count_less(&dispatch->counters.node->calls_open, 1);
-        count_one(&dispatch->counters.node->abandoned);
-        connection_break(connection);
-        return;
-    }
-    *exchange = (struct exchange){.dispatch = dispatch, .connection = connection, .call = header->object};
-    list_push_back(&connection->exchanges, &exchange->node);
     if (dispatch->draining) {
         count_one(&dispatch->counters.node->refused_draining);
         exchange_refuse(exchange, 503, "ServiceException", NULL, "The node is shutting down.");
-        return;
-    }
-    if (connection->calls.size > TRANSPORT_CALLS_MAX) {
-        exchange_refuse(
-            exchange, 429, THROTTLED, "CallerRateLimitExceeded", "Too many calls at once on one connection.");
-        return;
+        return 0;
     }
     /* Early, before the rest of the body is taken. */
-    if (resolve(dispatch, call->name, call->qualifier) == NULL) {
+    target = resolve(dispatch, call->name, call->qualifier);
+    if (target == NULL || !target_is_at(target, call->region, call->account)) {
         refuse_not_found(exchange, call->name, call->qualifier);
-        return;
+        return 0;
     }
     r = request_new(&exchange->request, &dispatch->budget, call);
-    if (r == -EMSGSIZE) {
-        refuse_too_large(exchange, call->total);
-        return;
-    }
     if (r < 0) {
-        refuse_memory(exchange);
-        return;
+        if (r == -EMSGSIZE)
+            refuse_too_large(exchange, call->total);
+        else
+            refuse_memory(exchange);
+        return 0;
     }
-    if (exchange->request->received == exchange->request->total)
-        complete(exchange);
+    return 1;
 }
 
 int exchange_append(struct exchange *exchange, struct wire_slice data) {
-    int r;
-    if (exchange->request == NULL)
-        return -EBADMSG; /* complete already: more than was announced */
-    r = request_append(exchange->request, data);
-    if (r < 0)
-        return r;
-    if (exchange->request->received == exchange->request->total)
-        complete(exchange);
-    return 0;
+    /* Without a request it is complete already: more than was announced. */
+    return exchange->request != NULL ? request_append(exchange->request, data) : -EBADMSG;
+}
+
+bool exchange_complete(const struct exchange *exchange) {
+    return exchange->request == NULL ||
+        (!exchange->request->open_ended && exchange->request->received == exchange->request->total);
+}
+
+void exchange_refuse_body(struct exchange *exchange, int error) {
+    if (error == -EMSGSIZE)
+        refuse_too_large(exchange, exchange->request->received);
+    else
+        refuse_memory(exchange);
 }
 
 /* Takes the invocation's mind off this exchange. What waits has nobody to wait for. */

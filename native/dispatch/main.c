@@ -19,6 +19,7 @@
 #define FD_LAUNCHER 3
 #define FD_LISTENER 4
 #define FD_LOGS 5
+#define FD_HTTP 6
 
 #ifdef RUNTIMED_SECCOMP
 static int confine(void) {
@@ -41,21 +42,26 @@ static void raise_limits(void) {
 }
 
 int main(void) {
+    const char *http_group = getenv("RUNTIMED_HTTP_GROUP");
     struct dispatch_options options = {
         .launcher = FD_LAUNCHER,
         .listener = FD_LISTENER,
         .logs = FD_LOGS,
         .allow_uids = getenv("RUNTIMED_ALLOW_UIDS"),
+        .http = http_group != NULL ? FD_HTTP : -1,
+        .http_group = http_group != NULL ? (uint32_t)strtoul(http_group, NULL, 10) : UINT32_MAX,
     };
     struct dispatch *dispatch;
     int r;
 
-    for (int fd = FD_LAUNCHER; fd <= FD_LOGS; fd++) {
+    for (int fd = FD_LAUNCHER; fd <= (http_group != NULL ? FD_HTTP : FD_LOGS); fd++) {
         r = fd_set_cloexec(fd, 1);
         if (r < 0)
-            return fail("descriptors 3, 4 and 5 are expected", r);
+            return fail("descriptors 3, 4, 5, and 6 with RUNTIMED_HTTP_GROUP, are expected", r);
     }
     r = fd_set_nonblocking(FD_LISTENER, 1);
+    if (r == 0 && http_group != NULL)
+        r = fd_set_nonblocking(FD_HTTP, 1);
     if (r < 0)
         return fail("the listener", r);
     /* Nothing to inherit: other users' files are none of its business, its own logs are for one group. */

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
+
 bool budget_take(struct budget *budget, uint64_t size) {
     if (size > budget->limit - budget->used)
         return false;
@@ -24,7 +26,7 @@ static struct wire_slice keep(uint8_t **at, struct wire_slice slice) {
     return kept;
 }
 
-int request_new(struct request **ret_request, struct budget *budget, const struct wire_call *call) {
+int request_new(struct request **ret_request, struct budget *budget, const struct call *call) {
     size_t charge = sizeof(struct request) + call->name.size + call->qualifier.size + call->trace.size +
         call->client_context.size + call->tenant.size + call->total;
     struct request *request;
@@ -39,7 +41,11 @@ int request_new(struct request **ret_request, struct budget *budget, const struc
         budget_give_back(budget, charge);
         return -ENOMEM;
     }
-    *request = (struct request){.budget = budget, .charge = charge, .flags = call->flags, .total = call->total};
+    *request = (struct request){.budget = budget,
+        .charge = charge,
+        .open_ended = call->open_ended,
+        .flags = call->flags,
+        .total = call->total};
     at = request->data;
     request->name = keep(&at, call->name);
     request->qualifier = keep(&at, call->qualifier);
@@ -54,17 +60,59 @@ int request_new(struct request **ret_request, struct budget *budget, const struc
     return 0;
 }
 
+/* Doubles the room until `size` more fit. */
+static int grow(struct request *request, uint32_t size) {
+    uint64_t wanted = MAX((uint64_t)request->total * 2, (uint64_t)request->received + size);
+    uint8_t *body;
+
+    if (size > REQUEST_BODY_MAX - request->received)
+        return -EMSGSIZE;
+    wanted = MIN(wanted, REQUEST_BODY_MAX);
+    if (!budget_take(request->budget, wanted))
+        return -ENOMEM;
+    body = malloc(wanted);
+    if (body == NULL) {
+        budget_give_back(request->budget, wanted);
+        return -ENOMEM;
+    }
+    if (request->received > 0)
+        memcpy(body, request->body, request->received);
+    if (request->body_apart) {
+        free(request->body);
+        budget_give_back(request->budget, request->total);
+        request->charge -= request->total;
+    }
+    request->charge += wanted;
+    request->body = body;
+    request->body_apart = true;
+    request->total = (uint32_t)wanted;
+    return 0;
+}
+
 int request_append(struct request *request, struct wire_slice data) {
-    if (data.size == 0 || data.size > request->total - request->received)
+    if (data.size == 0)
         return -EBADMSG;
+    if (data.size > request->total - request->received) {
+        int r = request->open_ended ? grow(request, data.size) : -EBADMSG;
+        if (r < 0)
+            return r;
+    }
     memcpy(request->body + request->received, data.data, data.size);
     request->received += data.size;
     return 0;
 }
 
+void request_close(struct request *request) {
+    request->open_ended = false;
+    /* The room beyond it stays charged: it is there. */
+    request->total = request->received;
+}
+
 void request_free(struct request *request) {
     if (request == NULL)
         return;
+    if (request->body_apart)
+        free(request->body);
     budget_give_back(request->budget, request->charge);
     free(request);
 }

@@ -210,6 +210,19 @@ struct target *target_find(struct dispatch *dispatch, uint64_t id) {
     return target != NULL && !target->retired ? target : NULL;
 }
 
+/* arn:PARTITION:lambda:REGION:ACCOUNT:... */
+bool target_is_at(const struct target *target, struct wire_slice region, struct wire_slice account) {
+    const char *at = target->arn;
+    for (unsigned part = 0; part < 5; part++) {
+        size_t size = strcspn(at, ":");
+        struct wire_slice wanted = part == 3 ? region : account;
+        if (part >= 3 && wanted.size > 0 && (wanted.size != size || memcmp(wanted.data, at, size) != 0))
+            return false;
+        at += size + (at[size] == ':');
+    }
+    return true;
+}
+
 /* Idle environments end; starting ones are looked at when they are ready. */
 static void retire(struct target *target) {
     target->retired = true;

@@ -22,7 +22,6 @@
 
 static void connection_close(struct connection *connection) {
     struct dispatch *dispatch = connection->dispatch;
-    struct list *node;
 
     if (connection->closed)
         return;
@@ -31,11 +30,7 @@ static void connection_close(struct connection *connection) {
     loop_remove(&dispatch->loop, &connection->watch);
     cleanup_close(&connection->watch.fd);
     timer_drop(&dispatch->loop.timers, &connection->stall);
-    while ((node = list_pop_front(&connection->exchanges)) != NULL) {
-        struct exchange *exchange = list_entry(node, struct exchange, node);
-        exchange->connection = NULL;
-        exchange_abandon(exchange);
-    }
+    caller_done(&connection->caller);
     answers_forget(connection);
     table_done(&connection->calls);
     list_remove(&connection->node);
@@ -74,19 +69,57 @@ static void on_stall(struct timer *timer, uint64_t now) {
 
 static int on_call(struct connection *connection, const uint8_t *data, size_t size) {
     struct wire_header header;
-    struct wire_call call;
+    struct wire_call message;
+    struct exchange *exchange;
+    struct call call;
 
-    if (wire_call_decode(data, size, &header, &call) < 0 || table_get(&connection->calls, header.object) != NULL ||
-        call.body.size > call.total)
+    if (wire_call_decode(data, size, &header, &message) < 0 || table_get(&connection->calls, header.object) != NULL ||
+        message.body.size > message.total)
         return -EBADMSG;
-    exchange_begin(connection, &header, &call);
-    return call.body.size < call.total;
+    call = (struct call){.flags = message.flags,
+        .name = message.name,
+        .qualifier = message.qualifier,
+        .trace = message.trace,
+        .client_context = message.client_context,
+        .tenant = message.tenant,
+        .total = message.total,
+        .body = message.body};
+    exchange = exchange_new(&connection->caller, header.object);
+    if (exchange == NULL)
+        return -ENOMEM;
+    if (table_put(&connection->calls, header.object, exchange) < 0)
+        return -ENOMEM; /* it is abandoned with the connection */
+    if (connection->calls.size > TRANSPORT_CALLS_MAX)
+        exchange_refuse(exchange, 429, "TooManyRequestsException", "CallerRateLimitExceeded",
+            "Too many calls at once on one connection.");
+    else if (exchange_start(exchange, &call) > 0 && exchange_complete(exchange))
+        exchange_finish(exchange);
+    return message.body.size < message.total;
 }
 
-/* 0, 1 when more of the same call is to come, -EBADMSG. */
-static int on_packet(struct connection *connection, const uint8_t *data, size_t size) {
+static int on_chunk(struct connection *connection, const uint8_t *data, size_t size) {
     struct wire_header header;
     struct wire_call_chunk chunk;
+    struct exchange *exchange;
+    int r;
+
+    if (wire_call_chunk_decode(data, size, &header, &chunk) < 0)
+        return -EBADMSG;
+    exchange = table_get(&connection->calls, header.object);
+    if (exchange == NULL)
+        return 1;
+    r = exchange_append(exchange, chunk.data);
+    if (r < 0)
+        return r;
+    if (!exchange_complete(exchange))
+        return 1;
+    exchange_finish(exchange);
+    return 0;
+}
+
+/* 0, 1 when more of the same call is to come, or a negative errno: the connection must end. */
+static int on_packet(struct connection *connection, const uint8_t *data, size_t size) {
+    struct wire_header header;
     struct wire_cancel cancel;
     struct exchange *exchange;
 
@@ -96,10 +129,7 @@ static int on_packet(struct connection *connection, const uint8_t *data, size_t 
     case WIRE_CALL:
         return on_call(connection, data, size);
     case WIRE_CALL_CHUNK:
-        if (wire_call_chunk_decode(data, size, &header, &chunk) < 0)
-            return -EBADMSG;
-        exchange = table_get(&connection->calls, header.object);
-        return exchange != NULL ? exchange_append(exchange, chunk.data) : 1;
+        return on_chunk(connection, data, size);
     case WIRE_CANCEL:
         if (wire_cancel_decode(data, size, &header, &cancel) < 0)
             return -EBADMSG;
@@ -145,7 +175,7 @@ static void on_ready(struct watch *watch, uint32_t events) {
 
 /* ---- listening ------------------------------------------------------------------------------------------------- */
 
-static bool allowed(const struct transport *transport, uint32_t uid) {
+bool transport_allows(const struct transport *transport, uint32_t uid) {
     if (uid == 0)
         return true;
     for (unsigned i = 0; i < transport->n_allow; i++)
@@ -167,7 +197,7 @@ int transport_adopt(struct transport *transport, int fd, uint32_t uid) {
     connection->watch = (struct watch){.fd = fd, .ready = on_ready};
     connection->dispatch = dispatch;
     connection->uid = uid;
-    list_init(&connection->exchanges);
+    caller_init(&connection->caller, dispatch, transport_answer);
     list_init(&connection->unsent);
     list_init(&connection->broken);
     timer_init(&connection->stall, on_stall);
@@ -198,7 +228,7 @@ static void on_listener(struct watch *watch, uint32_t events) {
         }
         if (fd < 0)
             return;
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || !allowed(transport, peer.uid) ||
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || !transport_allows(transport, peer.uid) ||
             transport_adopt(transport, fd, peer.uid) < 0) {
             count_one(&dispatch->counters.node->connections_refused);
             continue;

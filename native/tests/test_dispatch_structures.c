@@ -262,7 +262,7 @@ static void test_bucket(void) {
 static void test_budget(void) {
     struct budget budget = {.limit = 1000};
     static const uint8_t rest[1995];
-    struct wire_call call = {.name = text("f"), .total = 2000};
+    struct call call = {.name = text("f"), .total = 2000};
     struct request *request;
     CHECK(request_new(&request, &budget, &call) == -ENOMEM && budget.used == 0);
     budget.limit = 100000;

@@ -266,6 +266,11 @@ class Stage:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(self.path))
         self._listener.listen(128)
+        self.http_path = directory / "invoke.sock"
+        self._http = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._http.bind(str(self.http_path))
+        self._http.listen(128)
+        environment.setdefault("RUNTIMED_HTTP_GROUP", str(2**32 - 1))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.launcher = Link(ours)
         self.links: list[Link] = [self.launcher]
@@ -276,11 +281,10 @@ class Stage:
         self._epoch = 0
 
     def _spawn(self, launcher: socket.socket, environment: dict[str, str]) -> int:
-        """Descriptors 3, 4 and 5, and no other."""
+        """Descriptors 3 to 6, and no other."""
         logs = os.open(self.logs, os.O_RDONLY | os.O_DIRECTORY)
-        high = [
-            fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (launcher.fileno(), self._listener.fileno(), logs)
-        ]
+        low = (launcher.fileno(), self._listener.fileno(), logs, self._http.fileno())
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in low]
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(high, 3)]
         try:
             return os.posix_spawn(PROGRAM, [PROGRAM.name], {**os.environ, **environment}, file_actions=actions)
@@ -365,6 +369,7 @@ class Stage:
         for link in self.links:
             link.close()
         self._listener.close()
+        self._http.close()
         if self.pid:
             assert self.left() == 0
 

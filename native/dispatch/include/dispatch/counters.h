@@ -82,7 +82,10 @@
     X(control_messages) \
     X(control_refused)         /* NACKs */ \
     X(loop_turns) \
-    X(loop_spins)              /* turns that found their work by spinning */
+    X(loop_spins)              /* turns that found their work by spinning */ \
+    X(http_requests)           /* heads read */ \
+    X(http_malformed)          /* heads refused; the connection ended */ \
+    X(http_slow)               /* requests that took too long to arrive */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

@@ -6,6 +6,7 @@
  *   fd 3  SOCK_SEQPACKET to the launcher
  *   fd 4  the listener of RUN/dispatch.sock, SOCK_SEQPACKET
  *   fd 5  the logs directory
+ *   fd 6  the listener of RUN/invoke.sock, SOCK_STREAM, when RUNTIMED_HTTP_GROUP says who may call there
  * and nothing else; all later descriptors arrive in messages. Applies its seccomp filter before it reads a byte. One
  * loop in one thread, and the log writer's thread. State is in struct dispatch; a crash loses it, and with it the
  * environments: the launcher ends them, callers see their connection close, the listener stays.
@@ -20,6 +21,7 @@
 #include "dispatch/admission.h"
 #include "dispatch/control.h"
 #include "dispatch/counters.h"
+#include "dispatch/http.h"
 #include "dispatch/launcher.h"
 #include "dispatch/logs.h"
 #include "dispatch/loop.h"
@@ -40,6 +42,7 @@ struct dispatch {
     struct launcher_link launcher;
     struct control control;
     struct transport transport;
+    struct http http;
 
     struct account account;
     struct budget budget;
@@ -62,6 +65,8 @@ struct dispatch {
 
 struct dispatch_options {
     int launcher, listener, logs; /* descriptors, taken over */
+    int http;                     /* the listener of RUN/invoke.sock, or -1; taken over */
+    uint32_t http_group;          /* whose members may call there; 2^32-1: none */
     const char *allow_uids;       /* NULL: only root may connect */
     int (*confine)(void);         /* applies the seccomp filter to the calling thread; NULL: none */
 };

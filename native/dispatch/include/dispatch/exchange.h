@@ -1,5 +1,6 @@
-/* An exchange: what a caller is owed, exactly one answer. It lives from CALL until its ANSWER was handed to the
- * connection or the connection is gone; the invocation may outlive it. */
+/* An exchange: what a caller is owed, exactly one answer. It lives from a call's beginning until its answer was handed
+ * to the connection or the connection is gone; the invocation may outlive it. Transports make exchanges, feed them the
+ * body, and are handed the answer. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,17 +9,28 @@
 #include "base/list.h"
 #include "protocol/wire.h"
 
-struct connection;
+struct answer;
+struct call;
 struct dispatch;
+struct exchange;
 struct invocation;
 struct request;
 
+/* Who asks: the part of a connection that exchanges know. */
+struct caller {
+    /* The one answer; the exchange is freed afterwards. Takes over answer->owned and its charge. May be called from
+     * within exchange_start, exchange_finish and whatever else reads the connection. */
+    void (*answer)(struct exchange *exchange, struct answer *answer);
+    struct dispatch *dispatch;
+    struct list exchanges; /* not answered yet */
+};
+
 struct exchange {
     struct dispatch *dispatch;
-    struct connection *connection;
-    uint64_t call;
+    struct caller *caller;
+    uint64_t number; /* the caller's own for it */
     uint64_t principal;            /* who asks; 0: the unix socket's peer; waits for authorisation */
-    struct list node;              /* in connection.exchanges */
+    struct list node;              /* in caller.exchanges */
     struct request *request;       /* while its body is coming; then the invocation's */
     struct invocation *invocation; /* once admitted */
     uint64_t complete_us;
@@ -37,10 +49,23 @@ struct answer {
     uint32_t charged; /* of the budget, for `owned`: taken over too */
 };
 
-/* CALL, whole or in part: routes, refuses early what needs no body, begins the invocation when the body is there. */
-void exchange_begin(struct connection *connection, const struct wire_header *header, const struct wire_call *call);
-/* 0, 1 when more is to come, or -EBADMSG: the connection must end. */
+void caller_init(struct caller *caller, struct dispatch *dispatch, void (*answer)(struct exchange *, struct answer *));
+/* The connection is gone: abandons what it waits for. */
+void caller_done(struct caller *caller);
+
+/* Counted and owed from now on. NULL: no memory, counted as abandoned; the connection should end. */
+struct exchange *exchange_new(struct caller *caller, uint64_t number);
+/* Routes and refuses early what needs no body, else takes its first part. 1: more of the body, or exchange_finish, is
+ * awaited; 0: it has been answered. */
+int exchange_start(struct exchange *exchange, const struct call *call);
+/* A further part of the body. 0; -EBADMSG when it is more than was announced, -EMSGSIZE and -ENOMEM of an open-ended
+ * one: nothing has been answered. */
 int exchange_append(struct exchange *exchange, struct wire_slice data);
+/* Does its body lack nothing? */
+bool exchange_complete(const struct exchange *exchange);
+/* The body is over: admission, and the invocation. */
+void exchange_finish(struct exchange *exchange);
+void exchange_refuse_body(struct exchange *exchange, int error);
 void exchange_cancel(struct exchange *exchange);
 /* The connection is gone: nobody waits any more; what waits in a queue is dropped, what runs goes on. */
 void exchange_abandon(struct exchange *exchange);

@@ -21,21 +21,36 @@ struct budget {
 bool budget_take(struct budget *budget, uint64_t size);
 void budget_give_back(struct budget *budget, uint64_t size);
 
+/* What a caller asks for, as its transport read it; slices last as long as the reading does. */
+struct call {
+    uint8_t flags; /* WIRE_CALL_* */
+    struct wire_slice name, qualifier, trace, client_context, tenant;
+    struct wire_slice region, account; /* of the ARN that the caller gave; empty: not said */
+    uint32_t total;        /* bytes of the body */
+    bool open_ended;       /* nobody said how many: total is what there is room for at first */
+    struct wire_slice body; /* the first part */
+};
+
 struct request {
     struct budget *budget;
     size_t charge;
+    bool open_ended;
     uint8_t flags; /* WIRE_CALL_* */
     struct wire_slice name, qualifier, trace, client_context, tenant;
     struct wire_slice cognito_identity; /* waits for the SDK gateway; empty */
     uint32_t lineage_depth;             /* recursion guard: hops of this trace; waits for event sources */
     struct wire_slice execution_arn;    /* waits for durable executions; empty */
-    uint32_t total, received;
-    uint8_t *body; /* total bytes */
+    uint32_t total, received; /* open-ended: total is the room, until request_close */
+    uint8_t *body;            /* total bytes: behind the texts, or when it grew, memory of its own */
+    bool body_apart;
     uint8_t data[];
 };
 
 /* Copies all slices and the first part of the body. -ENOMEM when over budget or out of memory, -EMSGSIZE. */
-int request_new(struct request **ret_request, struct budget *budget, const struct wire_call *call);
-/* -EBADMSG when it is more than was announced, or nothing. */
+int request_new(struct request **ret_request, struct budget *budget, const struct call *call);
+/* -EBADMSG when it is more than was announced, or nothing; of an open-ended one -EMSGSIZE when it is more than may
+ * be, -ENOMEM as above. */
 int request_append(struct request *request, struct wire_slice data);
+/* An open-ended body is over: what came is all. */
+void request_close(struct request *request);
 void request_free(struct request *request);

@@ -80,6 +80,8 @@ void target_del(struct dispatch *dispatch, uint64_t id);
 void targets_sweep(struct dispatch *dispatch);
 /* NULL: unknown or retired. */
 struct target *target_find(struct dispatch *dispatch, uint64_t id);
+/* Is it of this region and account, as far as they are given? By its ARN. */
+bool target_is_at(const struct target *target, struct wire_slice region, struct wire_slice account);
 /* Frees a retired target that has nothing left. */
 void target_settle(struct target *target);
 void targets_done(struct dispatch *dispatch);

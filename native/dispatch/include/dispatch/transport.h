@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "dispatch/exchange.h"
 #include "dispatch/loop.h"
 #include "dispatch/table.h"
 
@@ -35,10 +36,6 @@
 #define TRANSPORT_STALL_US (30u * 1000000u)
 #define TRANSPORT_CONNECTIONS_MAX 4096u
 #define TRANSPORT_ALLOW_MAX 16
-
-struct dispatch;
-struct exchange;
-struct answer;
 
 struct transport {
     struct watch listener;
@@ -53,13 +50,13 @@ struct transport {
 };
 
 struct connection {
+    struct caller caller;
     struct watch watch;
     struct dispatch *dispatch;
-    struct list node;      /* in transport.connections, or .closed */
-    struct table calls;    /* number → exchange, those not answered yet */
-    struct list exchanges; /* the same */
-    struct list unsent;    /* answers that the socket did not take: struct outgoing */
-    struct list broken;    /* in transport.broken: cannot go on */
+    struct list node;   /* in transport.connections, or .closed */
+    struct table calls; /* number → exchange, those not answered yet */
+    struct list unsent; /* answers that the socket did not take: struct outgoing */
+    struct list broken; /* in transport.broken: cannot go on */
     struct timer stall;
     uint64_t unsent_bytes;
     uint32_t uid;
@@ -68,6 +65,8 @@ struct connection {
 };
 
 void transport_init(struct transport *transport, int listener, const char *allow_uids);
+/* May this user call? */
+bool transport_allows(const struct transport *transport, uint32_t uid);
 /* Begins to accept; idempotent. */
 int transport_listen(struct transport *transport);
 void transport_done(struct transport *transport);
@@ -76,7 +75,7 @@ bool transport_flushed(const struct transport *transport);
 /* answers.c. Sends on what is unsent. 0, or a negative errno: the connection cannot go on. */
 int answers_send(struct connection *connection);
 void answers_forget(struct connection *connection);
-/* Hands an answer to the connection of the exchange; takes over answer->owned. Unregisters the exchange. */
+/* Of the connection's caller: sends the answer, unregisters the exchange. */
 void transport_answer(struct exchange *exchange, struct answer *answer);
 /* Marks for closing after the batch: from inside of walks over the connection's calls. */
 void connection_break(struct connection *connection);

@@ -1,0 +1,334 @@
+/* HTTP connections: who may, how long, and when they are read; see the header. */
+#include "dispatch/http.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "dispatch/dispatch.h"
+
+#define ACCEPT_BATCH 32
+#define ACCEPT_PAUSE_US 100000u
+
+struct http *http_of(const struct http_connection *connection) {
+    return &connection->caller.dispatch->http;
+}
+
+/* ---- the end --------------------------------------------------------------------------------------------------- */
+
+void http_close(struct http_connection *connection) {
+    struct dispatch *dispatch = connection->caller.dispatch;
+    struct http *http = &dispatch->http;
+
+    if (connection->closed)
+        return;
+    connection->closed = true;
+    loop_remove(&dispatch->loop, &connection->watch);
+    cleanup_close(&connection->watch.fd);
+    timer_drop(&dispatch->loop.timers, &connection->timer);
+    connection->exchange = NULL;
+    caller_done(&connection->caller);
+    http_forget_unsent(connection);
+    free(connection->input);
+    connection->input = NULL;
+    list_remove(&connection->kept);
+    list_remove(&connection->node);
+    list_push_back(&http->closed, &connection->node);
+    http->n_connections--;
+    count_less(&dispatch->counters.node->connections, 1);
+}
+
+/* ---- time ------------------------------------------------------------------------------------------------------- */
+
+static void set_timer(struct http_connection *connection, uint64_t us) {
+    struct dispatch *dispatch = connection->caller.dispatch;
+    timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + us);
+}
+
+/* By what is going on now. Called when that has changed, and when bytes went either way. */
+static void arm(struct http_connection *connection) {
+    struct dispatch *dispatch = connection->caller.dispatch;
+    if (connection->closed || connection->state == HTTP_LINGER)
+        return;
+    if (!list_empty(&connection->unsent))
+        return; /* http_send arms it at each progress */
+    switch (connection->state) {
+    case HTTP_HEAD:
+        /* From its first byte on a head has its time, however it trickles in. */
+        if (connection->input_size == 0)
+            set_timer(connection, HTTP_IDLE_US);
+        else if (connection->head_size == 0)
+            set_timer(connection, HTTP_HEAD_US);
+        connection->head_size = connection->input_size;
+        break;
+    case HTTP_BODY:
+    case HTTP_DISCARD:
+        timer_set(&dispatch->loop.timers, &connection->timer,
+            connection->body_began_us + HTTP_BODY_US + connection->body_taken * 1000000 / HTTP_BODY_RATE);
+        break;
+    default:
+        timer_clear(&connection->timer); /* the function has its own time-out */
+        break;
+    }
+}
+
+static void on_timer(struct timer *timer, uint64_t now) {
+    struct http_connection *connection = list_entry(timer, struct http_connection, timer);
+    struct counters_node *node = connection->caller.dispatch->counters.node;
+    (void)now;
+
+    if (!list_empty(&connection->unsent) || connection->state == HTTP_LINGER || connection->state == HTTP_DISCARD ||
+        (connection->state == HTTP_HEAD && connection->input_size == 0)) {
+        if (!list_empty(&connection->unsent))
+            count_one(&node->connections_dropped);
+        http_close(connection);
+        return;
+    }
+    count_one(&node->http_slow);
+    http_refuse(connection, 408, "RequestTimeoutException", "The request took too long to arrive.");
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
+
+static void watch_reading(struct http_connection *connection, bool reading) {
+    if (connection->paused == !reading)
+        return;
+    connection->paused = !reading;
+    (void)loop_change(&connection->caller.dispatch->loop, &connection->watch,
+        (reading ? EPOLLIN : 0u) | (connection->writing ? EPOLLOUT : 0u));
+}
+
+/* Bytes behind those that wait already. False: no memory. */
+static bool keep_behind(struct http_connection *connection, const uint8_t *data, size_t size) {
+    if (connection->input_size + size > connection->input_room) {
+        uint8_t *more = realloc(connection->input, connection->input_size + size);
+        if (more == NULL)
+            return false;
+        connection->input = more;
+        connection->input_room = (uint32_t)(connection->input_size + size);
+    }
+    memcpy(connection->input + connection->input_size, data, size);
+    connection->input_size += (uint32_t)size;
+    return true;
+}
+
+static void read_kept(struct http_connection *connection) {
+    uint8_t *input = steal_pointer(connection->input);
+    uint32_t n = connection->input_size;
+    connection->input_size = connection->input_room = 0;
+    http_advance(connection, input, n);
+    free(input);
+}
+
+static void take_in(struct http_connection *connection, const uint8_t *data, size_t size) {
+    if (connection->state == HTTP_LINGER)
+        return;
+    if (connection->input_size == 0)
+        http_advance(connection, data, size);
+    else if (keep_behind(connection, data, size))
+        read_kept(connection);
+    else
+        http_close(connection);
+}
+
+void http_collect(struct http *http) {
+    struct list *node;
+    while ((node = list_pop_front(&http->kept)) != NULL) {
+        struct http_connection *connection = list_entry(node, struct http_connection, kept);
+        read_kept(connection);
+        arm(connection);
+    }
+    while ((node = list_pop_front(&http->closed)) != NULL)
+        free(list_entry(node, struct http_connection, node));
+}
+
+static void on_readable(struct http_connection *connection) {
+    struct http *http = http_of(connection);
+    uint32_t room = connection->input_size < HTTP_INPUT_MAX ? HTTP_INPUT_MAX - connection->input_size : 0;
+    ssize_t n;
+
+    if (room == 0) {
+        watch_reading(connection, false);
+        return;
+    }
+    do
+        n = recv(connection->watch.fd, http->input, room, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n <= 0) {
+        /* A caller may shut its writing end and still wait for the answer; who is gone altogether shows as HUP. */
+        if (n == 0 && (connection->state == HTTP_WAIT || !list_empty(&connection->unsent))) {
+            connection->close = true;
+            watch_reading(connection, false);
+        } else {
+            http_close(connection);
+        }
+        return;
+    }
+    take_in(connection, http->input, (size_t)n);
+    arm(connection);
+}
+
+static void on_ready(struct watch *watch, uint32_t events) {
+    struct http_connection *connection = list_entry(watch, struct http_connection, watch);
+
+    if ((events & EPOLLOUT) && http_send(connection) < 0)
+        http_close(connection);
+    if (!connection->closed && (events & (EPOLLHUP | EPOLLERR)) && !(events & EPOLLIN))
+        http_close(connection);
+    if (!connection->closed && (events & EPOLLIN))
+        on_readable(connection);
+}
+
+void http_answered(struct http_connection *connection) {
+    if (connection->closed)
+        return;
+    if (connection->close) {
+        connection->state = HTTP_LINGER;
+        free(connection->input);
+        connection->input = NULL;
+        connection->input_size = connection->input_room = 0;
+        if (shutdown(connection->watch.fd, SHUT_WR) < 0) {
+            http_close(connection);
+            return;
+        }
+        watch_reading(connection, true);
+        set_timer(connection, HTTP_LINGER_US);
+        return;
+    }
+    connection->trace[0] = '\0';
+    if (connection->state == HTTP_WAIT) {
+        connection->state = HTTP_HEAD;
+        connection->head_size = 0;
+        h1_begin(&connection->head);
+    }
+    watch_reading(connection, true);
+    /* Not from here: an environment may be in the middle of what it does on being answered. */
+    if (!connection->advancing && connection->input_size > 0) {
+        list_remove(&connection->kept);
+        list_push_back(&http_of(connection)->kept, &connection->kept);
+    }
+    arm(connection);
+}
+
+/* ---- listening -------------------------------------------------------------------------------------------------- */
+
+/* Root, whoever the transport lets in, and members of the group: by what the kernel says of the peer. */
+static bool may_call(const struct http *http, int fd) {
+    const struct transport *transport = &list_entry(http, struct dispatch, http)->transport;
+    struct ucred peer = {.uid = UINT32_MAX};
+    gid_t groups[HTTP_GROUPS_MAX];
+    socklen_t size = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return false;
+    if (transport_allows(transport, peer.uid) || (http->group != (gid_t)-1 && peer.gid == http->group))
+        return true;
+    size = sizeof(groups);
+    if (http->group == (gid_t)-1 || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
+        return false;
+    for (size_t i = 0; i < size / sizeof(groups[0]); i++)
+        if (groups[i] == http->group)
+            return true;
+    return false;
+}
+
+int http_adopt(struct http *http, int fd, bool refused) {
+    struct dispatch *dispatch = list_entry(http, struct dispatch, http);
+    struct http_connection *connection;
+    int r;
+
+    if (http->n_connections >= HTTP_CONNECTIONS_MAX)
+        return -EMFILE;
+    connection = calloc(1, sizeof(*connection));
+    if (connection == NULL)
+        return -ENOMEM;
+    caller_init(&connection->caller, dispatch, http_answer);
+    connection->watch = (struct watch){.fd = fd, .ready = on_ready};
+    connection->refused = refused;
+    list_init(&connection->unsent);
+    list_init(&connection->kept);
+    timer_init(&connection->timer, on_timer);
+    h1_begin(&connection->head);
+    r = loop_add(&dispatch->loop, &connection->watch, EPOLLIN);
+    if (r < 0) {
+        free(connection);
+        return r;
+    }
+    list_push_back(&http->connections, &connection->node);
+    http->n_connections++;
+    count_one(&dispatch->counters.node->connections);
+    set_timer(connection, HTTP_HEAD_US);
+    return 0;
+}
+
+static void on_listener(struct watch *watch, uint32_t events) {
+    struct http *http = list_entry(watch, struct http, listener);
+    struct dispatch *dispatch = list_entry(http, struct dispatch, http);
+    (void)events;
+
+    for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
+        _cleanup_close_ int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+            /* No descriptor left, most likely. It stays readable: looked at again in a while. */
+            (void)loop_change(&dispatch->loop, watch, 0);
+            timer_set(&dispatch->loop.timers, &http->pause, dispatch->loop.now_us + ACCEPT_PAUSE_US);
+        }
+        if (fd < 0)
+            return;
+        if (http_adopt(http, fd, !may_call(http, fd)) < 0) {
+            count_one(&dispatch->counters.node->connections_refused);
+            continue;
+        }
+        steal_fd(&fd);
+    }
+}
+
+static void on_pause(struct timer *timer, uint64_t now) {
+    struct http *http = list_entry(timer, struct http, pause);
+    (void)now;
+    (void)loop_change(&list_entry(http, struct dispatch, http)->loop, &http->listener, EPOLLIN);
+}
+
+void http_init(struct http *http, int listener, gid_t group) {
+    *http = (struct http){.listener = {.fd = listener, .ready = on_listener}, .group = group};
+    list_init(&http->connections);
+    list_init(&http->closed);
+    list_init(&http->kept);
+    timer_init(&http->pause, on_pause);
+}
+
+int http_listen(struct http *http) {
+    int r;
+    if (http->listening || http->listener.fd < 0)
+        return 0;
+    r = loop_add(&list_entry(http, struct dispatch, http)->loop, &http->listener, EPOLLIN);
+    http->listening = r >= 0;
+    return r;
+}
+
+bool http_flushed(const struct http *http) {
+    for (const struct list *node = http->connections.next; node != &http->connections; node = node->next)
+        if (!list_empty(&list_entry(node, struct http_connection, node)->unsent))
+            return false;
+    return true;
+}
+
+void http_done(struct http *http) {
+    struct dispatch *dispatch = list_entry(http, struct dispatch, http);
+    list_for_each_safe(node, &http->connections) {
+        http_close(list_entry(node, struct http_connection, node));
+    }
+    http_collect(http);
+    if (http->listening)
+        loop_remove(&dispatch->loop, &http->listener);
+    http->listening = false;
+    timer_drop(&dispatch->loop.timers, &http->pause);
+    cleanup_close(&http->listener.fd);
+    free(http->input);
+    http->input = NULL;
+}

@@ -1,0 +1,323 @@
+/* From answers to bytes; see http.h. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/http.h"
+#include "dispatch/json.h"
+#include "dispatch/render.h"
+
+/* Fixed fields, a trace, and a log tail in base64. */
+#define HEAD_MAX (1024u + HTTP_TRACE_MAX + (LOG_TAIL_MAX + 2) / 3 * 4)
+#define ERROR_MAX 1536u
+
+/* Bytes that the socket did not take. */
+struct http_outgoing {
+    struct list node;
+    uint32_t head_size, sent, total; /* total: head and body */
+    uint8_t *body;                   /* own memory */
+    uint32_t charged;                /* of the budget */
+    uint8_t head[];
+};
+
+/* ---- the head ---------------------------------------------------------------------------------------------------- */
+
+static const char *phrase(uint16_t status) {
+    static const struct {
+        uint16_t status;
+        const char *phrase;
+    } phrases[] = {
+        {200, "OK"},
+        {204, "No Content"},
+        {400, "Bad Request"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {417, "Expectation Failed"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {499, "Client Closed Request"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(phrases); i++)
+        if (phrases[i].status == status)
+            return phrases[i].phrase;
+    return "Unknown";
+}
+
+static const char *date(struct http *http) {
+    uint64_t now = clock_real_us() / 1000000;
+    time_t seconds = (time_t)now;
+    struct tm tm;
+    if (now != http->date_s) {
+        http->date_s = now;
+        (void)strftime(http->date, sizeof(http->date), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&seconds, &tm));
+    }
+    return http->date;
+}
+
+static size_t base64(const uint8_t *data, size_t size, char *into) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t n = 0;
+    for (size_t i = 0; i < size; i += 3) {
+        uint32_t bits = (uint32_t)data[i] << 16;
+        bits |= i + 1 < size ? (uint32_t)data[i + 1] << 8 : 0;
+        bits |= i + 2 < size ? data[i + 2] : 0;
+        into[n++] = digits[bits >> 18];
+        into[n++] = digits[bits >> 12 & 63];
+        into[n++] = i + 1 < size ? digits[bits >> 6 & 63] : '=';
+        into[n++] = i + 2 < size ? digits[bits & 63] : '=';
+    }
+    return n;
+}
+
+struct text {
+    char *at, *end;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct text *text, const char *format, ...) {
+    va_list arguments;
+    int n;
+    va_start(arguments, format);
+    n = vsnprintf(text->at, (size_t)(text->end - text->at), format, arguments);
+    va_end(arguments);
+    if (n > 0)
+        text->at += MIN(n, (int)(text->end - text->at));
+}
+
+/* Every answer that the service sends has an id. */
+static void put_id(struct text *text, struct http_connection *connection, const struct answer *answer) {
+    uint8_t own[16];
+    char id[37];
+    if (answer->id == NULL)
+        random_uuid(&connection->caller.dispatch->randomness, own);
+    uuid_text(answer->id != NULL ? answer->id : own, id);
+    put(text, "x-amzn-RequestId: %s\r\n", id);
+}
+
+static size_t render_head(
+    struct http_connection *connection, const struct answer *answer, size_t body_size, char ret_head[HEAD_MAX]) {
+    struct text text = {ret_head, ret_head + HEAD_MAX};
+
+    put(&text, "HTTP/1.1 %u %s\r\nDate: %s\r\n", answer->status, phrase(answer->status), date(http_of(connection)));
+    if (answer->status != 204)
+        put(&text, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body_size);
+    put_id(&text, connection, answer);
+    if (answer->outcome == WIRE_OUTCOME_REFUSED)
+        put(&text, "x-amzn-ErrorType: %s\r\n", answer->code);
+    else
+        put(&text, "X-Amz-Executed-Version: %s\r\n", answer->version != NULL ? answer->version : "$LATEST");
+    if (answer->status == 200)
+        put(&text, "x-amzn-Remapped-Content-Length: 0\r\n");
+    if (answer->status == 429)
+        put(&text, "Retry-After: 1\r\n");
+    if (answer->outcome == WIRE_OUTCOME_FUNCTION_ERROR)
+        put(&text, "X-Amz-Function-Error: Unhandled\r\n");
+    if (connection->trace[0] != '\0')
+        put(&text, "X-Amzn-Trace-Id: %s\r\n", connection->trace);
+    if (answer->log_tail.size > 0) {
+        put(&text, "X-Amz-Log-Result: ");
+        text.at += base64(answer->log_tail.data, MIN(answer->log_tail.size, LOG_TAIL_MAX), text.at);
+        put(&text, "\r\n");
+    }
+    if (connection->close)
+        put(&text, "Connection: close\r\n");
+    else if (connection->head.minor == 0)
+        put(&text, "Connection: keep-alive\r\n");
+    put(&text, "\r\n");
+    return (size_t)(text.at - ret_head);
+}
+
+/* The members as the service's own model has them: two errors write Message with a capital. */
+static size_t render_error(const struct answer *answer, char ret_body[ERROR_MAX]) {
+    const char *message = answer->message != NULL ? answer->message : "";
+    bool capital = strcmp(answer->code, "ResourceNotFoundException") == 0 ||
+        strcmp(answer->code, "ServiceException") == 0;
+    struct text text = {ret_body, ret_body + ERROR_MAX};
+    char escaped[1024];
+
+    (void)json_escape(escaped, sizeof(escaped), message, strlen(message));
+    put(&text, "{\"Type\":\"%s\",", answer->status >= 500 ? "Service" : "User");
+    if (answer->reason != NULL)
+        put(&text, "\"Reason\":\"%s\",", answer->reason);
+    put(&text, "\"%s\":\"%s\"}", capital ? "Message" : "message", escaped);
+    return (size_t)(text.at - ret_body);
+}
+
+/* ---- sending ---------------------------------------------------------------------------------------------------- */
+
+static void want_writing(struct http_connection *connection, bool writing) {
+    if (connection->writing == writing)
+        return;
+    connection->writing = writing;
+    (void)loop_change(&connection->caller.dispatch->loop, &connection->watch,
+        (connection->paused ? 0u : EPOLLIN) | (writing ? EPOLLOUT : 0u));
+}
+
+/* Returns how many bytes went, from `sent` on; or a negative errno other than -EAGAIN. */
+static ssize_t send_parts(int fd, const uint8_t *head, size_t head_size, const uint8_t *body, size_t total, size_t sent) {
+    struct iovec parts[2];
+    struct msghdr message = {.msg_iov = parts};
+    ssize_t n;
+
+    if (sent < head_size)
+        parts[message.msg_iovlen++] = (struct iovec){(uint8_t *)head + sent, head_size - sent};
+    if (total > head_size) {
+        size_t skip = sent > head_size ? sent - head_size : 0;
+        parts[message.msg_iovlen++] = (struct iovec){(uint8_t *)body + skip, total - head_size - skip};
+    }
+    do
+        n = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return errno == EAGAIN ? 0 : -errno;
+    return n;
+}
+
+static void outgoing_free(struct http_connection *connection, struct http_outgoing *outgoing) {
+    budget_give_back(&connection->caller.dispatch->budget, outgoing->charged);
+    list_remove(&outgoing->node);
+    free(outgoing->body);
+    free(outgoing);
+}
+
+void http_forget_unsent(struct http_connection *connection) {
+    while (!list_empty(&connection->unsent))
+        outgoing_free(connection, list_entry(connection->unsent.next, struct http_outgoing, node));
+}
+
+/* Keeps what was not sent; the environment is free meanwhile. */
+static int postpone(struct http_connection *connection, const char *head, size_t head_size, struct answer *answer,
+    size_t body_size, size_t sent) {
+    struct dispatch *dispatch = connection->caller.dispatch;
+    size_t more = head_size + (answer->owned == NULL ? body_size : 0);
+    struct http_outgoing *outgoing;
+
+    if (!budget_take(&dispatch->budget, more))
+        return -ENOBUFS;
+    outgoing = malloc(sizeof(*outgoing) + head_size);
+    if (outgoing != NULL && answer->owned == NULL && body_size > 0) {
+        answer->owned = malloc(body_size);
+        if (answer->owned != NULL)
+            memcpy(answer->owned, answer->body.data, body_size);
+    }
+    if (outgoing == NULL || (answer->owned == NULL && body_size > 0)) {
+        free(outgoing);
+        budget_give_back(&dispatch->budget, more);
+        return -ENOMEM;
+    }
+    *outgoing = (struct http_outgoing){
+        .head_size = (uint32_t)head_size,
+        .sent = (uint32_t)sent,
+        .total = (uint32_t)(head_size + body_size),
+        .body = steal_pointer(answer->owned),
+        .charged = answer->charged + (uint32_t)more,
+    };
+    answer->charged = 0;
+    memcpy(outgoing->head, head, head_size);
+    list_push_back(&connection->unsent, &outgoing->node);
+    want_writing(connection, true);
+    timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + HTTP_STALL_US);
+    return 0;
+}
+
+/* 1: it has left whole; 0: some of it waits; or a negative errno. */
+static int send_answer(
+    struct http_connection *connection, const char *head, size_t head_size, struct answer *answer, size_t body_size) {
+    size_t total = head_size + body_size;
+    ssize_t n = 0;
+    int r;
+
+    if (list_empty(&connection->unsent))
+        n = send_parts(connection->watch.fd, (const uint8_t *)head, head_size, answer->body.data, total, 0);
+    if (n < 0)
+        return (int)n;
+    if ((size_t)n == total)
+        return 1;
+    r = postpone(connection, head, head_size, answer, body_size, (size_t)n);
+    return r < 0 ? r : 0;
+}
+
+/* What becomes of a body that is still coming. */
+static void leave_body(struct http_connection *connection) {
+    if (connection->state != HTTP_BODY)
+        return;
+    if (!connection->head.chunked && connection->body_left == 0) {
+        connection->state = HTTP_WAIT;
+    } else if (connection->close || connection->head.chunked || connection->body_left > HTTP_DISCARD_MAX ||
+        (connection->head.expect_continue && connection->body_taken == 0)) {
+        connection->close = true;
+        connection->state = HTTP_WAIT;
+    } else {
+        connection->state = HTTP_DISCARD;
+    }
+}
+
+void http_answer(struct exchange *exchange, struct answer *answer) {
+    struct http_connection *connection = list_entry(exchange->caller, struct http_connection, caller);
+    char head[HEAD_MAX], error[ERROR_MAX];
+    size_t head_size;
+    int r = 0;
+
+    connection->exchange = NULL;
+    if (!connection->closed) {
+        leave_body(connection);
+        if (answer->outcome == WIRE_OUTCOME_REFUSED)
+            answer->body = (struct wire_slice){(uint8_t *)error, (uint32_t)render_error(answer, error)};
+        else if (answer->status == 204)
+            answer->body.size = 0;
+        head_size = render_head(connection, answer, answer->body.size, head);
+        r = send_answer(connection, head, head_size, answer, answer->body.size);
+    }
+    free(answer->owned);
+    budget_give_back(&connection->caller.dispatch->budget, answer->charged);
+    if (r > 0)
+        http_answered(connection);
+    else if (r < 0)
+        http_close(connection);
+}
+
+void http_say_continue(struct http_connection *connection) {
+    static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    ssize_t n = send_parts(connection->watch.fd, (const uint8_t *)line, sizeof(line) - 1, NULL, sizeof(line) - 1, 0);
+    /* The socket was empty: it takes 25 bytes or is broken. */
+    if (n != (ssize_t)(sizeof(line) - 1))
+        http_close(connection);
+}
+
+int http_send(struct http_connection *connection) {
+    struct dispatch *dispatch = connection->caller.dispatch;
+
+    while (!list_empty(&connection->unsent)) {
+        struct http_outgoing *outgoing = list_entry(connection->unsent.next, struct http_outgoing, node);
+        ssize_t n = send_parts(connection->watch.fd, outgoing->head, outgoing->head_size, outgoing->body,
+            outgoing->total, outgoing->sent);
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return 0;
+        outgoing->sent += (uint32_t)n;
+        timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + HTTP_STALL_US);
+        if (outgoing->sent < outgoing->total)
+            return 0;
+        outgoing_free(connection, outgoing);
+    }
+    want_writing(connection, false);
+    http_answered(connection);
+    return 0;
+}

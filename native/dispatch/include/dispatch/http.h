@@ -1,0 +1,112 @@
+/* HTTP/1.1 connections: Lambda's Invoke on RUN/invoke.sock. Runs in the dispatcher's loop.
+ *
+ *   http.c          listeners, connections, time limits, reading
+ *   http_read.c     from bytes to an exchange: the head to a call, the body to its parts
+ *   http_answer.c   from an answer to bytes, and what the socket did not take
+ *
+ * One request of a connection at a time: the next one's bytes (pipelining) are read when the answer before has left,
+ * so that answers stand in order and a caller who does not read holds no environment and no more memory than one
+ * answer. What a connection holds: its head as far as it came (HTTP_INPUT_MAX), one body and one answer, both within
+ * the node's budget for payloads.
+ *
+ * Who may connect: root, the control plane's user, and members of the group (SO_PEERCRED, SO_PEERGROUPS); others are
+ * answered 403. Time: HTTP_IDLE_US between requests, HTTP_HEAD_US for a head, a body HTTP_BODY_US and HTTP_BODY_RATE
+ * on top, HTTP_STALL_US without progress in writing; then 408 where a request had begun, and the connection ends.
+ *
+ * After a request that cannot be trusted (h1.h) or whose body nobody wants, the answer says "connection: close", and
+ * the connection lingers for HTTP_LINGER_US: closing it at once would reset it under an answer that was not read. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/list.h"
+#include "dispatch/exchange.h"
+#include "dispatch/h1.h"
+#include "dispatch/loop.h"
+
+#define HTTP_CONNECTIONS_MAX 16384u
+#define HTTP_INPUT_MAX 131072u /* more than a head may have, so that its end or its excess shows */
+#define HTTP_DISCARD_MAX 262144u /* of a body that nobody wants: read on rather than close */
+#define HTTP_IDLE_US (75u * 1000000u)
+#define HTTP_HEAD_US (10u * 1000000u)
+#define HTTP_BODY_US (10u * 1000000u)
+#define HTTP_BODY_RATE 16384u /* bytes a second */
+#define HTTP_STALL_US (30u * 1000000u)
+#define HTTP_LINGER_US (2u * 1000000u)
+#define HTTP_TRACE_MAX 256u
+#define HTTP_GROUPS_MAX 256
+
+enum http_state {
+    HTTP_HEAD,    /* between requests, or in a head */
+    HTTP_BODY,    /* the exchange takes it */
+    HTTP_WAIT,    /* the request is whole, its answer is awaited or on its way */
+    HTTP_DISCARD, /* answered; the rest of the body is read and forgotten */
+    HTTP_LINGER,  /* answered for the last time; read and forgotten until the peer closes */
+};
+
+struct http {
+    struct watch listener; /* fd -1: none */
+    struct list connections, closed;
+    struct list kept; /* answered connections with further requests in their input: read after the batch */
+    unsigned n_connections;
+    bool listening;
+    struct timer pause; /* accepting failed */
+    gid_t group;        /* whose members may call */
+    uint8_t *input;     /* HTTP_INPUT_MAX: what was just read; holds nothing across turns */
+    char date[32];      /* of answers, and of which second */
+    uint64_t date_s;
+};
+
+struct http_connection {
+    struct caller caller;
+    struct watch watch;
+    struct list node; /* in http.connections, or .closed */
+    struct list kept; /* in http.kept */
+    struct timer timer;
+    enum http_state state;
+    struct h1_head head;
+    struct h1_chunks chunks;
+    uint8_t *input; /* bytes that wait to be read, own memory; NULL: none */
+    uint32_t input_size, input_room;
+    uint32_t head_size; /* of `input`, what the head under way was told of */
+    struct exchange *exchange;
+    uint64_t body_left, body_taken, body_began_us;
+    struct list unsent; /* struct http_outgoing */
+    bool refused;       /* may not call */
+    bool paused;        /* not watched for reading: its input is full */
+    bool writing;       /* watched for writing */
+    bool advancing;     /* http_advance is under way */
+    bool close;         /* after the answer under way */
+    bool closed;
+    char trace[HTTP_TRACE_MAX + 1];
+};
+
+/* group: (gid_t)-1 for none. */
+void http_init(struct http *http, int listener, gid_t group);
+int http_listen(struct http *http);
+void http_done(struct http *http);
+/* After a batch: reads what was kept, frees what was closed. */
+void http_collect(struct http *http);
+bool http_flushed(const struct http *http);
+/* For tests and the fuzzer: a connection that is there already. `refused`: who may not call. */
+int http_adopt(struct http *http, int fd, bool refused);
+
+/* Between the three files. */
+void http_close(struct http_connection *connection);
+/* Reads as many requests from the bytes as may be read now. `data` are the bytes from the first that was not used up;
+ * what is left of them afterwards is kept. */
+void http_advance(struct http_connection *connection, const uint8_t *data, size_t size);
+/* Of the connection's caller. */
+void http_answer(struct exchange *exchange, struct answer *answer);
+/* An answer outside of an exchange: a request that cannot be read. Ends the connection. */
+void http_refuse(struct http_connection *connection, uint16_t status, const char *code, const char *message);
+void http_say_continue(struct http_connection *connection);
+/* Sends on what is unsent. 0, or a negative errno: the connection cannot go on. */
+int http_send(struct http_connection *connection);
+void http_forget_unsent(struct http_connection *connection);
+/* The answer has left whole. */
+void http_answered(struct http_connection *connection);
+struct http *http_of(const struct http_connection *connection);
