@@ -137,8 +137,7 @@ void exchange_finish(struct exchange *exchange) {
     schedule_invocation(invocation);
 }
 
-void caller_init(
-    struct caller *caller, struct dispatch *dispatch, void (*answer)(struct exchange *, struct answer *)) {
+void caller_init(struct caller *caller, struct dispatch *dispatch, void (*answer)(struct exchange *, struct answer *)) {
     *caller = (struct caller){.answer = answer, .dispatch = dispatch};
     list_init(&caller->exchanges);
 }

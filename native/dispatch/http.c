@@ -262,7 +262,7 @@ int http_adopt(struct http *http, int fd, bool refused) {
     list_push_back(&http->connections, &connection->node);
     http->n_connections++;
     count_one(&dispatch->counters.node->connections);
-    set_timer(connection, HTTP_HEAD_US);
+    arm(connection);
     return 0;
 }
 

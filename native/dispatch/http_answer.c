@@ -146,8 +146,8 @@ static size_t render_head(
 /* The members as the service's own model has them: two errors write Message with a capital. */
 static size_t render_error(const struct answer *answer, char ret_body[ERROR_MAX]) {
     const char *message = answer->message != NULL ? answer->message : "";
-    bool capital = strcmp(answer->code, "ResourceNotFoundException") == 0 ||
-        strcmp(answer->code, "ServiceException") == 0;
+    bool capital =
+        strcmp(answer->code, "ResourceNotFoundException") == 0 || strcmp(answer->code, "ServiceException") == 0;
     struct text text = {ret_body, ret_body + ERROR_MAX};
     char escaped[1024];
 
@@ -170,7 +170,8 @@ static void want_writing(struct http_connection *connection, bool writing) {
 }
 
 /* Returns how many bytes went, from `sent` on; or a negative errno other than -EAGAIN. */
-static ssize_t send_parts(int fd, const uint8_t *head, size_t head_size, const uint8_t *body, size_t total, size_t sent) {
+static ssize_t send_parts(
+    int fd, const uint8_t *head, size_t head_size, const uint8_t *body, size_t total, size_t sent) {
     struct iovec parts[2];
     struct msghdr message = {.msg_iov = parts};
     ssize_t n;
@@ -305,8 +306,8 @@ int http_send(struct http_connection *connection) {
 
     while (!list_empty(&connection->unsent)) {
         struct http_outgoing *outgoing = list_entry(connection->unsent.next, struct http_outgoing, node);
-        ssize_t n = send_parts(connection->watch.fd, outgoing->head, outgoing->head_size, outgoing->body,
-            outgoing->total, outgoing->sent);
+        ssize_t n = send_parts(
+            connection->watch.fd, outgoing->head, outgoing->head_size, outgoing->body, outgoing->total, outgoing->sent);
         if (n < 0)
             return (int)n;
         if (n == 0)

@@ -112,8 +112,7 @@ static bool read_type(struct reading *reading) {
             "X-Amz-Invocation-Type: this node has no asynchronous invocation yet. Use RequestResponse.");
         return false;
     } else if (type.size > 0 && !h1_is(type, "requestresponse")) {
-        refuse(connection, 400, INVALID_PARAMETER,
-            "X-Amz-Invocation-Type: must be RequestResponse, Event or DryRun.");
+        refuse(connection, 400, INVALID_PARAMETER, "X-Amz-Invocation-Type: must be RequestResponse, Event or DryRun.");
         return false;
     }
     if (h1_is(log, "tail")) {
@@ -231,12 +230,12 @@ static void begin(struct http_connection *connection, const uint8_t *data) {
     if (head->chunked)
         h1_chunks_begin(&connection->chunks);
     if (connection->refused) {
-        refuse(connection, 403, "AccessDeniedException",
-            "This socket is for root and the members of the node's group.");
+        refuse(
+            connection, 403, "AccessDeniedException", "This socket is for root and the members of the node's group.");
         return;
     }
-    if (operation_read(h1_slice(data, head->method), h1_slice(data, head->target), &operation, &function,
-            &qualifier) < 0) {
+    if (operation_read(h1_slice(data, head->method), h1_slice(data, head->target), &operation, &function, &qualifier) <
+        0) {
         refuse(connection, 400, INVALID_PARAMETER, "Qualifier: is there twice.");
         return;
     }
@@ -298,8 +297,7 @@ static size_t read_body(struct http_connection *connection, const uint8_t *data,
     }
     result = h1_chunks_read(&connection->chunks, data, size, &taken, &part);
     if (result == H1_WRONG) {
-        http_refuse(connection, connection->chunks.status, "InvalidRequestContentException",
-            connection->chunks.reason);
+        http_refuse(connection, connection->chunks.status, "InvalidRequestContentException", connection->chunks.reason);
         return taken;
     }
     take_body(connection, part);

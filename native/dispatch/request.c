@@ -41,11 +41,8 @@ int request_new(struct request **ret_request, struct budget *budget, const struc
         budget_give_back(budget, charge);
         return -ENOMEM;
     }
-    *request = (struct request){.budget = budget,
-        .charge = charge,
-        .open_ended = call->open_ended,
-        .flags = call->flags,
-        .total = call->total};
+    *request = (struct request){
+        .budget = budget, .charge = charge, .open_ended = call->open_ended, .flags = call->flags, .total = call->total};
     at = request->data;
     request->name = keep(&at, call->name);
     request->qualifier = keep(&at, call->qualifier);

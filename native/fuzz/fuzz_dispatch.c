@@ -296,8 +296,10 @@ static struct stage *stage_open(void) {
 
     CHECK(stage != NULL && mkdtemp(directory) != NULL);
     CHECK(socketpair_seqpacket(launcher, 3) == 0 && socketpair_seqpacket(control, 3) == 0);
-    struct dispatch_options options = {
-        .launcher = launcher[1], .listener = -1, .http = -1, .logs = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    struct dispatch_options options = {.launcher = launcher[1],
+        .listener = -1,
+        .http = -1,
+        .logs = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     CHECK(dispatch_open(&stage->dispatch, &options) == 0);
     /* The writer holds the directory open: what it writes goes when we do. */
     rmdir(directory);

@@ -46,6 +46,7 @@ struct server {
     int run_dir;
     int lock;
     int listener; /* RUN/dispatch.sock: stays open over restarts of the dispatcher */
+    int http;     /* RUN/invoke.sock, likewise */
     int logs;     /* STATE/logs */
     enum phase phase;
     int exit_status;

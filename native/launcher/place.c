@@ -17,6 +17,7 @@
 #define LOCK "launcher.lock"
 #define PID_FILE "runtimed.pid"
 #define DISPATCH_SOCKET "dispatch.sock"
+#define INVOKE_SOCKET "invoke.sock"
 /* Made by the control plane, which may be killed before it removes it. */
 #define CONTROL_SOCKET "control.sock"
 #define BACKLOG 512
@@ -59,7 +60,7 @@ static int lock(struct server *server) {
 }
 
 static void clear(const struct server *server) {
-    static const char *const names[] = {DISPATCH_SOCKET, CONTROL_SOCKET, PID_FILE};
+    static const char *const names[] = {DISPATCH_SOCKET, INVOKE_SOCKET, CONTROL_SOCKET, PID_FILE};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         (void)unlinkat(server->run_dir, names[i], 0);
 }
@@ -73,24 +74,23 @@ static int bind_closed(int fd, const struct sockaddr_un *address) {
 }
 
 /* The control plane owns the socket, so that it and root may connect; members of the group may too. */
-static int listen_for_calls(struct server *server) {
+static int listen_for_calls(struct server *server, const char *name, int type, int *ret_listener) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    _cleanup_close_ int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int error;
 
     /* A run directory's path may be longer than an address. */
-    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" DISPATCH_SOCKET, server->run_dir);
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", server->run_dir, name);
     error = fd < 0 ? errno : -bind_closed(fd, &address);
     if (error == 0 &&
-        (fchownat(server->run_dir, DISPATCH_SOCKET, server->boot.control.uid, server->boot.socket_gid,
-             AT_SYMLINK_NOFOLLOW) < 0 ||
+        (fchownat(server->run_dir, name, server->boot.control.uid, server->boot.socket_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
             listen(fd, BACKLOG) < 0))
         error = errno;
     if (error != 0) {
-        say("%s/" DISPATCH_SOCKET ": %s", server->boot.run_dir, strerror(error));
+        say("%s/%s: %s", server->boot.run_dir, name, strerror(error));
         return -error;
     }
-    server->listener = steal_fd(&fd);
+    *ret_listener = steal_fd(&fd);
     return 0;
 }
 
@@ -107,7 +107,7 @@ static int write_pid(const struct server *server) {
 int place_open(struct server *server) {
     int r;
 
-    server->run_dir = server->state_dir = server->lock = server->listener = server->logs = -1;
+    server->run_dir = server->state_dir = server->lock = server->listener = server->http = server->logs = -1;
     r = open_directory(server->boot.run_dir, &server->run_dir);
     if (r == 0)
         r = open_directory(server->boot.state_dir, &server->state_dir);
@@ -127,7 +127,9 @@ int place_open(struct server *server) {
         say("%s/logs: %s", server->boot.state_dir, strerror(-r));
         return r;
     }
-    r = listen_for_calls(server);
+    r = listen_for_calls(server, DISPATCH_SOCKET, SOCK_SEQPACKET, &server->listener);
+    if (r == 0)
+        r = listen_for_calls(server, INVOKE_SOCKET, SOCK_STREAM, &server->http);
     return r < 0 ? r : write_pid(server);
 }
 
@@ -135,6 +137,7 @@ void place_close(struct server *server) {
     clear(server);
     (void)unlinkat(server->run_dir, LOCK, 0);
     cleanup_close(&server->listener);
+    cleanup_close(&server->http);
     cleanup_close(&server->logs);
     cleanup_close(&server->state_dir);
     cleanup_close(&server->lock);

@@ -186,12 +186,13 @@ static void message(void *owner, const struct wire_header *header, struct packet
 }
 
 static int fill_dispatch(struct server *server, struct jail_plan *plan) {
-    char path[4096], uids[16];
+    char path[4096], uids[16], group[16];
     int r;
 
     if ((size_t)snprintf(path, sizeof(path), "%s/%s", server->boot.libexec, DISPATCH_PROGRAM) >= sizeof(path))
         return -ENAMETOOLONG;
     snprintf(uids, sizeof(uids), "%u", server->boot.control.uid);
+    snprintf(group, sizeof(group), "%u", server->boot.socket_gid);
     plan->kind = JAIL_SERVICE;
     plan->uid = server->boot.dispatch_uid;
     plan->gid = server->boot.dispatch_gid;
@@ -201,6 +202,8 @@ static int fill_dispatch(struct server *server, struct jail_plan *plan) {
     r = jail_plan_add_argument(plan, path);
     if (r == 0) /* who may invoke, beside root */
         r = jail_plan_add_environment(plan, "RUNTIMED_ALLOW_UIDS", uids);
+    if (r == 0) /* and over HTTP */
+        r = jail_plan_add_environment(plan, "RUNTIMED_HTTP_GROUP", group);
     if (r == 0)
         r = jail_plan_add_mount(plan, server->boot.libexec, server->boot.libexec, false);
     return r;
@@ -220,10 +223,10 @@ static int spawn(struct service *service, int *ret_socket, struct jail_child *re
         r = socketpair_seqpacket(pair, 1);
     if (r < 0)
         return jail_fail(error, "plan", -r);
-    const int fds[] = {pair[1], server->listener, server->logs};
+    const int fds[] = {pair[1], server->listener, server->logs, server->http};
     io.output = io.error = STDERR_FILENO;
     io.descriptors = fds;
-    io.n_descriptors = is_control ? 1 : 3;
+    io.n_descriptors = is_control ? 1 : 4;
     r = jail_spawn(is_control ? &server->boot.control : &dispatch, &io, ret_child, error);
     close(pair[1]);
     if (r < 0) {

@@ -28,7 +28,7 @@ struct caller {
 struct exchange {
     struct dispatch *dispatch;
     struct caller *caller;
-    uint64_t number; /* the caller's own for it */
+    uint64_t number;               /* the caller's own for it */
     uint64_t principal;            /* who asks; 0: the unix socket's peer; waits for authorisation */
     struct list node;              /* in caller.exchanges */
     struct request *request;       /* while its body is coming; then the invocation's */

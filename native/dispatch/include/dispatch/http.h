@@ -28,7 +28,7 @@
 #include "dispatch/loop.h"
 
 #define HTTP_CONNECTIONS_MAX 16384u
-#define HTTP_INPUT_MAX 131072u /* more than a head may have, so that its end or its excess shows */
+#define HTTP_INPUT_MAX 131072u   /* more than a head may have, so that its end or its excess shows */
 #define HTTP_DISCARD_MAX 262144u /* of a body that nobody wants: read on rather than close */
 #define HTTP_IDLE_US (75u * 1000000u)
 #define HTTP_HEAD_US (10u * 1000000u)

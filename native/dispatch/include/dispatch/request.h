@@ -26,9 +26,9 @@ struct call {
     uint8_t flags; /* WIRE_CALL_* */
     struct wire_slice name, qualifier, trace, client_context, tenant;
     struct wire_slice region, account; /* of the ARN that the caller gave; empty: not said */
-    uint32_t total;        /* bytes of the body */
-    bool open_ended;       /* nobody said how many: total is what there is room for at first */
-    struct wire_slice body; /* the first part */
+    uint32_t total;                    /* bytes of the body */
+    bool open_ended;                   /* nobody said how many: total is what there is room for at first */
+    struct wire_slice body;            /* the first part */
 };
 
 struct request {
@@ -40,8 +40,8 @@ struct request {
     struct wire_slice cognito_identity; /* waits for the SDK gateway; empty */
     uint32_t lineage_depth;             /* recursion guard: hops of this trace; waits for event sources */
     struct wire_slice execution_arn;    /* waits for durable executions; empty */
-    uint32_t total, received; /* open-ended: total is the room, until request_close */
-    uint8_t *body;            /* total bytes: behind the texts, or when it grew, memory of its own */
+    uint32_t total, received;           /* open-ended: total is the room, until request_close */
+    uint8_t *body;                      /* total bytes: behind the texts, or when it grew, memory of its own */
     bool body_apart;
     uint8_t data[];
 };
