@@ -35,6 +35,7 @@ from runtimed.invocation.logs import LogReader
 from runtimed.invocation.node import NodeReader
 from runtimed.invocation.statistics import StatisticsReader
 from runtimed.link.mirror import Refused, Unconnected
+from runtimed.machines.deployment import State
 from runtimed.machines.pools import Budget, KeepAlive, Pools
 from runtimed.model import wire
 from runtimed.model.arn import Identity
@@ -121,6 +122,7 @@ class Daemon:
         self.steps.withdrawn = partial(sweeper.withdrawn, init_seconds=limits.init_seconds)
         self._background = [asyncio.create_task(self.receiver.measure())]
         await self.runtimes.discover()
+        await self._without_code()
         await self._tell_everything()
         server = self._make_server()
         await server.start()
@@ -160,6 +162,18 @@ class Daemon:
         if known is None:
             await facts.put("environment key id", secrets.key_id)
         return secrets
+
+    async def _without_code(self) -> None:
+        """A function whose unpacked code is gone from the disk is rolled out again, from its package; without that it
+        fails, and says so. The others are not concerned."""
+        for function in await self.functions.all():
+            if function.serving is None or function.state is State.DELETING:
+                continue
+            target = await self.functions.target(function.serving)
+            if not self.code.has_tree(target.package):
+                log.error("%s: its unpacked code is missing: %s", function.name, self.code.tree_path(target.package))
+                following = function.next if function.next is not None else function.serving
+                await self.functions.record(function.id, State.PREPARING, None, following, "", "")
 
     async def _tell_everything(self) -> None:
         """Plans to the launcher first: the dispatcher may redeem them as soon as it knows their targets."""

@@ -42,6 +42,33 @@ static int make_directory(struct server *server, const char *name, mode_t mode) 
     return 0;
 }
 
+/* Who holds the lock on that file, as the kernel lists it; 0: not known. */
+static pid_t holder(int fd) {
+    char line[160], inode[32];
+    pid_t found = 0, pid;
+    struct stat about;
+    FILE *locks = fopen("/proc/locks", "re");
+
+    if (locks == NULL)
+        return 0;
+    if (fstat(fd, &about) == 0) {
+        snprintf(inode, sizeof(inode), ":%llu ", (unsigned long long)about.st_ino);
+        while (found == 0 && fgets(line, sizeof(line), locks) != NULL)
+            if (strstr(line, " FLOCK ") != NULL && strstr(line, inode) != NULL &&
+                sscanf(line, "%*s %*s %*s %*s %d", &pid) == 1)
+                found = pid;
+    }
+    (void)fclose(locks);
+    return found;
+}
+
+static int take_lock(int fd, const char *directory) {
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    say("another runtimed uses %s: process %d; stop it, or choose another directory", directory, (int)holder(fd));
+    return -EBUSY;
+}
+
 /* One launcher for each run directory, and one for each state directory. */
 static int lock(struct server *server) {
     int fd = openat(server->run_dir, LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -52,11 +79,8 @@ static int lock(struct server *server) {
         return -error;
     }
     server->lock = fd;
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0 || flock(server->state_dir, LOCK_EX | LOCK_NB) < 0) {
-        say("another runtimed uses %s or %s", server->boot.run_dir, server->boot.state_dir);
-        return -EBUSY;
-    }
-    return 0;
+    int r = take_lock(fd, server->boot.run_dir);
+    return r < 0 ? r : take_lock(server->state_dir, server->boot.state_dir);
 }
 
 static void clear(const struct server *server) {

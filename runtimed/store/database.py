@@ -12,21 +12,33 @@ going on would lose more.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import sqlite3
+import struct
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from runtimed.model import errors
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 Migration = tuple[str, ...]  # the statements that lead from one schema version to the next
 
 MODE = 0o640
+# Of SQLite's error codes: conditions of the disk, which may pass.
+DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+WAL_HEAD = struct.Struct(">8I")
+WAL_MAGIC = 0x377F0682  # its last bit says in which byte order checksums are
+WAL_VERSION = 3007000
+
+log = logging.getLogger(__name__)
+
 APPLICATION_ID = 0x72756E74  # "runt": what file(1) and `PRAGMA application_id` see
 
 
@@ -50,10 +62,11 @@ class _Request(Generic[T]):
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                    with suppress(sqlite3.Error):  # what failed first is what counts
+                        connection.execute("ROLLBACK")
                 raise
         except Exception as error:
-            self._deliver(partial(self.future.set_exception, error))
+            self._deliver(partial(self.future.set_exception, _told(error, connection)))
         else:
             self._deliver(partial(self.future.set_result, result))
 
@@ -66,6 +79,17 @@ class _Request(Generic[T]):
             self.loop.call_soon_threadsafe(settle_unless_cancelled)
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
+
+
+def _told(error: Exception, connection: sqlite3.Connection) -> Exception:
+    """What callers hear when the disk does not take, or does not give, what the database needs."""
+    if not isinstance(error, sqlite3.OperationalError) or getattr(error, "sqlite_errorcode", 0) & 0xFF not in DISK:
+        return error
+    log.error("the database: %s", error)
+    (_, _, path) = connection.execute("PRAGMA database_list").fetchone()
+    return errors.ServiceUnavailable(
+        f"The node cannot keep anything now: {path}: {error}. Make room on that disk, or repair it, and try again."
+    )
 
 
 class Database:
@@ -113,6 +137,7 @@ def _open(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot open {path}: {error}; check that its directory exists and can be written") from None
     try:
+        _check_log(path)
         _prepare(connection, path, migrations)
     except sqlite3.DatabaseError as error:
         connection.close()
@@ -129,6 +154,8 @@ def _refusal(path: Path, error: sqlite3.Error) -> str:
         return _corrupt(path, str(error))
     if code == sqlite3.SQLITE_BUSY:
         return f"{path} is in use by another process; stop it first ({error})"
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return f"cannot use {path}: {error}; it and the files beside it must belong to the owner of {path.parent}"
     return f"cannot use {path}: {error}"
 
 
@@ -138,6 +165,19 @@ def _corrupt(path: Path, what: str) -> str:
         f"`sqlite3 {path} .recover | sqlite3 {path}.recovered`, or move {path}, {path}-wal and {path}-shm away to "
         "start with no functions"
     )
+
+
+def _check_log(path: Path) -> None:
+    """SQLite takes a write-ahead log with a damaged head for an empty one, and what was acknowledged is gone. Its head
+    is on disk before anything follows it, so that a crash does not leave this. Format: sqlite.org/fileformat2.html."""
+    try:
+        with path.with_name(path.name + "-wal").open("rb") as file:
+            head = file.read(WAL_HEAD.size)
+            more = bool(file.read(1))
+    except FileNotFoundError:
+        return
+    if more and (WAL_HEAD.unpack(head)[0] & ~1 != WAL_MAGIC or WAL_HEAD.unpack(head)[1] != WAL_VERSION):
+        raise StoreError(_corrupt(path, f"the head of {path.name}-wal is not one"))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:

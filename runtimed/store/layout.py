@@ -60,6 +60,10 @@ def _own(path: Path, owner: Owner, mode: int) -> None:
     try:
         os.fchown(descriptor, owner.uid, owner.gid)
         os.fchmod(descriptor, mode)
+    except OSError as error:
+        raise StoreError(
+            f"cannot use {path}: {error.strerror}; it must be on a disk that can be written and knows owners"
+        ) from None
     finally:
         os.close(descriptor)
 
