@@ -13,7 +13,13 @@ from msgspec import Struct
 from bench.node import PROC, Node, Process, cgroups, loop_devices
 from runtimed.dispatch.counters import CounterPage
 
-NAMES = {"runtimed-seater": "seater", "runtimed-imager": "imager", "shellmaker": "shellmaker", "anchor": "anchor"}
+NAMES = {
+    "runtimed-seater": "seater",
+    "runtimed-imager": "imager",
+    "runtimed-task": "task",
+    "shellmaker": "shellmaker",
+    "anchor": "anchor",
+}
 DAEMONS = ("launcher", "control", "dispatch", "seater", "imager")
 
 
@@ -27,7 +33,7 @@ def depth(pid: int) -> int:
 
 
 def kind(process: Process, launcher: int) -> str:
-    """launcher, control, dispatch, seater, imager, zygote, environment, shellmaker, anchor; other."""
+    """launcher, control, dispatch, seater, imager, task, zygote, environment, shellmaker, anchor; other."""
     if process.pid == launcher:
         return "launcher"
     if process.name in NAMES:

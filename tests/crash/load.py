@@ -125,6 +125,10 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def pause(self, seconds: float) -> None:
+        """While the callers go on."""
+        self._stop.wait(seconds)
+
     def served_since(self, moment: float, paths: tuple[str, ...] = ("dispatch", "grpc")) -> bool:
         """Was a call that began after that moment (time.monotonic) answered rightly, on each of the paths?"""
         return all(self.answered[path] > moment for path in paths)
