@@ -49,7 +49,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--address", metavar="ADDRESS", help="unix:/path or host:port.")
     @click.option("--key-file", metavar="FILE", help="The key that TCP needs.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON; an error too, on standard error.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON; errors too.")
     @click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours; auto: on terminals.")
     @click.pass_context
     @functools.wraps(function)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import re
-import select
 import signal
-import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,60 +17,12 @@ import pytest
 
 from tests.integration.conftest import Gateway
 from tests.integration.stub import until
+from tests.integration.terminal import Terminal
 from tests.integration.test_cli import ECHO, PROGRAM, Runtimectl, ctl, echo
 
 __all__ = ["ctl", "echo"]
 
-PATIENCE = 60.0
 ENTERED, LEFT = "\x1b[?1049h", "\x1b[?1049l"
-
-
-class Terminal:
-    """A command on a pseudo-terminal of its own."""
-
-    def __init__(self, ctl: Runtimectl, *arguments: str, columns: int = 100, **environment: str) -> None:
-        self.master, self.slave = pty.openpty()
-        termios.tcsetwinsize(self.slave, (30, columns))
-        self.modes = termios.tcgetattr(self.slave)
-        self.seen = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments],
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            env=ctl.environment | {"TERM": "xterm-256color"} | environment,
-            start_new_session=True,
-            preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
-        )
-
-    def read(self, text: str) -> str:
-        """Until it was written; all that came since the last call."""
-        deadline = time.monotonic() + PATIENCE
-        while text not in self.seen:
-            left = deadline - time.monotonic()
-            ready = left > 0 and select.select([self.master], [], [], left)[0]
-            assert ready, f"{text!r} did not come: {self.seen!r}"
-            self.seen += os.read(self.master, 65536).decode()
-        head, found, self.seen = self.seen.partition(text)
-        return head + found
-
-    def type(self, keys: str) -> None:
-        os.write(self.master, keys.encode())
-
-    def end(self) -> tuple[int, str]:
-        """Its status, and what it wrote at last. The modes must be what they were."""
-        while self.process.poll() is None or select.select([self.master], [], [], 0)[0]:
-            if select.select([self.master], [], [], 0.05)[0]:
-                self.seen += os.read(self.master, 65536).decode()
-        assert termios.tcgetattr(self.slave) == self.modes
-        return self.process.returncode, self.seen
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
 
 
 @pytest.fixture
@@ -82,7 +30,9 @@ def terminal(ctl: Runtimectl) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, **given: Any) -> Terminal:
-            made = Terminal(ctl, *arguments, **given)
+            columns = given.pop("columns", 100)
+            environment = ctl.environment | {"TERM": "xterm-256color"} | given
+            made = Terminal([sys.executable, "-c", PROGRAM, *arguments], environment, columns)
             stack.callback(made.close)
             return made
 
