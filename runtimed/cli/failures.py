@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from runtimed.cli import PROGRAM, REFUSED, UNREACHABLE, USAGE
+from runtimed.cli import PROGRAM, REFUSED, UNREACHABLE, USAGE, output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ def show(failure: Failure, as_json: bool) -> None:
         click.echo(msgspec.json.encode({"error": told}).decode(), err=True)
         return
     known = failure.code not in ("Unreachable", "NotPermitted", "TimedOut", "ClientError", "DeployFailed")
-    click.echo(f"{PROGRAM}: {f'{failure.code}: ' if known else ''}{failure.message}", err=True)
+    output.complain(f"{PROGRAM}: {f'{failure.code}: ' if known else ''}{failure.message}")
     if failure.next and f"`{failure.next}`" not in failure.message:
         click.echo(f"Next: {failure.next}", err=True)
 

@@ -49,7 +49,7 @@ def command(session: Session, name: str, payload: str | None, payload_file: Path
     with session.client() as client:
         result = client.invoke(name, payload=_payload(payload, payload_file), log_tail=log_tail)
     if log_tail and result.log_tail:
-        click.echo(result.log_tail.rstrip("\n"), err=True)
+        output.complain(result.log_tail.rstrip("\n"))
     if session.as_json:
         output.as_json(_described(result))
     error = result.error()
@@ -62,9 +62,9 @@ def command(session: Session, name: str, payload: str | None, payload_file: Path
         kind = error.error_type or "FunctionError"
         failures.show(failures.Failure(kind, error.error_message, again, FUNCTION_FAILED), as_json=True)
         return FUNCTION_FAILED
-    click.echo(str(error), err=True)
+    output.complain(str(error))
     for line in error.stack_trace:
-        click.echo(line.rstrip("\n"), err=True)
+        output.complain(line.rstrip("\n"))
     return FUNCTION_FAILED
 
 

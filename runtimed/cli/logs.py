@@ -6,7 +6,6 @@ character is shown, not obeyed, because it could rewrite what the screen says. E
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections import deque
@@ -114,9 +113,11 @@ def _lines(events: Iterable[LogEvent], as_json: bool, terminal: bool) -> Iterato
         for event in events:
             yield msgspec.json.encode(event).decode()
         return
-    colours = terminal and not os.environ.get("NO_COLOR")
+    colours = output.coloured()
     for event in events:
-        line = f"{output.moment(event.time)} {visible(event.message, colours) if terminal else event.message}"
+        line = (
+            f"{output.moment(event.time)} {visible(event.message, colours) if terminal or colours else event.message}"
+        )
         dim = colours and event.kind.value != "Function"
         yield f"{DIM}{line}{PLAIN}" if dim else line
 

@@ -89,6 +89,19 @@ def clean(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def complain(text: str) -> None:
+    """On standard error. What functions wrote is among it, so a terminal gets no control characters."""
+    if sys.stderr.isatty():
+        text = "\n".join(clean(line.replace("\t", "    ")) for line in text.splitlines())
+    click.echo(text, err=True)
+
+
+def coloured() -> bool:
+    """Are colours wanted on standard output?"""
+    ctx = click.get_current_context(silent=True)
+    return on_terminal() if ctx is None or ctx.color is None else ctx.color
+
+
 def fields(pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values, one a line."""
     width = max(len(name) for name, _ in pairs)

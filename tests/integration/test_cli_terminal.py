@@ -161,3 +161,12 @@ def test_a_function_that_fails_for_programs(ctl: Runtimectl) -> None:
     told = json.loads(err)["error"]
     assert (told["code"], told["message"]) == ("LookupError", "not there")
     assert told["next"] == f"runtimectl logs failing --request-id {json.loads(out)['RequestId']}"
+
+
+def test_what_functions_write_cannot_steer_the_terminal(terminal: Any, ctl: Runtimectl) -> None:
+    code = "def handler(event, context):\n    print('\\x1b[2J')\n    raise LookupError('\\x1b]0;title\\x07')\n"
+    (ctl.home / "app.py").write_text(code)
+    ctl("deploy", "steering", "app.py")
+    status, text = terminal("invoke", "steering", "--log-tail").end()
+    assert (status, "\x1b" in text, "\x07" in text) == (1, False, False)
+    assert "]0;title" in text

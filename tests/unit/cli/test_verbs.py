@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from runtimed.cli import PROGRAM, VERBS, main
 from runtimed.cli import command as root
 from runtimed.cli.man import pages
+from runtimed.cli.roff import Page
 
 
 def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -95,6 +97,22 @@ def test_the_manual_is_whole_and_clean(tmp_path: Path, capsys: pytest.CaptureFix
     assert "`" not in text
     page = pages()["runtimed.toml.5"]()
     assert "RUNTIMED_NODE_STATE_DIR" in page
+
+
+def test_text_of_a_page_is_shown_as_it_is() -> None:
+    if shutil.which("mandoc") is None:
+        pytest.skip("mandoc is missing; ./dev setup installs it")
+    page = Page("x", 1, "y", version="1", date="2026-01-31")
+    page.section("Text")
+    texts = (".TH is no macro here", "'quotes' and \\ and --dashes", "C:\\n ^~ `bold`")
+    for text in texts:
+        page.paragraph(text)
+        page.example("So:", text)
+    shown = subprocess.run(["mandoc", "-Tutf8"], input=page.text(), capture_output=True, text=True, check=True).stdout
+    plain = re.sub(".\\x08", "", shown)
+    for text in texts:
+        assert text.replace("`", "") in plain
+        assert text in plain
 
 
 def test_one_page_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
