@@ -117,6 +117,7 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
         "drain_ms": node.drain_seconds * 1000,
         "hang_ms": node.hang_seconds * 1000,
         "log_level": node.log_level,
+        "logs": msgspec.to_builtins(settings.logs),
     }
 
 

@@ -146,6 +146,17 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     function's timeout."""
 
 
+class LogSettings(Section, frozen=True, kw_only=True):
+    """How long the logs of functions are kept; the oldest go first."""
+
+    function_mb: Annotated[int, Meta(ge=1, le=1_048_576, description="whole megabytes from 1 to 1048576")] = 32
+    """Megabytes of the log of one function."""
+    node_mb: Annotated[int, Meta(ge=0, le=1_073_741_824, description="whole megabytes up to 1073741824")] = 4096
+    """Megabytes of the logs of all functions together. 0: no such limit."""
+    days: Annotated[int, Meta(ge=0, le=36_500, description="whole days up to 36500")] = 30
+    """Days after which logs are removed, those of deleted functions too. 0: never."""
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of them."""
 
@@ -154,6 +165,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sandbox: SandboxSettings = SandboxSettings()
     pools: PoolSettings = PoolSettings()
     limits: LimitSettings = LimitSettings()
+    logs: LogSettings = LogSettings()
 
 
 class Interpreter(Struct, frozen=True, kw_only=True):

@@ -43,7 +43,7 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     if (r >= 0)
         r = counters_open(&dispatch->counters, clock_real_us());
     if (r >= 0)
-        r = logs_open(&dispatch->logs, &dispatch->counters, options->logs, options->confine);
+        r = logs_open(&dispatch->logs, &dispatch->counters, options->logs, &options->log_limits, options->confine);
     if (r >= 0)
         r = options->confine != NULL ? options->confine() : 0;
     if (r >= 0)

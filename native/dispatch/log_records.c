@@ -61,6 +61,21 @@ static int try_emit(struct logs *logs, struct log_file *file, enum log_kind kind
     return 0;
 }
 
+/* While the disk does not keep up, nobody's lines take more than a quarter of the ring: a flood by one function is its
+ * own loss. The ring is a queue, so what a function has in it came within its last two halves. */
+static bool fair(struct function *function, const struct log_ring *ring, uint64_t size) {
+    uint64_t window = atomic_load_explicit(&ring->head, memory_order_relaxed) / (RING_SIZE / 2);
+    if (window != function->log_window) {
+        function->log_before = window == function->log_window + 1 ? function->log_recent : 0;
+        function->log_recent = 0;
+        function->log_window = window;
+    }
+    if (ring_used(ring) > RING_SIZE / 2 && function->log_before + function->log_recent + size > RING_SIZE / 4)
+        return false;
+    function->log_recent += size;
+    return true;
+}
+
 /* What was lost before is told first, in its place. */
 void log_emit(struct environment *environment, enum log_kind kind, const struct log_tag *tag, uint64_t time_us,
     struct wire_slice first, struct wire_slice second) {
@@ -68,7 +83,9 @@ void log_emit(struct environment *environment, enum log_kind kind, const struct 
     struct logs *logs = &environment->dispatch->logs;
     int r = 0;
 
-    if (function->lost_records > 0) {
+    if (kind == LOG_KIND_LINE && !fair(function, logs->ring, first.size + second.size))
+        r = -ENOBUFS;
+    if (r >= 0 && function->lost_records > 0) {
         static const struct log_tag outside;
         uint8_t lost[17];
         store(lost, function->lost_records, 8);

@@ -39,6 +39,11 @@ struct ring_entry *ring_reserve(struct log_ring *ring, uint32_t payload_size, bo
     return entry;
 }
 
+uint64_t ring_used(const struct log_ring *ring) {
+    return atomic_load_explicit(&ring->head, memory_order_relaxed) -
+        atomic_load_explicit(&ring->tail, memory_order_relaxed);
+}
+
 void ring_commit(struct log_ring *ring, const struct ring_entry *entry) {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed) + entry->size;
     uint64_t used = head - atomic_load_explicit(&ring->tail, memory_order_relaxed);

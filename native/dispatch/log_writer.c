@@ -5,13 +5,10 @@
  * record (only if a write was cut short), never a gap. */
 #include "dispatch/log_writer.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,14 +20,15 @@
 #include "base/list.h"
 #include "dispatch/counters.h"
 #include "dispatch/log_ring.h"
+#include "dispatch/log_sweep.h"
 #include "dispatch/logs.h"
 #include "dispatch/random.h"
 
 #define BUFFER_SIZE 65536u
-#define OPEN_MAX 256u     /* segments open at a time */
-#define RETRY_US 1000000u /* after an error, drop for so long before trying again */
-#define QUIET_US 1000000u /* a buffer unused for so long is freed */
-#define NAME_MAX_SIZE 24
+#define OPEN_MAX 256u       /* segments open at a time */
+#define RETRY_US 1000000u   /* after an error, drop for so long before trying again */
+#define QUIET_US 1000000u   /* a buffer unused for so long is freed */
+#define SWEEP_US 600000000u /* between looks at what is too old */
 
 struct log_file {
     uint8_t uid[16];
@@ -53,6 +51,11 @@ struct log_writer {
     struct list files;
     unsigned n_open;
     uint64_t passes;
+    unsigned n_losing;        /* files that have dropped records to tell of */
+    struct log_limits limits; /* what is kept */
+    uint64_t bytes;           /* of all segments, of other functions too; exact after a sweep */
+    uint64_t swept_us;        /* 0: never */
+    uint64_t told_us;         /* when those that have dropped records were last tried */
     int (*confine)(void);
     pthread_barrier_t confined;
 };
@@ -67,10 +70,6 @@ struct log_file *log_file_new(const uint8_t function_uid[16]) {
     return file;
 }
 
-static void segment_name(char ret_name[NAME_MAX_SIZE], uint32_t sequence) {
-    snprintf(ret_name, NAME_MAX_SIZE, "%08" PRIx32 ".log", sequence);
-}
-
 /* ---- segments -------------------------------------------------------------------------------------------------- */
 
 static void close_segment(struct log_writer *w, struct log_file *file) {
@@ -79,53 +78,6 @@ static void close_segment(struct log_writer *w, struct log_file *file) {
     cleanup_close(&file->segment);
     cleanup_close(&file->directory);
     w->n_open--;
-}
-
-/* Finds the sequence numbers in use. */
-static int survey(struct log_file *file) {
-    int fd = openat(file->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    const struct dirent *entry;
-    uint32_t newest = 0, oldest = UINT32_MAX;
-
-    if (directory == NULL) {
-        int error = -errno;
-        cleanup_close(&fd);
-        return error;
-    }
-    while ((entry = readdir(directory)) != NULL) {
-        char *end;
-        unsigned long value = strtoul(entry->d_name, &end, 16);
-        if (end != entry->d_name + 8 || strcmp(end, ".log") != 0)
-            continue;
-        newest = MAX(newest, (uint32_t)value);
-        oldest = MIN(oldest, (uint32_t)value);
-    }
-    closedir(directory);
-    file->sequence = newest;
-    file->oldest = newest == 0 ? 1 : oldest;
-    return 0;
-}
-
-/* When one begins, the newest LOG_SEGMENTS - 1 stay, by size: small ones, that restarts left, do not count as full. */
-static void drop_oldest(struct log_file *file) {
-    uint64_t total = 0;
-    for (uint32_t sequence = file->sequence; sequence >= file->oldest && sequence > 0; sequence--) {
-        char name[NAME_MAX_SIZE];
-        struct stat status;
-        segment_name(name, sequence);
-        if (fstatat(file->directory, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
-            continue;
-        total += (uint64_t)status.st_size;
-        if (total > (uint64_t)LOG_SEGMENT_BYTES * (LOG_SEGMENTS - 1)) {
-            for (uint32_t old = sequence; old >= file->oldest && old > 0; old--) {
-                segment_name(name, old);
-                (void)unlinkat(file->directory, name, 0);
-            }
-            file->oldest = sequence + 1;
-            return;
-        }
-    }
 }
 
 /* The group that may read comes from the logs directory, which is set-group-id. */
@@ -149,7 +101,7 @@ static void make_room(struct log_writer *w) {
 }
 
 static int new_segment(struct log_writer *w, struct log_file *file) {
-    char name[NAME_MAX_SIZE];
+    char name[LOG_NAME_SIZE];
     uint8_t header[LOG_SEGMENT_HEADER];
     uint32_t magic = LOG_MAGIC, version = LOG_VERSION;
     uint64_t created = clock_real_us();
@@ -158,10 +110,10 @@ static int new_segment(struct log_writer *w, struct log_file *file) {
     make_room(w);
     int r = open_directory(w, file);
     if (r >= 0 && file->sequence == 0)
-        r = survey(file);
+        r = log_survey(file->directory, &file->sequence, &file->oldest);
     if (r < 0)
         goto fail;
-    segment_name(name, file->sequence + 1);
+    log_segment_name(name, file->sequence + 1);
     file->segment = openat(file->directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (file->segment < 0) {
         r = -errno;
@@ -177,10 +129,12 @@ static int new_segment(struct log_writer *w, struct log_file *file) {
     if (r < 0) {
         (void)unlinkat(file->directory, name, 0);
         close_segment(w, file);
+        file->sequence--;
         return r;
     }
     file->size = sizeof(header);
-    drop_oldest(file);
+    w->bytes += sizeof(header);
+    w->bytes -= MIN(log_drop_oldest(&w->limits, file->directory, file->sequence, &file->oldest), w->bytes);
     return 0;
 fail:
     cleanup_close(&file->directory);
@@ -189,11 +143,11 @@ fail:
 
 /* A segment closed for want of descriptors: append to it again. */
 static int reopen(struct log_writer *w, struct log_file *file) {
-    char name[NAME_MAX_SIZE];
+    char name[LOG_NAME_SIZE];
     make_room(w);
     if (open_directory(w, file) < 0)
         return -ENOENT;
-    segment_name(name, file->sequence);
+    log_segment_name(name, file->sequence);
     file->segment = openat(file->directory, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
     if (file->segment < 0) {
         cleanup_close(&file->directory);
@@ -204,7 +158,7 @@ static int reopen(struct log_writer *w, struct log_file *file) {
 }
 
 static int ready_segment(struct log_writer *w, struct log_file *file, uint32_t more) {
-    bool full = file->size + more > LOG_SEGMENT_BYTES && file->size > LOG_SEGMENT_HEADER;
+    bool full = file->size + more > log_segment_bytes(&w->limits) && file->size > LOG_SEGMENT_HEADER;
     if (file->segment >= 0 && !full)
         return 0;
     /* size 0: this process has not written to it yet. */
@@ -216,6 +170,8 @@ static int ready_segment(struct log_writer *w, struct log_file *file, uint32_t m
 /* ---- writing --------------------------------------------------------------------------------------------------- */
 
 static void lose(struct log_writer *w, struct log_file *file, uint64_t records, uint64_t bytes) {
+    if (file->dropped_records == 0)
+        w->n_losing++;
     file->dropped_records += records;
     file->dropped_bytes += bytes;
     count_shared(&w->counters->node->log_records_dropped, records);
@@ -233,6 +189,7 @@ static int write_records(struct log_writer *w, struct log_file *file, const uint
         return r;
     }
     file->size += size;
+    w->bytes += size;
     count_add(&w->counters->node->log_bytes_written, size);
     return 0;
 }
@@ -249,8 +206,10 @@ static int write_dropped(struct log_writer *w, struct log_file *file) {
     memcpy(record + LOG_RECORD_HEADER + 8, &file->dropped_bytes, 8);
     record[LOG_RECORD_HEADER + 16] = LOG_DROPPED_DISK;
     r = write_records(w, file, record, sizeof(record));
-    if (r >= 0)
+    if (r >= 0) {
         file->dropped_records = file->dropped_bytes = 0;
+        w->n_losing--;
+    }
     return r;
 }
 
@@ -294,11 +253,42 @@ static void append(struct log_writer *w, struct log_file *file, const uint8_t *d
 
 static void file_free(struct log_writer *w, struct log_file *file) {
     flush(w, file);
+    if (file->dropped_records > 0)
+        w->n_losing--;
     close_segment(w, file);
     cleanup_close(&file->directory);
     list_remove(&file->node);
     free(file->buffer);
     free(file);
+}
+
+/* Who lost records to a full disk and then fell silent is told of it as well, once there is room. */
+static void tell_losses(struct log_writer *w, uint64_t now) {
+    if (w->n_losing == 0 || now - w->told_us < RETRY_US)
+        return;
+    w->told_us = now;
+    list_for_each(node, &w->files) {
+        struct log_file *file = list_entry(node, struct log_file, node);
+        if (file->dropped_records > 0 && now - file->failed_us > RETRY_US)
+            file->failed_us = write_dropped(w, file) < 0 ? now : 0;
+    }
+}
+
+/* Segments that a sweep removed are not written to any more. */
+static void sweep(struct log_writer *w, uint64_t now) {
+    bool exceeded = w->limits.node_bytes != 0 && w->bytes > w->limits.node_bytes;
+
+    if (w->swept_us != 0 && now - w->swept_us < (exceeded ? RETRY_US : SWEEP_US))
+        return;
+    w->swept_us = now;
+    if (log_sweep(&w->limits, w->directory, clock_real_us(), &w->bytes) <= 0)
+        return;
+    list_for_each(node, &w->files) {
+        struct log_file *file = list_entry(node, struct log_file, node);
+        struct stat status;
+        if (file->segment >= 0 && fstat(file->segment, &status) == 0 && status.st_nlink == 0)
+            close_segment(w, file);
+    }
 }
 
 /* ---- the thread ------------------------------------------------------------------------------------------------ */
@@ -344,8 +334,10 @@ static void *run(void *argument) {
         abort();
     pthread_barrier_wait(&w->confined);
     while (atomic_load(&w->ring->stop) == 0) {
+        sweep(w, clock_monotonic_us());
         ring_wait(w->ring, QUIET_US);
         pass(w);
+        tell_losses(w, clock_monotonic_us());
     }
     pass(w);
     list_for_each_safe(node, &w->files) {
@@ -355,7 +347,7 @@ static void *run(void *argument) {
 }
 
 int log_writer_start(struct log_writer **ret_writer, struct log_ring *ring, struct counters *counters, int directory,
-    int (*confine)(void)) {
+    const struct log_limits *limits, int (*confine)(void)) {
     struct log_writer *w = calloc(1, sizeof(*w));
     sigset_t all, before;
     int r;
@@ -365,6 +357,7 @@ int log_writer_start(struct log_writer **ret_writer, struct log_ring *ring, stru
     w->ring = ring;
     w->counters = counters;
     w->directory = directory;
+    w->limits = *limits;
     w->confine = confine;
     list_init(&w->files);
     pthread_barrier_init(&w->confined, NULL, 2);

@@ -242,7 +242,8 @@ void logs_detach(struct environment *environment) {
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
 
-int logs_open(struct logs *logs, struct counters *counters, int directory, int (*confine)(void)) {
+int logs_open(struct logs *logs, struct counters *counters, int directory, const struct log_limits *limits,
+    int (*confine)(void)) {
     struct logs opened = {.counters = counters};
     int r;
 
@@ -255,7 +256,7 @@ int logs_open(struct logs *logs, struct counters *counters, int directory, int (
     }
     /* The data part is not touched: memory comes with use. */
     memset(opened.ring, 0, offsetof(struct log_ring, data));
-    r = log_writer_start(&opened.writer, opened.ring, counters, directory, confine);
+    r = log_writer_start(&opened.writer, opened.ring, counters, directory, limits, confine);
     if (r < 0) {
         free(opened.buffer);
         free(opened.ring);

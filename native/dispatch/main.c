@@ -41,6 +41,13 @@ static void raise_limits(void) {
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* What is not set, or not a number, is not limited. */
+static uint64_t setting(const char *name, uint64_t unit) {
+    const char *text = getenv(name);
+    uint64_t value = text != NULL ? strtoull(text, NULL, 10) : 0;
+    return value <= UINT64_MAX / unit ? value * unit : 0;
+}
+
 int main(void) {
     const char *http_group = getenv("RUNTIMED_HTTP_GROUP");
     struct dispatch_options options = {
@@ -50,6 +57,12 @@ int main(void) {
         .allow_uids = getenv("RUNTIMED_ALLOW_UIDS"),
         .http = http_group != NULL ? FD_HTTP : -1,
         .http_group = http_group != NULL ? (uint32_t)strtoul(http_group, NULL, 10) : UINT32_MAX,
+        .log_limits =
+            {
+                .function_bytes = setting("RUNTIMED_LOGS_FUNCTION_MB", UINT64_C(1) << 20),
+                .node_bytes = setting("RUNTIMED_LOGS_NODE_MB", UINT64_C(1) << 20),
+                .keep_us = setting("RUNTIMED_LOGS_DAYS", UINT64_C(86400) * 1000000),
+            },
     };
     struct dispatch *dispatch;
     int r;

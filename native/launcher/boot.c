@@ -64,6 +64,19 @@ static uint32_t take_number(
     return (uint32_t)value;
 }
 
+static enum log_level take_level(struct reader *reader, const struct json_value *object) {
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    char *text = take_string(reader, object, "log_level");
+    enum log_level level = LOG_LEVEL_DEBUG;
+
+    while (text != NULL && level <= LOG_LEVEL_ERROR && strcmp(text, names[level]) != 0)
+        level++;
+    if (text != NULL && level > LOG_LEVEL_ERROR)
+        refuse(reader, "log_level", "debug, info, warning or error is needed");
+    free(text);
+    return level;
+}
+
 static void refuse_unknown(struct reader *reader, const struct json_value *object, const char *const *known, size_t n) {
     json_for_each(item, object) {
         size_t i = 0;
@@ -134,7 +147,8 @@ static void take_interpreters(struct reader *reader, const struct json_value *ar
 int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason, size_t reason_size) {
     static const char *const known[] = {"build", "run_dir", "state_dir", "libexec", "bootstrap", "cgroup_name",
         "uid_base", "control", "dispatch", "socket_gid", "interpreters", "zygotes_per_runtime", "shells", "tmp_pool",
-        "disk_reserve_mb", "drain_ms", "hang_ms", "log_level"};
+        "disk_reserve_mb", "drain_ms", "hang_ms", "log_level", "logs"};
+    static const char *const known_logs[] = {"function_mb", "node_mb", "days"};
     static const char *const known_control[] = {"uid", "gid", "argv", "environment", "mounts"};
     struct reader reader = {.reason = ret_reason, .reason_size = reason_size};
     struct boot boot = {0};
@@ -151,6 +165,7 @@ int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason
         refuse(&reader, "boot configuration", "an object is needed");
     refuse_unknown(&reader, root, known, ARRAY_SIZE(known));
     refuse_unknown(&reader, json_member(root, "control"), known_control, ARRAY_SIZE(known_control));
+    refuse_unknown(&reader, json_member(root, "logs"), known_logs, ARRAY_SIZE(known_logs));
     boot.build = take_string(&reader, root, "build");
     boot.run_dir = take_path(&reader, root, "run_dir");
     boot.state_dir = take_path(&reader, root, "state_dir");
@@ -169,6 +184,10 @@ int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason
     boot.disk_reserve_mb = take_number(&reader, root, "disk_reserve_mb", 0, UINT32_MAX - 1);
     boot.drain_ms = take_number(&reader, root, "drain_ms", 0, 24 * 3600 * 1000);
     boot.hang_ms = take_number(&reader, root, "hang_ms", 0, 24 * 3600 * 1000);
+    boot.log_level = take_level(&reader, root);
+    boot.logs_function_mb = take_number(&reader, json_member(root, "logs"), "function_mb", 1, UINT32_MAX);
+    boot.logs_node_mb = take_number(&reader, json_member(root, "logs"), "node_mb", 0, UINT32_MAX);
+    boot.logs_days = take_number(&reader, json_member(root, "logs"), "days", 0, UINT32_MAX);
     take_interpreters(&reader, json_member(root, "interpreters"), &boot);
     take_control(&reader, json_member(root, "control"), &boot.control);
     if (reader.error == 0 &&

@@ -11,6 +11,14 @@
 #define BOOT_INTERPRETERS_MAX 32
 #define BOOT_ZYGOTES_MAX 8
 
+/* From which on something is worth a line in the node's own log. */
+enum log_level {
+    LOG_LEVEL_DEBUG,
+    LOG_LEVEL_INFO,
+    LOG_LEVEL_WARNING,
+    LOG_LEVEL_ERROR,
+};
+
 struct boot_interpreter {
     char *path;   /* as executed in the jail */
     char *prefix; /* a directory that is shown in the jail at its own path */
@@ -31,7 +39,9 @@ struct boot {
     uint32_t tmp_pool;        /* images kept in stock per size in use */
     uint32_t disk_reserve_mb; /* of the state directory's file system; below it nothing is launched; 0: a share */
     uint32_t drain_ms;
-    uint32_t hang_ms; /* who does not answer for so long is replaced; 0: never */
+    uint32_t hang_ms;                                   /* who does not answer for so long is replaced; 0: never */
+    uint32_t logs_function_mb, logs_node_mb, logs_days; /* the dispatcher's, see its log_sweep.h */
+    enum log_level log_level;
 };
 
 /* -EINVAL with a sentence in ret_reason. On failure nothing is left to free. */

@@ -62,3 +62,5 @@ struct server {
 
 /* One line on standard error, which the journal keeps: "runtimed-launcher: ...". */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same for what is as it should be: only where the settings ask for it (log_level info or debug). */
+void mention(const struct server *server, const char *format, ...) __attribute__((format(printf, 2, 3)));

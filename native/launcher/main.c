@@ -52,7 +52,7 @@ static int prepare_cgroups(struct server *server) {
     }
     r = cgroup_tree_sweep(&server->cgroups);
     if (r > 0)
-        say("removed %d control groups that an earlier run left", r);
+        mention(server, "removed %d control groups that an earlier run left", r);
     r = cgroup_make(&server->cgroups, "zygotes", &server->zygote_cgroup);
     if (r < 0)
         say("cannot make a control group: %s", strerror(-r));

@@ -7,15 +7,28 @@
 #include "base/descriptor.h"
 #include "launcher.h"
 
-void say(const char *format, ...) {
+static void speak(const char *format, va_list arguments) {
     char line[512];
-    va_list arguments;
     int n = snprintf(line, sizeof(line), "runtimed-launcher: ");
 
-    va_start(arguments, format);
     n += vsnprintf(line + n, sizeof(line) - (size_t)n - 1, format, arguments);
-    va_end(arguments);
     n = MIN(n, (int)sizeof(line) - 2);
     line[n++] = '\n';
     (void)write_all(STDERR_FILENO, line, (size_t)n);
+}
+
+void say(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    speak(format, arguments);
+    va_end(arguments);
+}
+
+void mention(const struct server *server, const char *format, ...) {
+    va_list arguments;
+    if (server->boot.log_level > LOG_LEVEL_INFO)
+        return;
+    va_start(arguments, format);
+    speak(format, arguments);
+    va_end(arguments);
 }

@@ -88,7 +88,7 @@ void supervise_stop(struct server *server) {
     }
     notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64,
         (uint64_t)server->boot.drain_ms * 1000 + DISPATCH_LIMIT_US + REAP_LIMIT_US + LAST_US);
-    say("stopping");
+    mention(server, "stopping");
     server->phase = PHASE_DRAINING;
     beats_tell_status(server);
     struct wire_drain message = {0};

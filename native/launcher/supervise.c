@@ -2,6 +2,7 @@
 #include "supervise.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,7 +129,7 @@ static void tell_ready(struct server *server) {
     if (!s->ready && s->control.serving && s->dispatch.greeted) {
         s->ready = true;
         notify("READY=1");
-        say("ready");
+        mention(server, "ready");
     }
     beats_tell_status(server);
 }
@@ -185,6 +186,12 @@ static void message(void *owner, const struct wire_header *header, struct packet
     }
 }
 
+static int add_number(struct jail_plan *plan, const char *name, uint32_t value) {
+    char text[16];
+    snprintf(text, sizeof(text), "%" PRIu32, value);
+    return jail_plan_add_environment(plan, name, text);
+}
+
 static int fill_dispatch(struct server *server, struct jail_plan *plan) {
     char path[4096], uids[16], group[16];
     int r;
@@ -204,6 +211,12 @@ static int fill_dispatch(struct server *server, struct jail_plan *plan) {
         r = jail_plan_add_environment(plan, "RUNTIMED_ALLOW_UIDS", uids);
     if (r == 0) /* and over HTTP */
         r = jail_plan_add_environment(plan, "RUNTIMED_HTTP_GROUP", group);
+    if (r == 0)
+        r = add_number(plan, "RUNTIMED_LOGS_FUNCTION_MB", server->boot.logs_function_mb);
+    if (r == 0)
+        r = add_number(plan, "RUNTIMED_LOGS_NODE_MB", server->boot.logs_node_mb);
+    if (r == 0)
+        r = add_number(plan, "RUNTIMED_LOGS_DAYS", server->boot.logs_days);
     if (r == 0)
         r = jail_plan_add_mount(plan, server->boot.libexec, server->boot.libexec, false);
     return r;

@@ -24,7 +24,7 @@ static const char good[] =
     "\"interpreters\":[{\"path\":\"/usr/bin/python3\",\"prefix\":\"/usr\"},{\"path\":\"/o/bin/p\",\"prefix\":\"/o\"}],"
     "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"disk_reserve_mb\":7,\"drain_ms\":10000,\"hang_ms\":15000,"
     "\"log_level\":"
-    "\"info\"}";
+    "\"info\",\"logs\":{\"function_mb\":32,\"node_mb\":0,\"days\":30}}";
 
 static void test_good(void) {
     struct boot boot;
@@ -101,6 +101,9 @@ static void test_refused(void) {
     refused("\"zygotes_per_runtime\":2", "\"zygotes_per_runtime\":0", "zygotes_per_runtime");
     refused("\"shells\":8", "\"shells\":100000", "shells");
     refused("\"log_level\"", "\"unknown\"", "unknown");
+    refused("\"info\"", "\"loud\"", "log_level");
+    refused("\"function_mb\":32", "\"function_mb\":0", "function_mb");
+    refused("\"days\"", "\"years\"", "years");
     CHECK(boot_parse("", 0, &boot, reason, sizeof(reason)) < 0);
     CHECK(boot_parse("[]", 2, &boot, reason, sizeof(reason)) < 0);
     CHECK(boot_parse(good, strlen(good) - 1, &boot, reason, sizeof(reason)) < 0);

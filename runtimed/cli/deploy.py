@@ -13,7 +13,10 @@ from runtimed.cli.progress import Progress
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from runtimed.model.function import FunctionConfiguration
+    from runtimed.model.function import FunctionConfiguration, LoggingConfig
+
+LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
+SYSTEM_LEVELS = ("debug", "info", "warn")
 
 
 def _variables(_ctx: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
@@ -24,6 +27,23 @@ def _variables(_ctx: click.Context, _parameter: click.Parameter, given: tuple[st
             raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE.")
         variables[name] = value
     return variables or None
+
+
+def _logging(log_format: str | None, level: str | None, system_level: str | None) -> LoggingConfig | None:
+    """None: as it is. A level alone means JSON: it has no effect on text."""
+    if not (log_format or level or system_level):
+        return None
+    if (log_format or "").lower() == "text" and (level or system_level):
+        raise click.UsageError("--log-level and --system-log-level need --log-format json.")
+    from msgspec import UNSET
+
+    from runtimed.model.function import ApplicationLogLevel, LogFormat, LoggingConfig, SystemLogLevel
+
+    return LoggingConfig(
+        log_format=LogFormat.TEXT if (log_format or "").lower() == "text" else LogFormat.JSON,
+        application_log_level=ApplicationLogLevel(level.upper()) if level else UNSET,
+        system_log_level=SystemLogLevel(system_level.upper()) if system_level else UNSET,
+    )
 
 
 @click.command(
@@ -50,6 +70,11 @@ def _variables(_ctx: click.Context, _parameter: click.Parameter, given: tuple[st
 @click.option("--ephemeral-storage", type=int, metavar="MB", help="Size of /tmp, 512 (the default) to 10240.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", callback=_variables, help="May be repeated. Replaces all.")
 @click.option("--description", metavar="TEXT", help="What it is for, in up to 256 characters.")
+@click.option("--log-format", type=click.Choice(["text", "json"], case_sensitive=False), help="Default: text.")
+@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="Of the function; JSON only.")
+@click.option(
+    "--system-log-level", type=click.Choice(SYSTEM_LEVELS, case_sensitive=False), help="Of the platform; JSON only."
+)
 @common
 def command(
     session: Session,
@@ -62,6 +87,9 @@ def command(
     ephemeral_storage: int | None,
     env: dict[str, str] | None,
     description: str | None,
+    log_format: str | None,
+    log_level: str | None,
+    system_log_level: str | None,
 ) -> None:
     """Create the function NAME from PATH, or update it, and wait until it is Active.
 
@@ -76,6 +104,7 @@ def command(
         "ephemeral_storage": ephemeral_storage,
         "environment": env,
         "description": description,
+        "logging_config": _logging(log_format, log_level, system_log_level),
     }
     given = {key: value for key, value in settings.items() if value is not None}
     with session.client() as client, Progress(name) as progress:

@@ -256,12 +256,13 @@ ROUTE = wire.PutRoute(name="f", qualifier="$LATEST", target=1)
 class Stage:
     """The dispatcher's process and the other ends of what it was given."""
 
-    def __init__(self, directory: Path, **environment: str) -> None:
+    def __init__(self, directory: Path, logs: Path | None = None, **environment: str) -> None:
+        """`logs`: where it writes them, if not in a new directory; `environment`: what is added to its own."""
         if not PROGRAM.exists():
             pytest.skip(f"{PROGRAM} is not built; ./dev setup")
         self.directory = directory
-        self.logs = directory / "logs"
-        self.logs.mkdir()
+        self.logs = logs or directory / "logs"
+        self.logs.mkdir(exist_ok=True)
         self.path = directory / "dispatch.sock"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(self.path))
@@ -383,8 +384,8 @@ def await_true(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextlib.contextmanager
-def staged(directory: Path, **environment: str) -> Iterator[Stage]:
-    stage = Stage(directory, **environment)
+def staged(directory: Path, logs: Path | None = None, **environment: str) -> Iterator[Stage]:
+    stage = Stage(directory, logs, **environment)
     try:
         yield stage
     finally:

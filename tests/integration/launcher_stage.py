@@ -89,6 +89,7 @@ class Stage:
             "drain_ms": drain_ms,
             "hang_ms": 0,
             "log_level": "info",
+            "logs": {"function_mb": 32, "node_mb": 0, "days": 0},
         }
         self.process: subprocess.Popen[bytes] | None = None
         self._listeners: dict[str, socket.socket] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from runtimed.client import Client
 from runtimed.dispatch.invocations import Invocations, Reply
 from runtimed.model import wire
 from runtimed.model.function import LogFormat, LoggingConfig
+from tests.conftest import need_root
 
 SLOW = """
 import time
@@ -69,6 +71,50 @@ def test_the_log_tail_is_the_log(node: Node, tmp_path: Path) -> None:
             await_true(lambda: len(lines()) == len(tail), 5, "the whole log")  # noqa: B023
             assert lines() == tail
         assert "slept" in tail
+
+
+LOUD = """
+import logging
+import os
+
+def handler(event, context):
+    logging.info("too low")
+    logging.warning("heard", extra={"order": 7})
+    return [os.environ["AWS_LAMBDA_LOG_FORMAT"], os.environ.get("AWS_LAMBDA_LOG_LEVEL")]
+"""
+
+
+def test_logs_as_json_with_levels(node: Node, tmp_path: Path) -> None:
+    code = package(tmp_path / "loud", LOUD)
+    options = ("--log-format", "json", "--log-level", "warn", "--system-log-level", "warn")
+    assert node.runtimectl("deploy", "loud", code, *options).returncode == 0
+    with Client(node.address) as client:
+        result = client.invoke("loud")
+        assert result.value == ["JSON", "WARN"]
+        await_true(lambda: list(client.logs("loud")) != [], 10, "its log")
+        [line] = [event.message for event in client.logs("loud")]
+    told = json.loads(line)
+    assert (told["level"], told["message"], told["order"]) == ("WARNING", "heard", 7)
+    assert told["requestId"] == result.request_id
+    refused = node.runtimectl("deploy", "loud", code, "--log-format", "text", "--log-level", "warn")
+    assert (refused.returncode, "--log-format json" in refused.stderr) == (2, True)
+    assert node.runtimectl("deploy", "loud", code, "--log-format", "text").returncode == 0
+    with Client(node.address) as client:
+        assert client.get_function("loud").logging_config == LoggingConfig()
+        assert client.invoke("loud").value == ["Text", None]
+
+
+def test_settings_of_logs_reach_who_writes_them() -> None:
+    need_root()
+    settings = {"RUNTIMED_NODE_LOG_LEVEL": "error", "RUNTIMED_LOGS_DAYS": "3", "RUNTIMED_LOGS_FUNCTION_MB": "5"}
+    with Node.start(settings) as node:
+        environment = Path(f"/proc/{node.roles()['dispatch']}/environ").read_bytes().split(b"\0")
+        assert {b"RUNTIMED_LOGS_DAYS=3", b"RUNTIMED_LOGS_FUNCTION_MB=5", b"RUNTIMED_LOGS_NODE_MB=4096"} <= set(
+            environment
+        )
+        node.launcher.send_signal(signal.SIGTERM)
+        node.launcher.wait()
+        assert node.log.read_text() == "", "nothing was wrong"
 
 
 @contextlib.contextmanager

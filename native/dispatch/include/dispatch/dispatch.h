@@ -23,6 +23,7 @@
 #include "dispatch/counters.h"
 #include "dispatch/http.h"
 #include "dispatch/launcher.h"
+#include "dispatch/log_sweep.h"
 #include "dispatch/logs.h"
 #include "dispatch/loop.h"
 #include "dispatch/random.h"
@@ -68,6 +69,7 @@ struct dispatch_options {
     int http;                     /* the listener of RUN/invoke.sock, or -1; taken over */
     uint32_t http_group;          /* whose members may call there; 2^32-1: none */
     const char *allow_uids;       /* NULL: only root may connect */
+    struct log_limits log_limits; /* what is kept of logs */
     int (*confine)(void);         /* applies the seccomp filter to the calling thread; NULL: none */
 };
 

@@ -36,6 +36,8 @@ struct log_ring {
 
 /* Room for a record, to be filled and committed; NULL when full. `vital`: may use the reserve. */
 struct ring_entry *ring_reserve(struct log_ring *ring, uint32_t payload_size, bool vital);
+/* Bytes put in and not taken out yet. */
+uint64_t ring_used(const struct log_ring *ring);
 void ring_commit(struct log_ring *ring, const struct ring_entry *entry);
 
 /* The consumer's: the next entry or NULL; to be released before the next is asked for. */

@@ -6,12 +6,13 @@
 
 struct counters;
 struct log_file;
+struct log_limits;
 struct log_ring;
 struct log_writer;
 
 /* Starts the thread, which calls confine (if not NULL) before anything else. 0 or a negative errno. */
 int log_writer_start(struct log_writer **ret_writer, struct log_ring *ring, struct counters *counters, int directory,
-    int (*confine)(void));
+    const struct log_limits *limits, int (*confine)(void));
 /* After ring_stop: writes the rest, ends the thread, frees every file. */
 void log_writer_join(struct log_writer *writer);
 

@@ -5,7 +5,7 @@
  * (log_writer.c), a ring is between them (log_ring.h), so that a slow disk never stalls an invocation.
  *
  * Files: <function uid, 32 hex>/<sequence, 8 hex>.log below the logs directory. A segment is closed at
- * LOG_SEGMENT_BYTES; of each function as many of the newest are kept as LOG_SEGMENTS full ones would take. A
+ * LOG_SEGMENT_BYTES; how many of them are kept, and for how long: log_sweep.h. A
  * dispatcher that starts opens a new segment: no segment is ever appended to by two processes. Little-endian, nothing
  * aligned:
  *
@@ -114,6 +114,7 @@ struct environment;
 struct log_ring;
 struct log_writer;
 struct log_file;
+struct log_limits;
 struct log_tail;
 struct invocation;
 
@@ -135,7 +136,8 @@ struct log_pipe {
 };
 
 /* confine: called by the thread before anything else; NULL: nothing. */
-int logs_open(struct logs *logs, struct counters *counters, int directory, int (*confine)(void));
+int logs_open(
+    struct logs *logs, struct counters *counters, int directory, const struct log_limits *limits, int (*confine)(void));
 /* Writes what is there, ends the thread. */
 void logs_close(struct logs *logs);
 

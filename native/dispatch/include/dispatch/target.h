@@ -25,7 +25,8 @@ struct function {
     struct concurrency concurrency;
     struct log_file *log;
     struct bucket log_bucket;
-    uint64_t lost_records, lost_bytes; /* that the log ring did not take, until a DROPPED record says so */
+    uint64_t log_window, log_recent, log_before; /* bytes of lines in the ring's present half and the one before */
+    uint64_t lost_records, lost_bytes;           /* that the log ring did not take, until a DROPPED record says so */
     uint32_t targets;
 };
 
