@@ -129,7 +129,9 @@ def _processes(told: Statistics, before: Statistics | None) -> list[str]:
     own = [process for process in told.processes if not process.name.startswith("zygote ")]
     zygotes = [process for process in told.processes if process.name.startswith("zygote ")]
     lines = [_process(process.name, [process], told, earlier) for process in own]
-    return lines + ([_process(f"{len(zygotes)} zygotes", zygotes, told, earlier)] if zygotes else [])
+    return lines + (
+        [_process(f"{len(zygotes)} zygote{'s' if len(zygotes) > 1 else ''}", zygotes, told, earlier)] if zygotes else []
+    )
 
 
 def _process(name: str, processes: list[ProcessStatus], told: Statistics, earlier: dict[int, ProcessStatus]) -> str:

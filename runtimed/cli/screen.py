@@ -38,8 +38,10 @@ class Terminal:
     """Its modes and its screen."""
 
     def __init__(self) -> None:
-        self._input, self._output = sys.stdin.fileno(), sys.stdout
+        self._input, self._output = sys.stdin.fileno(), sys.stdout.fileno()
         self._modes: list[Any] | None = None
+        self.wanted_back = False
+        """Ctrl-Z was typed: set by a signal's handler, which may not write itself."""
 
     def enter(self) -> None:
         self._modes = termios.tcgetattr(self._input)
@@ -54,14 +56,22 @@ class Terminal:
             self._write(LEAVE)
             termios.tcsetattr(self._input, termios.TCSADRAIN, modes)
 
+    def give_back(self) -> None:
+        """To the shell, until it continues this process."""
+        self.wanted_back = False
+        self.leave()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self.enter()
+
     def draw(self, lines: list[str], emphasised: int) -> None:
         """All lines of the screen."""
         shown = [f"{REVERSE}{line}{NORMAL}" if index == emphasised else line for index, line in enumerate(lines)]
         self._write(HOME + "\r\n".join(f"{line}{CLEAR_LINE}" for line in shown) + CLEAR_BELOW)
 
     def _write(self, text: str) -> None:
-        self._output.write(text)
-        self._output.flush()
+        left = text.encode(errors="replace")
+        while left:
+            left = left[os.write(self._output, left) :]
 
 
 class Watcher:
@@ -133,6 +143,8 @@ def _loop(terminal: Terminal, watcher: Watcher, sort: str, woken: int) -> None:
         ready, _, _ = select.select([sys.stdin.fileno(), woken], [], [])
         if woken in ready:
             os.read(woken, 4096)
+        if terminal.wanted_back:
+            terminal.give_back()
         if sys.stdin.fileno() not in ready:
             continue
         typed = os.read(sys.stdin.fileno(), 64).decode(errors="replace")
@@ -165,9 +177,7 @@ def _signals(terminal: Terminal) -> Iterator[None]:
         raise KeyboardInterrupt
 
     def pause(_number: int, _frame: object) -> None:
-        terminal.leave()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        terminal.enter()
+        terminal.wanted_back = True
 
     handlers: dict[signal.Signals, Callable[[int, Any], None]] = dict.fromkeys(ENDING, end)
     handlers |= {signal.SIGTSTP: pause, signal.SIGWINCH: lambda *_: None}

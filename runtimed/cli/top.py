@@ -64,20 +64,24 @@ def command(session: Session, sort: str, interval: float, once: bool) -> None:
         return
     from runtimed.cli.frame import ORDERS
 
+    before: Statistics | None = None
     with session.client() as client:
         for told in client.watch_statistics(order=ORDERS[sort].value, limit=SHOWN, interval=interval):
+            former, before = before, told
+            if former is None:
+                continue  # shorter than the interval asked for: see WatchStatistics
             if session.as_json:
                 output.as_json_line(told)
             else:
-                _print(told)
+                _print(told, former, end=once)
             if once:
                 return
             sys.stdout.flush()
 
 
-def _print(told: Statistics) -> None:
+def _print(told: Statistics, before: Statistics, end: bool) -> None:
     from runtimed.cli import frame
 
     width = shutil.get_terminal_size().columns if output.on_terminal() else None
-    for line in [*frame.header(told, None), "", *frame.rows(told, width), ""]:
+    for line in [*frame.header(told, before), "", *frame.rows(told, width), *([] if end else [""])]:
         click.echo(line if width is None else output.cut(line, width))

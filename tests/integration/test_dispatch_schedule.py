@@ -206,6 +206,7 @@ def test_idle_environments_are_frozen_and_thawed(stage: Stage, frozen: str, word
     invoker.answer()
     page = counters(control)
     await_true(lambda: page.node()["environments_frozen"] == 1, "it is frozen")
+    assert sum(slot.counts["environments_frozen"] for slot in page.targets()) == 1
     assert environment.freezer.read_text().startswith(words[0])
     invoker.call()
     environment.serve()

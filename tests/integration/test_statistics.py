@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_counts_of_a_function(counted: Client) -> None:
     assert all(process.started_at <= told.time for process in told.processes)
 
 
-def test_a_watch_tells_what_happened_meanwhile(counted: Client) -> None:
+def test_a_watch_tells_what_happened_meanwhile(node: Node, counted: Client) -> None:
     counted.invoke("counted", {})
     found = counted.watch_statistics("counted", interval=0.25)
     next(found)
@@ -66,6 +67,9 @@ def test_a_watch_tells_what_happened_meanwhile(counted: Client) -> None:
         counted.invoke("counted", {})
     rows = [row for told in itertools.islice(found, 4) for row in told.functions]
     assert sum(row.invocations for row in rows) == 3
+    told = json.loads(node.runtimectl("top", "--once", "--json", "--interval", "0.75").stdout)
+    assert told["IntervalMs"] >= 740
+    assert "counted" in [function["FunctionName"] for function in told["Functions"]]
     idle = rows[-1].environments
     assert (idle.idle, idle.busy, rows[-1].in_flight) == (1, 0, 0)
     found.close()  # type: ignore[attr-defined]
