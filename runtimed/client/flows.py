@@ -33,10 +33,12 @@ from runtimed.model.function import (
     State,
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
+    check_environment,
+    check_logging,
 )
 from runtimed.model.node import ListRuntimesRequest, ListRuntimesResponse
-from runtimed.model.runtime import RuntimeState, newest
-from runtimed.model.shape import Shape
+from runtimed.model.runtime import RuntimeState, newest, python_minor
+from runtimed.model.shape import Shape, explain
 
 T = TypeVar("T")
 
@@ -119,8 +121,10 @@ def deploy(
     """Creates the function or brings it to this code and these settings; `wait`: seconds until it must be Active.
 
     A runtime or handler that is not given stays as it is, or is found: the runtime of this interpreter's version if the
-    node offers it, else its newest; the handler by looking at the code.
+    node offers it, else its newest; the handler by looking at the code. What is given is checked before an archive is
+    made, which may take minutes.
     """
+    check(name, settings)
     found: FunctionConfiguration | None
     try:
         found = (yield Call(rpc.GET_FUNCTION, GetFunctionRequest(function_name=name))).configuration
@@ -129,6 +133,8 @@ def deploy(
     if settings.runtime is UNSET:
         runtime = found.runtime if found is not None else (yield from _default_runtime())
         settings = replace(settings, runtime=runtime)
+    elif isinstance(code, Path):
+        yield from _check_offered(str(settings.runtime))
     archive: bytes = code if isinstance(code, bytes) else (yield Build(code, str(settings.runtime), progress))
     if settings.handler is UNSET and (found is None or not handlers.present(found.handler, archive)):
         settings = replace(settings, handler=_guessed_handler(archive))
@@ -141,6 +147,32 @@ def deploy(
     if progress is not None:
         progress("activating", 0, 0)
     return (yield from wait_until_active(name, wait))
+
+
+def check(name: str, settings: Settings) -> None:
+    """Raises the InvalidParameterValue that the daemon would answer with."""
+    members = settings.members()
+    try:
+        given = msgspec.to_builtins(UpdateFunctionConfigurationRequest(function_name=name, **members))
+        msgspec.convert(given, UpdateFunctionConfigurationRequest)
+    except msgspec.ValidationError as error:
+        raise errors.InvalidParameterValue(explain(UpdateFunctionConfigurationRequest, error)) from None
+    except TypeError as error:
+        raise errors.InvalidParameterValue(
+            f"A setting of a type that cannot be sent: {error}."
+        ) from None
+    if "environment" in members:
+        check_environment(members["environment"])
+    if "logging_config" in members:
+        check_logging(members["logging_config"])
+
+
+def _check_offered(name: str) -> Flow[None]:
+    known: ListRuntimesResponse = yield Call(rpc.LIST_RUNTIMES, ListRuntimesRequest())
+    offered = [runtime.name for runtime in known.runtimes if runtime.state is not RuntimeState.FAILED]
+    if name not in offered:
+        names = ", ".join(sorted(offered, key=lambda one: (python_minor(one) or 0, one)))
+        raise errors.InvalidParameterValue(f"Runtime: {name} is not on this node. Choose one of: {names}.")
 
 
 def _default_runtime() -> Flow[str]:

@@ -123,6 +123,27 @@ def test_errors_are_the_api_s_own(client: Client, gateway: Gateway) -> None:
         assert known.status().ready
 
 
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"memory_size": 1}, "MemorySize"),
+        ({"runtime": "python2.7"}, "python2.7 is not on this node. Choose one of"),
+        ({"environment": {"AWS_REGION": "x"}}, "AWS_REGION"),
+        ({"environment": {"1": "x"}}, "at least two characters"),
+        ({"handler": "a b"}, "MODULE.FUNCTION"),
+        ({"timeout": "soon"}, "Timeout"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_packed(
+    client: Client, tmp_path: Path, settings: dict[str, Any], part: str
+) -> None:
+    """The path is not there, which packing would say."""
+    with pytest.raises(errors.InvalidParameterValue, match=part):
+        client.deploy("echo", tmp_path / "missing", **settings)
+    with pytest.raises(errors.InvalidParameterValue, match="FunctionName"):
+        client.deploy("no name", tmp_path / "missing")
+
+
 def test_time_runs_out(client: Client) -> None:
     client.deploy("slow", package(b"import time\ndef handler(event, context): time.sleep(600)\n"))
     with pytest.raises(TimedOut):
