@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -15,7 +16,8 @@
 #include "launcher.h"
 
 #define LOCK "launcher.lock"
-#define PID_FILE "runtimed.pid"
+/* Beside the run directory, which belongs to the control plane: whoever reads it must be able to trust it. */
+#define PID_SUFFIX ".pid"
 #define DISPATCH_SOCKET "dispatch.sock"
 #define INVOKE_SOCKET "invoke.sock"
 /* Made by the control plane, which may be killed before it removes it. */
@@ -84,9 +86,23 @@ static int lock(struct server *server) {
 }
 
 static void clear(const struct server *server) {
-    static const char *const names[] = {DISPATCH_SOCKET, INVOKE_SOCKET, CONTROL_SOCKET, PID_FILE};
+    static const char *const names[] = {DISPATCH_SOCKET, INVOKE_SOCKET, CONTROL_SOCKET};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         (void)unlinkat(server->run_dir, names[i], 0);
+}
+
+static int pid_path(const struct server *server, char *ret_path, size_t size) {
+    size_t length = strlen(server->boot.run_dir);
+    while (length > 1 && server->boot.run_dir[length - 1] == '/')
+        length--;
+    int n = snprintf(ret_path, size, "%.*s" PID_SUFFIX, (int)length, server->boot.run_dir);
+    return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
+}
+
+static void clear_pid(const struct server *server) {
+    char path[PATH_MAX];
+    if (pid_path(server, path, sizeof(path)) == 0)
+        (void)unlink(path);
 }
 
 /* bind(2) with mode 0660 from birth: a chmod afterwards would follow a link that somebody put in its place. */
@@ -119,11 +135,15 @@ static int listen_for_calls(struct server *server, const char *name, int type, i
 }
 
 static int write_pid(const struct server *server) {
-    char text[16];
-    _cleanup_close_ int fd =
-        openat(server->run_dir, PID_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    char text[16], path[PATH_MAX];
+    int r = pid_path(server, path, sizeof(path));
+
+    if (r < 0)
+        return r;
+    clear_pid(server);
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
-        return -errno;
+        return errno == EROFS ? 0 : -errno; /* a service manager that shows no more of /run knows the process itself */
     snprintf(text, sizeof(text), "%d\n", getpid());
     return write_all(fd, text, strlen(text));
 }
@@ -159,6 +179,7 @@ int place_open(struct server *server) {
 
 void place_close(struct server *server) {
     clear(server);
+    clear_pid(server);
     (void)unlinkat(server->run_dir, LOCK, 0);
     cleanup_close(&server->listener);
     cleanup_close(&server->http);

@@ -1,4 +1,4 @@
-/* The launcher's place on the machine: run and state directories, the lock, the invoke socket, the pid file. */
+/* The launcher's place on the machine: run and state directories, the lock, the invoke socket, the pid file (RUN.pid). */
 #pragma once
 
 struct server;

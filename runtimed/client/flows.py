@@ -158,9 +158,7 @@ def check(name: str, settings: Settings) -> None:
     except msgspec.ValidationError as error:
         raise errors.InvalidParameterValue(explain(UpdateFunctionConfigurationRequest, error)) from None
     except TypeError as error:
-        raise errors.InvalidParameterValue(
-            f"A setting of a type that cannot be sent: {error}."
-        ) from None
+        raise errors.InvalidParameterValue(f"A setting of a type that cannot be sent: {error}.") from None
     if "environment" in members:
         check_environment(members["environment"])
     if "logging_config" in members:

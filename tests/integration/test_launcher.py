@@ -287,6 +287,15 @@ def test_a_package_that_is_not_there_fails_its_launch(stage: Played) -> None:
     assert failed.step == "package"
 
 
+def test_the_pid_file_lies_where_only_root_writes() -> None:
+    with played() as stage:
+        file = stage.run_dir.with_name("run.pid")
+        pid = int(file.read_text())
+        assert Path(f"/proc/{pid}/comm").read_text().startswith("runtimed-launch")
+        assert list(stage.run_dir.glob("*.pid")) == []
+    assert not file.exists()
+
+
 def test_nothing_is_launched_when_the_disk_is_nearly_full() -> None:
     with played(disk_reserve_mb=1 << 31) as stage:
         stage.put(1, plan(stage.deploy(ECHO)))

@@ -17,9 +17,10 @@ from runtimed.client import AsyncClient, Client
 from tests.conftest import need_root
 from tests.integration.size_stage import Figures, figures, package, took
 
-# Kilobytes that each process may hold: what the empty node has, and for each function its rows in the tables.
-SPARE_KB = {"launcher": 6_000, "dispatch": 8_000, "control": 40_000}
-EACH_KB = {"launcher": 4, "dispatch": 24, "control": 48}
+# Kilobytes that each process may hold: what the empty node has, and for each function its rows in the tables. The
+# dispatcher's log ring is 8 MB, which it touches one round after the other.
+SPARE_KB = {"launcher": 4_000, "dispatch": 14_000, "control": 30_000}
+EACH_KB = {"launcher": 2, "dispatch": 16, "control": 16}
 
 SETTLED_SECONDS = 60.0
 
@@ -194,5 +195,5 @@ def assert_same(before: Figures, after: Figures) -> None:
     assert after.cgroups <= before.cgroups + 16
     for role, count in after.descriptors.items():
         assert count <= before.descriptors[role] + 32, f"descriptors of {role}: {before.descriptors[role]} to {count}"
-    assert_bounded(after, {role: kb + SPARE_KB[role] // 2 for role, kb in before.memory_kb.items()})
+    assert_bounded(after, allowed(before, 0))
     assert after.database_kb <= before.database_kb + 4096
