@@ -170,3 +170,13 @@ def test_what_functions_write_cannot_steer_the_terminal(terminal: Any, ctl: Runt
     status, text = terminal("invoke", "steering", "--log-tail").end()
     assert (status, "\x1b" in text, "\x07" in text) == (1, False, False)
     assert "]0;title" in text
+
+
+def test_progress_is_shown_on_a_terminal(terminal: Any, ctl: Runtimectl) -> None:
+    (ctl.home / "app.py").write_text(ECHO)
+    for given, shown in (({}, True), ({"TERM": "dumb"}, False)):
+        status, text = terminal("deploy", "shown", str(ctl.home / "app.py"), "--memory", "256", **given).end()
+        assert status == 0
+        assert ("shown: " in text) is shown
+        assert "shown is Active" in text
+        assert ("\x1b[?25l" in text) == ("\x1b[?25h" in text) == shown  # the cursor is hidden, and comes back
