@@ -273,16 +273,20 @@ void cgroup_close(struct cgroup *cgroup) {
         cleanup_close(&cgroup->fds[i]);
 }
 
-static int delegate(int directory, uid_t uid) {
-    return fchownat(directory, "cgroup.procs", uid, (gid_t)-1, 0) < 0 ? -errno : 0;
-}
-
-int cgroup_tree_delegate(const struct cgroup_tree *tree, uid_t uid) {
-    return tree->version == 2 ? delegate(tree->hierarchies[0].fd, uid) : 0;
+int cgroup_tree_delegate(const struct cgroup_tree *tree, gid_t group) {
+    if (tree->version != 2)
+        return 0;
+    int directory = tree->hierarchies[0].fd;
+    if (fchownat(directory, "cgroup.procs", (uid_t)-1, group, 0) < 0 ||
+        fchmodat(directory, "cgroup.procs", 0664, 0) < 0)
+        return -errno;
+    return 0;
 }
 
 int cgroup_delegate(const struct cgroup_tree *tree, const struct cgroup *cgroup, uid_t uid) {
-    return tree->version == 2 ? delegate(cgroup->fds[0], uid) : 0;
+    if (tree->version != 2)
+        return 0;
+    return fchownat(cgroup->fds[0], "cgroup.procs", uid, (gid_t)-1, 0) < 0 ? -errno : 0;
 }
 
 int cgroup_directory(const struct cgroup_tree *tree, const struct cgroup *cgroup) {

@@ -79,7 +79,9 @@ static void reset_signals(void) {
 static void leave_root(const struct jail_plan *plan, int handshake) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
-    if (syscall(SYS_setresuid, -1, plan->uid_base, -1) < 0 || syscall(SYS_capget, &header, data) < 0)
+    const gid_t group = plan->group; /* now: what is not mapped cannot be joined inside */
+    if (setgroups(group != 0 ? 1 : 0, &group) < 0 || syscall(SYS_setresuid, -1, plan->uid_base, -1) < 0 ||
+        syscall(SYS_capget, &header, data) < 0)
         die_at(handshake, "leave root", errno);
     for (unsigned i = 0; i < 2; i++)
         data[i].effective = data[i].permitted;
@@ -106,8 +108,6 @@ static void enter_user_namespace(const struct jail_plan *plan, int handshake) {
     tell(handshake, HANDSHAKE_MAP, 0, -1);
     if (recv(handshake, &answer, sizeof(answer), 0) != sizeof(answer))
         die_at(handshake, "user map", errno);
-    if (setgroups(0, NULL) < 0)
-        die_at(handshake, "setgroups", errno);
     if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0)
         die_at(handshake, "become root inside", errno);
     share_inotify("/proc/sys/user/max_inotify_instances", INOTIFY_INSTANCES, handshake);

@@ -15,6 +15,8 @@
 /* Ids that a host's own users and other software's ranges lie below, and the end of what a kernel id may be. */
 #define UID_BASE_MIN 65536u
 #define UID_LAST UINT32_C(4294967293)
+/* In block 0; 1 and 2 are the control plane's and the dispatcher's where they have no users of their own. */
+#define FORKERS_GROUP 3
 
 /* Carries the first complaint along, so that a caller asks once. */
 struct reader {
@@ -237,6 +239,10 @@ int boot_read(int fd, struct boot *ret, char *ret_reason, size_t reason_size) {
     }
     close(fd);
     return boot_parse(text, size, ret, ret_reason, reason_size);
+}
+
+uint32_t boot_forkers_group(const struct boot *boot) {
+    return boot->uid_base + FORKERS_GROUP;
 }
 
 uint32_t boot_zygote_base(const struct boot *boot, unsigned runtime, unsigned zygote) {

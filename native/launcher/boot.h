@@ -51,5 +51,7 @@ void boot_clear(struct boot *boot);
 int boot_read(int fd, struct boot *ret, char *ret_reason, size_t reason_size);
 
 /* Blocks of 65,536 host ids. Block 0 holds the daemon's own ids; then come the zygotes', then the tasks'. */
+/* The group of those that may place what they fork into cgroups. */
+uint32_t boot_forkers_group(const struct boot *boot);
 uint32_t boot_zygote_base(const struct boot *boot, unsigned runtime, unsigned zygote);
 uint32_t boot_task_base(const struct boot *boot, unsigned slot);

@@ -53,7 +53,9 @@ static int prepare_cgroups(struct server *server) {
     r = cgroup_tree_sweep(&server->cgroups);
     if (r > 0)
         mention(server, "removed %d control groups that an earlier run left", r);
-    r = cgroup_make(&server->cgroups, "zygotes", &server->zygote_cgroup);
+    r = cgroup_tree_delegate(&server->cgroups, boot_forkers_group(&server->boot));
+    if (r == 0)
+        r = cgroup_make(&server->cgroups, "zygotes", &server->zygote_cgroup);
     if (r < 0)
         say("cannot make a control group: %s", strerror(-r));
     return r;

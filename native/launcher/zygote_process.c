@@ -199,6 +199,7 @@ static int fill_plan(const struct zygote *zygote, struct jail_plan *plan) {
 
     plan->kind = JAIL_ZYGOTE;
     plan->uid_base = zygote->uid_base;
+    plan->group = boot_forkers_group(boot);
     plan->descriptors = 1024;
     return r;
 }

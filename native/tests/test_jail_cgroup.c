@@ -87,7 +87,7 @@ static bool has(int directory, const char *name, const char *text) {
 
 static void test_v2_files(void) {
     static const char *const files[] = {"memory.max", "memory.swap.max", "memory.oom.group", "cpu.weight", "cpu.max",
-        "cpu.max.burst", "pids.max", "cgroup.freeze", "memory.peak", "memory.events"};
+        "cpu.max.burst", "pids.max", "cgroup.freeze", "memory.peak", "memory.events", "cgroup.procs"};
     char path[] = "/tmp/test_jail_cgroup.XXXXXX";
     CHECK(mkdtemp(path) != NULL);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -112,6 +112,12 @@ static void test_v2_files(void) {
     CHECK(cgroup_peak_kb(&tree, &cgroup, &number) == 0 && number == 1024);
     CHECK(cgroup_freeze(&tree, &cgroup, true) == 0 && has(fd, "cgroup.freeze", "1"));
     CHECK(cgroup_directory(&tree, &cgroup) == fd);
+    if (geteuid() == 0) { /* the group may write to the tree's, one user to the leaf's */
+        struct stat status;
+        CHECK(cgroup_tree_delegate(&tree, 70003) == 0 && cgroup_delegate(&tree, &cgroup, 70004) == 0);
+        CHECK(fstatat(fd, "cgroup.procs", &status, 0) == 0 && status.st_gid == 70003 && status.st_uid == 70004);
+        CHECK((status.st_mode & 07777) == 0664);
+    }
     for (size_t i = 0; i < ARRAY_SIZE(files); i++)
         unlinkat(fd, files[i], 0);
     close(fd);

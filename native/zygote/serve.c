@@ -128,6 +128,11 @@ static void become(const struct serve *serve, const struct fork_request *request
     entry.gid = request->message.gid;
     entry.nofile = request->message.nofile;
     entry.nproc = request->message.nproc;
+    /* Its own cgroup is the root of what it sees. Not at the clone: that would take the zygote's. */
+    if (request->cgroup >= 0 && unshare(CLONE_NEWCGROUP) < 0) {
+        (void)send_failed(entry.handshake, request->environment, "unshare cgroup", errno);
+        _exit(SERVE_EXIT_JAIL);
+    }
     if (jail_enter(&entry, &error) < 0) {
         (void)send_failed(entry.handshake, request->environment, error.step, error.error);
         _exit(SERVE_EXIT_JAIL);
@@ -138,7 +143,7 @@ static void become(const struct serve *serve, const struct fork_request *request
 static int fork_environment(struct serve *serve, const struct fork_request *request) {
     _cleanup_close_ int pidfd = -1;
     struct clone_args arguments = {
-        .flags = CLONE_PARENT | CLONE_PIDFD | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
+        .flags = CLONE_PARENT | CLONE_PIDFD | CLONE_NEWNS | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
         .pidfd = (uintptr_t)&pidfd,
         .child_tid = (uintptr_t)serve->tid_address,
     };
@@ -150,6 +155,8 @@ static int fork_environment(struct serve *serve, const struct fork_request *requ
     if (request->cgroup >= 0) {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = (uint32_t)request->cgroup;
+    } else {
+        arguments.flags |= CLONE_NEWCGROUP;
     }
     serve->hooks->before();
     pid = syscall(SYS_clone3, &arguments, sizeof(arguments));

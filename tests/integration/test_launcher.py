@@ -110,6 +110,19 @@ def test_all_descriptors_come_and_work(stage: Played) -> None:
     stage.end(environment)
 
 
+def test_an_environments_cgroup_is_the_root_of_what_it_sees(stage: Played) -> None:
+    """However it came there: born where its zygote sits (v1), or cloned into it (v2)."""
+    code = "def handler(event, context):\n    return open('/proc/self/cgroup').read()\n"
+    stage.put(2, plan(stage.deploy(code)))
+    environment = stage.launch(2)
+    environment.start()
+    shown = str(environment.invoke({})).splitlines()
+    stage.end(environment)
+    unlimited = ("devices", "cpuset", "cpuacct", "blkio", "name=", "perf_event", "net_", "hugetlb", "rdma", "misc")
+    ours = [line for line in shown if not line.split(":")[1].startswith(unlimited)]
+    assert {line.split(":")[2] for line in ours} == {"/"}, shown
+
+
 def freeze(environment: Environment) -> None:
     fd = environment.fds[wire.LaunchedFlags.FREEZE]
     os.write(fd, b"FROZEN" if os.pread(fd, 64, 0).strip() == b"THAWED" else b"1")

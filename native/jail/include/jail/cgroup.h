@@ -56,8 +56,9 @@ void cgroup_tree_close(struct cgroup_tree *tree);
 int cgroup_tree_sweep(const struct cgroup_tree *tree);
 /* The subtree itself, which must be without leaves. */
 int cgroup_tree_remove(const struct cgroup_tree *tree);
-/* v2: lets a uid of the host move processes by CLONE_INTO_CGROUP below the subtree (chowns cgroup.procs). v1: nothing. */
-int cgroup_tree_delegate(const struct cgroup_tree *tree, uid_t uid);
+/* v2: lets a group of the host use CLONE_INTO_CGROUP from one leaf to another: the kernel asks for write access to
+ * cgroup.procs of what both lie in, and of the target (cgroup_delegate). v1: nothing. */
+int cgroup_tree_delegate(const struct cgroup_tree *tree, gid_t group);
 
 /* Makes (or opens) the leaf. */
 int cgroup_make(const struct cgroup_tree *tree, const char *name, struct cgroup *ret);
@@ -65,6 +66,7 @@ void cgroup_close(struct cgroup *cgroup);
 int cgroup_set_limits(const struct cgroup_tree *tree, const struct cgroup *cgroup, const struct cgroup_limits *limits);
 /* The hard CPU limit alone, switched off during init. */
 int cgroup_set_cpu(const struct cgroup_tree *tree, const struct cgroup *cgroup, uint32_t memory_mb, bool hard);
+/* v2: and lets this uid, of that group, place processes in the leaf. v1: nothing. */
 int cgroup_delegate(const struct cgroup_tree *tree, const struct cgroup *cgroup, uid_t uid);
 /* The directory for CLONE_INTO_CGROUP, or -1 on v1. Borrowed. */
 int cgroup_directory(const struct cgroup_tree *tree, const struct cgroup *cgroup);

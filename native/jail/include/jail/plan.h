@@ -36,6 +36,7 @@ struct jail_plan {
     size_t n_mounts;
     uint32_t uid_base;  /* SANDBOX, ZYGOTE: first of the 65,536 host ids that become 0..65535 */
     uint32_t uid, gid;  /* SANDBOX: inside the namespace; SERVICE: of the host; ZYGOTE: ignored (0) */
+    uint32_t group;     /* ZYGOTE: the one more group of the host that it is in, not mapped inside; 0: none */
     bool network_none;  /* SERVICE: an empty net namespace instead of the host's */
     bool etc;           /* SERVICE: the host's /etc, read-only, instead of the minimal one */
     uint32_t memory_mb; /* 0: no limit; enforced by the cgroup that the caller lends */
