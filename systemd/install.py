@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -128,16 +129,11 @@ def make_system(directory: Path) -> None:
     }
     control = directory / "bin/runtimectl"
     for shell, target in COMPLETIONS.items():
-        done = run(control, "completion", shell, check=False)
-        if done.returncode == 0:
-            texts[target] = done.stdout
+        texts[target] = run(control, "completion", shell).stdout
     for target, text in texts.items():
         (system / target).parent.mkdir(parents=True, exist_ok=True)
         (system / target).write_text(text)
-    manual = system / "usr/local/share/man/man1"
-    manual.mkdir(parents=True)
-    if run(control, "man", manual, check=False).returncode != 0:
-        manual.rmdir()
+    run(control, "man", "--directory", system / "usr/local/share/man")
     for name in COMMANDS:
         link = system / "usr/local/bin" / name
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -250,6 +246,7 @@ def start(directory: Path) -> str:
     """Starts or restarts; returns why it does not serve, or nothing."""
     run("systemctl", "daemon-reload")
     run("systemctl", "reset-failed", UNIT, check=False)
+    since = f"@{time.time():.6f}"
     done = run("systemctl", "restart", UNIT, check=False)  # returns after READY=1
     if done.returncode == 0:
         try:
@@ -258,7 +255,7 @@ def start(directory: Path) -> str:
             return f"runtimectl status did not answer within {SERVES_SECONDS} s"
         if done.returncode == 0:
             return ""
-    journal = run("journalctl", "--unit", UNIT, "--lines", "20", "--no-pager", "--output", "cat", check=False)
+    journal = run("journalctl", "--unit", UNIT, "--since", since, "--no-pager", "--output", "cat", check=False)
     return f"{done.stderr.strip()}\n{journal.stdout.strip()}"
 
 
