@@ -28,6 +28,7 @@ def handler(event, context):
     time.sleep(event.get("pause", 0))
     return {{"function": {name!r}, "revision": {revision}, "nonce": event["nonce"], "pad": "x" * event.get("pad", 0)}}
 """
+FUNCTIONS = ["echo-0", "echo-1", "echo-2"]
 PATIENCE = 30.0  # seconds after which a call counts as forgotten
 # What callers may be told while parts of the node are replaced: nobody knows whether the function ran, or it did not.
 PASSING = (errors.ServiceError, errors.ServiceUnavailable, errors.TooManyRequests)
@@ -109,6 +110,7 @@ class Load:
         self.answered = {"dispatch": 0.0, "grpc": 0.0, "deploy": 0.0}  # when the last rightly answered call began
         self._nonces = itertools.count(1)
         self._stop = threading.Event()
+        self._ending = False
         lives: list[Callable[[], None]] = [self._direct] * callers + [self._through_grpc]
         self._threads = [threading.Thread(target=life) for life in lives + [self._deploying] * moving]
         for thread in self._threads:
@@ -124,6 +126,10 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def expect_end(self) -> None:
+        """The node is being stopped: refusals of all kinds are in order from now on, wrong answers are not."""
+        self._ending = True
 
     def pause(self, seconds: float) -> None:
         """While the callers go on."""
@@ -179,7 +185,7 @@ class Load:
             return
         if answer.outcome == wire.Outcome.REFUSED:
             self.told[f"dispatch: {answer.status} {answer.code}"] += 1
-            if answer.status < 429 or answer.code not in REFUSALS:
+            if not self._ending and (answer.status < 429 or answer.code not in REFUSALS):
                 self._fault(f"{name} {nonce}: refused {answer.status} {answer.code} {answer.message}")
             self._stop.wait(0.02)
             return

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,22 +14,12 @@ from bench.node import Node, await_true
 from runtimed.client import Client
 from tests.conftest import need_root
 from tests.crash import census, load
+from tests.crash.load import FUNCTIONS
 from tests.outcomes import Outcome
 
-FUNCTIONS = ["echo-0", "echo-1", "echo-2"]
 SECONDS = 30.0
 ROUNDS = 2
 SIDES = ("seater", "imager", "shellmaker")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Node]:
-    need_root()
-    with Node.start() as node:
-        with Client(node.address) as client:
-            for name in FUNCTIONS:
-                load.deploy(client, name)
-        yield node
 
 
 def kill_one(node: Node, kind: str, rng: random.Random) -> float:

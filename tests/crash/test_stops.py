@@ -1,0 +1,88 @@
+"""SIGTERM under load, twice, during the start, during a deployment: what runs ends or is told, nothing stays."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from bench.node import Node, await_true, private
+from runtimed.client import Client
+from runtimed.model import wire
+from tests.conftest import need_root
+from tests.crash import census, load
+from tests.outcomes import Outcome
+
+SECONDS = 30.0
+
+
+@pytest.mark.case("fault", "SIGTERM under load and deployments")
+def test_under_load(outcome: Outcome) -> None:
+    need_root()
+    answers: list[tuple[wire.Answer, bytes]] = []
+    with Node.start() as node:
+        with Client(node.address) as client:
+            load.deploy(client, "echo-0")
+        caller = load.Caller(node)
+        slow = threading.Thread(target=lambda: answers.append(caller.call("echo-0", {"nonce": 77, "pause": 1.0})))
+        dispatch = node.roles()["dispatch"]
+        with load.Load(node, ["echo-0"]) as pressure:
+            slow.start()
+            await_true(lambda: census.counters(node, dispatch)["invocations_in_flight"] > 1, SECONDS, "a running call")
+            await_true(lambda: pressure.told["deploy: right"] > 0, SECONDS, "a deployment")
+            pressure.expect_end()
+            node.launcher.send_signal(signal.SIGTERM)
+            assert node.launcher.wait(SECONDS) == 0, census.output(node)
+            slow.join()
+        caller.close()
+        assert not pressure.wrong, "\n".join(pressure.wrong)
+        assert b'"nonce": 77' in answers[0][1], "what ran when the signal came is answered"
+        node.start_again()  # as good as new
+        with Client(node.address) as client:
+            assert client.invoke("echo-0", {"nonce": 1}).value["nonce"] == 1
+    outcome("running invocations end and are answered, new ones are refused, deployments go on with the next start")
+
+
+@pytest.mark.case("fault", "SIGTERM twice")
+def test_twice(outcome: Outcome) -> None:
+    need_root()
+    with Node.start({"RUNTIMED_NODE_DRAIN_SECONDS": "300"}) as node:
+        with Client(node.address) as client:
+            client.deploy("echo", load.source("echo"), runtime="python3.11", handler="app.handler", timeout=300)
+        caller = load.Caller(node)
+
+        def call() -> None:
+            with pytest.raises(load.Lost):
+                caller.call("echo", {"nonce": 1, "pause": 250})
+
+        slow = threading.Thread(target=call)
+        slow.start()
+        dispatch = node.roles()["dispatch"]
+        await_true(lambda: census.counters(node, dispatch)["invocations_in_flight"] == 1, SECONDS, "a running call")
+        node.launcher.send_signal(signal.SIGTERM)
+        await_true(lambda: "stopping" in node.log.read_text(), SECONDS, "the first signal's effect")
+        assert node.launcher.poll() is None
+        node.launcher.send_signal(signal.SIGTERM)
+        assert node.launcher.wait(SECONDS) == 0
+        slow.join()
+    outcome("the second one does not wait for what still runs; nothing is left")
+
+
+@pytest.mark.case("fault", "SIGTERM during the start")
+def test_during_the_start(outcome: Outcome) -> None:
+    need_root()
+    for condition in (
+        lambda node: bool(census.by_kind(node).get("seater")),
+        lambda node: bool(census.by_kind(node).get("control")),
+        lambda node: bool(census.by_kind(node).get("task")),
+    ):
+        directory = Path(tempfile.mkdtemp(prefix="runtimed-node-"))
+        directory.chmod(0o755)
+        node = Node(directory, private(directory))
+        await_true(lambda node=node, condition=condition: condition(node), SECONDS, "a part of the node")
+        left = node.stop()
+        assert not left, left
+    outcome("it stops where it is; nothing is left")
