@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,8 @@ while True:
               else os.pidfd_open(words[word]) for word in claim["pidfds"]]
     message = HEADER.pack(FORKED, 1, 0, 0, 0, 0, number + claim.get("beyond", 0), 0) + struct.pack("<I", pid)
     socket.send_fds(launcher, [message], pidfds)
+    if claim.get("then"):
+        os.kill(sibling, claim["then"])
 """
 
 HOST, DISPATCH = "HOST", "DISPATCH"  # stand for pids that the test knows
@@ -143,7 +146,9 @@ def test_a_lie_ends_the_zygote(lying: Lying, bystander: subprocess.Popen[bytes],
 
 
 def test_what_is_true_is_believed(lying: Lying, bystander: subprocess.Popen[bytes]) -> None:
-    """The control: a child of the launcher's, named rightly, is the environment, and is what END kills."""
-    lying.claim({"pid": "sibling", "pidfds": ["sibling"]}, bystander.pid)
-    exited = lying.end(lying.launched_at_last())
-    assert (exited.step, os.WTERMSIG(exited.status)) == ("", 9)
+    """The control: a child of the launcher's, named rightly, is the environment, whose end is told as its end."""
+    lying.claim({"pid": "sibling", "pidfds": ["sibling"], "then": signal.SIGTERM}, bystander.pid)
+    environment = lying.launched_at_last()
+    exited = lying.exited(environment)
+    environment.close()
+    assert (exited.step, os.WTERMSIG(exited.status)) == ("", signal.SIGTERM)
