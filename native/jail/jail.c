@@ -31,9 +31,10 @@
 
 enum { DESCRIPTOR_CHANNEL = 3, DESCRIPTORS_STANDARD = 4 };
 
-/* Readable by everyone and about the host: its boot parameters, and on some hosts the kernel's addresses. The rest of
- * /proc is guarded by file modes, missing capabilities and the namespaces; each mask costs 9 us. */
-static const char *const masked[] = {"/proc/cmdline", "/proc/kallsyms"};
+/* Readable by everyone and about the host: its boot parameters, on some hosts the kernel's addresses, and which files
+ * others hold locks in (those of open file descriptions are listed in every pid namespace). The rest of /proc is guarded
+ * by file modes, missing capabilities and the namespaces; each mask costs 9 us. */
+static const char *const masked[] = {"/proc/cmdline", "/proc/kallsyms", "/proc/locks"};
 
 int jail_drop_bounding(void) {
     for (unsigned capability = 0; capability < 64; capability++) {

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
+import struct
+import tempfile
 import time
 
 import pytest
 
 from tests.sandbox.jail import PYTHON, REFUSED, Jail
+
+F_OFD_SETLK = 37  # include/uapi/asm-generic/fcntl.h
 
 MOUNTS = """
 mounts = {}
@@ -106,7 +111,7 @@ def test_no_mount_of_the_host_remains(jail: Jail) -> None:
     """The old root is gone; what is mounted is ours to the last line."""
     places = set(jail.see(MOUNTS + "show(list(mounts))"))
     expected = {"/", "/dev", "/proc", "/usr", "/tmp", "/etc/ssl/certs", "/etc/pki", "/etc/alternatives",
-                "/etc/crypto-policies", "/proc/cmdline", "/proc/kallsyms"}  # fmt: skip
+                "/etc/crypto-policies", "/proc/cmdline", "/proc/kallsyms", "/proc/locks"}  # fmt: skip
     expected |= {f"/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")}
     assert places <= expected
 
@@ -204,9 +209,11 @@ def test_rule_9_anchor_is_hidden(jail: Jail) -> None:
 
 
 def test_rule_9_masked_files_are_empty(jail: Jail) -> None:
-    for name in ("cmdline", "kallsyms"):
-        assert pathlib.Path("/proc", name).read_bytes() != b""
-        assert jail.see(f"show(len(open('/proc/{name}').read()))") == 0
+    with tempfile.TemporaryFile() as locked:  # by open file description, which every pid namespace would list
+        fcntl.fcntl(locked, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        for name in ("cmdline", "kallsyms", "locks"):
+            assert pathlib.Path("/proc", name).read_bytes() != b""
+            assert jail.see(f"show(len(open('/proc/{name}').read()))") == 0
 
 
 def test_rule_9_nothing_of_the_host_can_be_written(jail: Jail) -> None:

@@ -127,6 +127,7 @@ MOUNTS = {
     "/proc": ("proc", "nodev,noexec,nosuid,rw"),
     "/proc/cmdline": ("tmpfs", DEVICES),
     "/proc/kallsyms": ("tmpfs", DEVICES),
+    "/proc/locks": ("tmpfs", DEVICES),
     "/tmp": ("ext4", "nodev,nosuid,rw"),
     "/usr": (None, READ_ONLY),
     "/var/runtime/bootstrap": (None, READ_ONLY),
@@ -201,5 +202,5 @@ def test_inventory(arena: Arena, outcome: Outcome) -> None:
     shared = {kind for kind, space in neighbour.items() if space == at_init["namespaces"][kind]}
     assert shared <= {"user", "time", "time_for_children"}
     outcome(
-        "exactly what the table in the test lists: four descriptors, no capability, one uid, ten mounts, five devices"
+        "exactly what the table in the test lists: four descriptors, no capability, one uid, eleven mounts, five devices"
     )

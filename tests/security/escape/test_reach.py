@@ -31,7 +31,7 @@ CLOSED = """
     /proc/kpageflags /proc/sysrq-trigger /proc/sched_debug
 """.split()
 # Masked: there, and empty.
-EMPTY = ("/proc/cmdline", "/proc/kallsyms")
+EMPTY = ("/proc/cmdline", "/proc/kallsyms", "/proc/locks")
 
 
 @pytest.mark.case("escape", "reading the host's files, the node's directories, kernel memory, devices")
@@ -45,8 +45,8 @@ def test_files_of_the_host(arena: Arena, outcome: Outcome, stage: str) -> None:
     nowhere, closed, empty = arena.see(code, stage)
     assert dict(zip(absent, nowhere, strict=True)) == dict.fromkeys(absent, "ENOENT")
     assert {path for path, got in zip(CLOSED, closed, strict=True) if got not in ("EACCES", "ENOENT")} == set()
-    assert empty == [0, 0]
-    outcome("no such file, or no permission; /proc/cmdline and /proc/kallsyms are empty")
+    assert empty == [0, 0, 0]
+    outcome("no such file, or no permission; /proc/cmdline, kallsyms and locks are empty")
 
 
 @pytest.mark.case("escape", "writing to /proc, /usr, the package, the root directory, /dev")
