@@ -201,6 +201,4 @@ def test_inventory(arena: Arena, outcome: Outcome) -> None:
     neighbour = arena.see("show({kind: os.readlink('/proc/self/ns/' + kind) for kind in os.listdir('/proc/self/ns')})")
     shared = {kind for kind, space in neighbour.items() if space == at_init["namespaces"][kind]}
     assert shared <= {"user", "time", "time_for_children"}
-    outcome(
-        "exactly what the table in the test lists: four descriptors, no capability, one uid, eleven mounts, five devices"
-    )
+    outcome("exactly the test's table: four descriptors, no capability, one uid, eleven mounts, five devices")
