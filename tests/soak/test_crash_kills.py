@@ -19,7 +19,8 @@ from bench.node import Node, await_true
 from runtimed.client import Client
 from tests.conftest import need_root
 from tests.crash import census, load
-from tests.crash.test_kills import FUNCTIONS, SECONDS
+from tests.crash.load import FUNCTIONS
+from tests.crash.test_kills import SECONDS
 
 KINDS = ("control", "dispatch", "zygote", "environment", "anchor", "seater", "imager", "shellmaker", "task")
 SLACK_KB = 12_000  # of resident memory: allocators and caches, not a leak
