@@ -11,6 +11,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -29,7 +30,7 @@
 #define PR_CAP_AMBIENT_CLEAR_ALL 4
 #endif
 
-enum { DESCRIPTOR_CHANNEL = 3, DESCRIPTORS_STANDARD = 4 };
+enum { DESCRIPTOR_CHANNEL = 3, DESCRIPTORS_STANDARD = 4, DAEMON_NICE = -10 };
 
 /* Readable by everyone and about the host: its boot parameters, on some hosts the kernel's addresses, and which files
  * others hold locks in (those of open file descriptions are listed in every pid namespace). The rest of /proc is guarded
@@ -76,6 +77,12 @@ int jail_forbid_cores(void) {
     if (setrlimit(RLIMIT_CORE, &one) == 0)
         return 0;
     return errno == EPERM ? jail_set_limit(RLIMIT_CORE, 0) : -errno;
+}
+
+void jail_prefer(void) {
+    const struct sched_param none = {0};
+    if (setpriority(PRIO_PROCESS, 0, DAEMON_NICE) == 0)
+        (void)sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &none);
 }
 
 static int move_tree(int tree, const char *target) {

@@ -173,6 +173,7 @@ static void enter_service(const struct jail_plan *plan, const struct jail_io *io
             die_at(handshake, "unshare net", r);
     }
     set_limits(plan, handshake);
+    jail_prefer();
     place_descriptors(io, handshake);
     drop_bounding(handshake);
     if (setgroups(0, NULL) < 0)

@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "control.h"
+#include "jail/jail.h"
 #include "launcher.h"
 #include "place.h"
 
@@ -25,6 +26,7 @@ static int prepare_process(void) {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(022);
     (void)prctl(PR_SET_NAME, "runtimed-launch");
+    jail_prefer();
     /* What a side process leaves behind when it is killed comes to us to be reaped. */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     /* About five descriptors for each environment. */

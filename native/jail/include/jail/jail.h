@@ -48,6 +48,9 @@ int jail_set_limit(int resource, uint64_t value);
  * the core whatever the limit, except for 1, by which it knows such a program that crashed itself. Who has 0 already and
  * may not raise it keeps that. */
 int jail_forbid_cores(void);
+/* The caller's main thread runs before others that want the processor; what it forks does not. For the daemons: they do
+ * little, and everybody waits for them. Needs CAP_SYS_NICE; where that is missing nothing changes. */
+void jail_prefer(void);
 
 /* The identity on Lambda's side of things: what the host name is in every sandbox. */
 #define JAIL_HOSTNAME "sandbox"
