@@ -144,6 +144,8 @@ void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree) {
         return;
     }
     tmp->stock[tmp->n++] = tree;
+    if (tmp->n > tmp->wanted) /* also when no shell came back with it, which would see to it */
+        recycle_tick_soon(server);
     if (server->launches.waiting > 0)
         launches_retry_all(server);
 }

@@ -107,6 +107,11 @@ static void drop(struct cell *cell) {
     cell_kill(cell);
 }
 
+void recycle_tick_soon(struct server *server) {
+    if (!loop_timer_on(&server->recycle.tick))
+        loop_timer(&server->loop, &server->recycle.tick, TICK_US, tick, server);
+}
+
 bool recycle_cell(struct environment *environment) {
     struct server *server = environment->server;
     struct recycle *recycle = &server->recycle;
@@ -129,8 +134,7 @@ bool recycle_cell(struct environment *environment) {
     list_push_back(&recycle->cells, &cell->node);
     list_push_front(&plan->cells, &cell->of_plan);
     recycle->n++;
-    if (!loop_timer_on(&recycle->tick))
-        loop_timer(&server->loop, &recycle->tick, TICK_US, tick, server);
+    recycle_tick_soon(server);
     return true;
 }
 

@@ -39,6 +39,8 @@ struct image_face {
 };
 
 int recycle_init(struct server *server);
+/* Shells and images that are not needed are let go of from the next second on. */
+void recycle_tick_soon(struct server *server);
 /* The environment's process is reaped. True: the shell was taken; it is not the environment's any more. */
 bool recycle_cell(struct environment *environment);
 /* One that is good for the plan with that zygote, or NULL. */

@@ -107,3 +107,15 @@ def test_alarms(stage: Stage, outcome: Outcome) -> None:
     seen = stage.suffer("signals", {"deed": "alarms"}, rounds=1)
     seen.timed_out()
     outcome("timed out", seen.neighbour)
+
+
+@pytest.mark.case("abuse", "from processor to processor and back")
+def test_wander(stage: Stage, outcome: Outcome) -> None:
+    """The kernel moves who is pinned elsewhere by threads that run before everything else on the host."""
+
+    def stays(name: str) -> None:
+        assert stage.client.invoke(name, {"deed": "pinned"}).value is True
+
+    seen = stage.suffer("signals", {"deed": "wander"}, rounds=1, then=stays)
+    seen.timed_out()
+    outcome("pinning does nothing, and says that it did; timed out", seen.neighbour)

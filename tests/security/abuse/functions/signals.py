@@ -100,6 +100,23 @@ def recursion():
     return recursion()
 
 
+def wander():
+    """Asks to be moved to another processor, and back: the kernel's stopper threads would do it before all else."""
+    every = os.sched_getaffinity(0)
+    for _ in range(8):
+        if os.fork() == 0:
+            break
+    while True:
+        for processor in every:
+            os.sched_setaffinity(0, {processor})
+
+
+def pinned():
+    every = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(every)})
+    return os.sched_getaffinity(0) == every
+
+
 def alarms():
     """A timer that fires faster than its handler ends."""
     signal.signal(signal.SIGALRM, lambda *_: None)
