@@ -79,6 +79,7 @@ int packet_receive(int socket, struct packet *packet, int flags) {
     take_control(&message, packet);
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
         packet_close_fds(packet);
+        packet->size = (message.msg_flags & MSG_TRUNC) == 0 ? (size_t)n : 0;
         return -EBADMSG;
     }
     packet->size = (size_t)n;

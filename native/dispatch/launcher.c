@@ -242,8 +242,11 @@ static void on_ready(struct watch *watch, uint32_t events) {
         flush_and_watch(link);
     for (unsigned i = 0; i < BATCH && link->watch.fd >= 0; i++) {
         int n = packet_receive(link->watch.fd, &packet, MSG_DONTWAIT);
-        if (n == -EAGAIN || n == -EBADMSG)
+        if (n == -EAGAIN || (n == -EBADMSG && packet.size == 0))
             return;
+        /* No room for its descriptors (none are left to us): what it says counts, and they are missing. */
+        if (n == -EBADMSG)
+            n = (int)packet.size;
         if (n <= 0) {
             launcher_close(link);
             link->dispatch->leave = true;

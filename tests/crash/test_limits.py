@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bench.calls import dispatch_socket
 from bench.node import Node, await_true, cgroups
 from runtimed.client import Client
 from runtimed.model import wire
@@ -44,7 +46,7 @@ def few_descriptors(pid: int, more: int) -> Iterator[None]:
 def deploy(node: Node, *names: str) -> None:
     with Client(node.address) as client:
         for name in names:
-            load.deploy(client, name)
+            client.deploy(name, load.source(name), runtime="python3.11", handler="app.handler", timeout=3)
 
 
 def delete(node: Node, *names: str) -> None:
@@ -73,6 +75,30 @@ def works(node: Node, *names: str) -> None:
     for name in names:
         await_true(lambda name=name: told(node, name) == "right", SECONDS, f"answers of {name}")
     await_true(lambda: not census.consistent(node), SECONDS, "counters that agree")
+
+
+@pytest.mark.case("fault", "the dispatcher has no descriptors left")
+def test_the_dispatcher(shared: Node, outcome: Outcome) -> None:
+    deploy(shared, "fresh-d")
+    caller = load.Caller(shared)
+    caller.call("echo-0", {"nonce": 1})
+    dispatch = shared.roles()["dispatch"]
+    with few_descriptors(dispatch, 3), contextlib.ExitStack() as idle:
+        before = census.cpu_seconds(dispatch)
+        for _ in range(50):
+            sock = idle.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            sock.connect(dispatch_socket(shared))
+        for nonce in range(2, 30):
+            _, body = caller.call("echo-0", {"nonce": nonce})
+            assert f'"nonce": {nonce}'.encode() in body
+        answer, body = caller.call("fresh-d", {"nonce": 3})  # its environment's descriptors do not come through
+        assert answer.outcome != wire.Outcome.SUCCESS or b'"nonce": 3' in body
+        assert census.cpu_seconds(dispatch) - before < 2.0, "it spins"
+    caller.close()
+    assert shared.roles()["dispatch"] == dispatch, "it was lost"
+    works(shared, "echo-0", "fresh-d")
+    delete(shared, "fresh-d")
+    outcome("who is connected is served; new connections wait, cold starts wait or fail as ServiceException")
 
 
 @pytest.mark.case("fault", "the launcher has no descriptors left")
@@ -115,7 +141,7 @@ def test_the_control_plane(shared: Node, outcome: Outcome) -> None:
 
 @pytest.mark.case("fault", "no processes left in the node's control group")
 def test_no_processes(shared: Node, outcome: Outcome) -> None:
-    names = [f"fresh-p{number}" for number in range(2)]
+    names = ["fresh-p"]
     deploy(shared, *names)
     works(shared, "echo-0")
     (top,) = (path for path in cgroups(shared.cgroup) if (path / "pids.max").exists())
@@ -129,4 +155,6 @@ def test_no_processes(shared: Node, outcome: Outcome) -> None:
     works(shared, "echo-0", *names)
     delete(shared, *names)
     assert os.path.exists(f"/proc/{shared.launcher.pid}")
-    outcome("warm calls go on; a cold start fails as ServiceException at once, and succeeds as soon as there is room")
+    outcome(
+        "warm calls go on; a cold start waits, fails as ServiceException in the end, and succeeds when there is room"
+    )

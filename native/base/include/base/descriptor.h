@@ -19,7 +19,7 @@ struct packet {
 /* One SOCK_SEQPACKET message with descriptors (not consumed). -EAGAIN when the socket is full. */
 int packet_send(int socket, const void *data, size_t size, const int *fds, unsigned n_fds);
 /* Receives one packet; descriptors arrive close-on-exec. Returns its size, 0 at end of stream, -EAGAIN, or -EBADMSG when
- * it or its descriptors were truncated (what arrived is closed). */
+ * it or its descriptors were truncated (what arrived is closed; size is not 0 when only descriptors are missing). */
 int packet_receive(int socket, struct packet *packet, int flags);
 void packet_close_fds(struct packet *packet);
 
