@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from tests.vm import recipe
+from tests.vm import recipe, service
 from tests.vm.guest import Failed, Guest, GuestError, accelerated
 from tests.vm.image import BuildError, ensure, host_packages, remove
 from tests.vm.recipe import ARCHITECTURES, Architecture
@@ -100,8 +100,11 @@ def test(architecture: Architecture, options: argparse.Namespace, steps: Steps, 
     kvm = accelerated(architecture, place)
     with Guest(architecture, place, disk, directory, kvm) as guest:
         if steps.run("boot", lambda: f"{'KVM' if kvm else 'emulated'}, boot {guest.await_ready()}"):
-            chosen = STEPS if not options.pytest else [("pytest", pytest_step(*options.pytest))]
+            every = STEPS + (service.STEPS if options.service else [])
+            chosen = every if not options.pytest else [("pytest", pytest_step(*options.pytest))]
             for name, do in chosen:
+                if options.only not in name:
+                    continue
                 if not steps.run(name, lambda do=do: do(guest, steps.show)) and options.stop:
                     break
             steps.run("power off", lambda: power_off(guest))
@@ -120,6 +123,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev test-vm", description="Tests on a booted Debian 12 with cgroup v2.")
     parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="x86_64")
     parser.add_argument("--keep", action="store_true", help="keep the disks and the console's text of this run")
+    parser.add_argument("--service", action="store_true", help="install the service too, use, upgrade and remove it")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only steps whose name has this in it")
     parser.add_argument("--stop", action="store_true", help="stop at the first failure")
     parser.add_argument("pytest", nargs="*", help="after --: run pytest with these arguments, and no other step")
     options = parser.parse_args()
