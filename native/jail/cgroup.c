@@ -54,9 +54,13 @@ static int open_place(const struct cgroup_place *place, const char *own) {
     return fd < 0 ? -errno : fd;
 }
 
-/* v2: controllers are given to children one by one; those that are not there are found out afterwards. */
+/* v2: controllers are given to children one by one; those that are not there are found out afterwards. Memory first, and
+ * without it none: it is refused where processes sit, but pids and cpu are not, and would make the directory threaded,
+ * so that nobody could be moved into a leaf of it any more. */
 static void enable_controllers(int directory) {
-    static const char *const names[] = {"+memory", "+pids", "+cpu"};
+    static const char *const names[] = {"+pids", "+cpu"};
+    if (write_file_at(directory, "cgroup.subtree_control", "+memory") < 0)
+        return;
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         (void)write_file_at(directory, "cgroup.subtree_control", names[i]);
 }
