@@ -73,7 +73,7 @@ def test_rule_7_session_is_its_own(jail: Jail) -> None:
 
 def test_rule_7_dumpable(jail: Jail) -> None:
     """Otherwise /proc/self/fd is closed to its owner. Asked before an exec could set it again: in a fork."""
-    seen = jail.see("show([call(157, 3), len(os.listdir('/proc/self/fd')), os.stat('/proc/self/fd').st_uid])")
+    seen = jail.see("show([libc.prctl(3), len(os.listdir('/proc/self/fd')), os.stat('/proc/self/fd').st_uid])")
     assert seen == [1, 4, 1000]
 
 
