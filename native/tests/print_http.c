@@ -4,6 +4,7 @@
  *   R text NUL qualifier   a function's name: the error's number, or name, qualifier, region, account
  *   Q bytes                one request with its body: WRONG status, MORE, or the parts of the request
  *   O method NUL target    an operation: EINVAL, or its number, function, qualifier
+ *   S key seconds request  a signed request (32 bytes, 8 bytes, the rest): the error's number, or good or wrong
  * Standard output: for each frame one line of words, bytes as hexadecimal digits with "x" before them. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 
 #include "dispatch/h1.h"
 #include "dispatch/reference.h"
+#include "dispatch/sigv4.h"
 
 static void put(struct wire_slice text) {
     printf(" x");
@@ -95,6 +97,34 @@ static void print_request(const uint8_t *data, uint32_t size) {
     }
 }
 
+static void print_signature(const uint8_t *data, uint32_t size) {
+    struct sigv4_claim claim;
+    struct h1_head head;
+    enum sigv4_error error;
+    _Alignas(16) uint8_t memory[SIGV4_SIZE];
+    struct sigv4 *sigv4 = (struct sigv4 *)memory;
+    const uint8_t *request = data + 40;
+    int64_t seconds;
+
+    if (size < 40)
+        return;
+    memcpy(&seconds, data + 32, 8);
+    h1_begin(&head);
+    if (h1_read(&head, request, size - 40) != H1_DONE) {
+        printf("UNREADABLE");
+        return;
+    }
+    error = sigv4_read(&head, request, seconds, &claim);
+    if (error == SIGV4_GOOD)
+        error = sigv4_begin(sigv4, &head, request, &claim, data);
+    if (error != SIGV4_GOOD) {
+        printf("%d", error);
+        return;
+    }
+    sigv4_body(sigv4, request + head.size, size - 40 - head.size);
+    printf(sigv4_finish(sigv4) ? "good" : "wrong");
+}
+
 int main(void) {
     uint8_t kind;
     uint32_t size;
@@ -106,6 +136,8 @@ int main(void) {
             print_reference(data, size);
         else if (kind == 'Q')
             print_request(data, size);
+        else if (kind == 'S')
+            print_signature(data, size);
         else
             print_operation(data, size);
         free(data);
