@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import struct
@@ -48,7 +48,7 @@ class Signed:
         self.path, self.body = path, body
         self.headers = {"Host": "127.0.0.1:7402", **dict(request.headers.items())}
         stamp = self.headers["X-Amz-Date"]
-        moment = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+        moment = dt.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
         self.seconds = int(moment.timestamp())
         self.key = derived(SECRET, stamp[:8], region, "lambda")
 
@@ -65,13 +65,13 @@ PATHS = st.builds(
     st.text(min_size=1, max_size=40).filter(lambda name: name not in (".", "..")),
     st.sampled_from(["", "Qualifier=%24LATEST", "Qualifier=1", "b=2&a=1&a=0", "a", "a=&b=", "x=%20%2F~-_.%C3%A4"]),
 )
-HEADERS = st.dictionaries(
+FIELDS = st.dictionaries(
     st.sampled_from(["X-Amz-Log-Type", "X-Amz-Invocation-Type", "x-custom", "Content-Type", "X-Amzn-Trace-Id"]),
     st.text("abc XYZ019=;,-/\"'()", max_size=30).map(str.strip),
 )
 
 
-@given(path=PATHS, body=st.binary(max_size=200), headers=HEADERS)
+@given(path=PATHS, body=st.binary(max_size=200), headers=FIELDS)
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_botocore_signs_is_good(reader: Reader, path: str, body: bytes, headers: dict[str, str]) -> None:
     signed = Signed(path, body, headers)
