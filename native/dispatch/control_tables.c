@@ -64,6 +64,18 @@ static int put_limit(struct control *control, const uint8_t *packet, size_t size
     return 0;
 }
 
+static int put_principal(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct wire_header header;
+    struct wire_put_principal message;
+    const char *field;
+    int r;
+
+    if (wire_put_principal_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    r = principals_put(&control->dispatch->principals, &header, &message, control->mark, &field);
+    return r < 0 ? refuse(refusal, r, field != NULL ? field : "", r == -ENOMEM ? "out of memory" : "out of range") : 0;
+}
+
 static void retire_environment(struct dispatch *dispatch, uint64_t id) {
     struct environment *environment = table_get(&dispatch->environments, id);
     if (environment != NULL)
@@ -86,6 +98,7 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     control->synchronising = false;
     routes_sweep(&dispatch->routes, control->mark);
     targets_sweep(dispatch);
+    principals_sweep(&dispatch->principals, control->mark);
     dispatch->synced = true;
     /* A control plane that tells all anew wants it served; only the launcher's DRAIN is for good. */
     dispatch->draining = dispatch->leave_drained;
@@ -104,6 +117,8 @@ int control_apply(struct control *control, const uint8_t *packet, size_t size, c
         return put_route(control, packet, size, refusal);
     case WIRE_PUT_LIMIT:
         return put_limit(control, packet, size, refusal);
+    case WIRE_PUT_PRINCIPAL:
+        return put_principal(control, packet, size, refusal);
     default:
         break;
     }
@@ -116,6 +131,9 @@ int control_apply(struct control *control, const uint8_t *packet, size_t size, c
         return 0;
     case WIRE_DEL_ROUTE:
         routes_del(&dispatch->routes, header->object);
+        return 0;
+    case WIRE_DEL_PRINCIPAL:
+        principals_del(&dispatch->principals, header->object);
         return 0;
     case WIRE_ENV_RETIRE:
         retire_environment(dispatch, header->object);

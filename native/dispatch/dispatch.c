@@ -32,7 +32,7 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     list_init(&dispatch->dead);
     control_init(&dispatch->control, dispatch);
     transport_init(&dispatch->transport, options->listener, options->allow_uids);
-    http_init(&dispatch->http, options->http, options->http_group);
+    http_init(&dispatch->http, options->http, options->http_tcp, options->http_group);
     random_bytes(&dispatch->randomness, (uint8_t *)&dispatch->routes.seed, sizeof(dispatch->routes.seed));
     dispatch->packet_in = malloc(WIRE_MESSAGE_MAX);
     dispatch->packet_out = malloc(WIRE_MESSAGE_MAX);
@@ -112,6 +112,7 @@ void dispatch_close(struct dispatch *dispatch) {
     free_environments(dispatch);
     targets_done(dispatch);
     routes_done(&dispatch->routes);
+    principals_done(&dispatch->principals);
     logs_close(&dispatch->logs);
     counters_close(&dispatch->counters);
     loop_close(&dispatch->loop);

@@ -2,6 +2,8 @@
 #include "dispatch/http.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,6 +31,7 @@ void http_close(struct http_connection *connection) {
     loop_remove(&dispatch->loop, &connection->watch);
     cleanup_close(&connection->watch.fd);
     timer_drop(&dispatch->loop.timers, &connection->timer);
+    http_trust_forget(connection);
     connection->exchange = NULL;
     caller_done(&connection->caller);
     http_forget_unsent(connection);
@@ -237,7 +240,7 @@ static bool may_call(const struct http *http, int fd) {
     return false;
 }
 
-int http_adopt(struct http *http, int fd, bool refused) {
+int http_adopt(struct http *http, int fd, enum http_trust trust) {
     struct dispatch *dispatch = list_entry(http, struct dispatch, http);
     struct http_connection *connection;
     int r;
@@ -249,7 +252,7 @@ int http_adopt(struct http *http, int fd, bool refused) {
         return -ENOMEM;
     caller_init(&connection->caller, dispatch, http_answer);
     connection->watch = (struct watch){.fd = fd, .ready = on_ready};
-    connection->refused = refused;
+    connection->trust = trust;
     list_init(&connection->unsent);
     list_init(&connection->kept);
     timer_init(&connection->timer, on_timer);
@@ -266,13 +269,12 @@ int http_adopt(struct http *http, int fd, bool refused) {
     return 0;
 }
 
-static void on_listener(struct watch *watch, uint32_t events) {
-    struct http *http = list_entry(watch, struct http, listener);
+static void accept_from(struct http *http, struct watch *watch) {
     struct dispatch *dispatch = list_entry(http, struct dispatch, http);
-    (void)events;
 
     for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
         _cleanup_close_ int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        enum http_trust trust;
         if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
             /* No descriptor left, most likely. It stays readable: looked at again in a while. */
             (void)loop_change(&dispatch->loop, watch, 0);
@@ -280,7 +282,10 @@ static void on_listener(struct watch *watch, uint32_t events) {
         }
         if (fd < 0)
             return;
-        if (http_adopt(http, fd, !may_call(http, fd)) < 0) {
+        if (watch == &http->tcp)
+            (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        trust = watch == &http->tcp ? HTTP_KEYED : may_call(http, fd) ? HTTP_TRUSTED : HTTP_REFUSED;
+        if (http_adopt(http, fd, trust) < 0) {
             count_one(&dispatch->counters.node->connections_refused);
             continue;
         }
@@ -288,14 +293,28 @@ static void on_listener(struct watch *watch, uint32_t events) {
     }
 }
 
-static void on_pause(struct timer *timer, uint64_t now) {
-    struct http *http = list_entry(timer, struct http, pause);
-    (void)now;
-    (void)loop_change(&list_entry(http, struct dispatch, http)->loop, &http->listener, EPOLLIN);
+static void on_listener(struct watch *watch, uint32_t events) {
+    (void)events;
+    accept_from(list_entry(watch, struct http, listener), watch);
 }
 
-void http_init(struct http *http, int listener, gid_t group) {
-    *http = (struct http){.listener = {.fd = listener, .ready = on_listener}, .group = group};
+static void on_tcp(struct watch *watch, uint32_t events) {
+    (void)events;
+    accept_from(list_entry(watch, struct http, tcp), watch);
+}
+
+static void on_pause(struct timer *timer, uint64_t now) {
+    struct http *http = list_entry(timer, struct http, pause);
+    struct loop *loop = &list_entry(http, struct dispatch, http)->loop;
+    (void)now;
+    (void)loop_change(loop, &http->listener, EPOLLIN);
+    if (http->tcp.fd >= 0)
+        (void)loop_change(loop, &http->tcp, EPOLLIN);
+}
+
+void http_init(struct http *http, int listener, int tcp, gid_t group) {
+    *http = (struct http){
+        .listener = {.fd = listener, .ready = on_listener}, .tcp = {.fd = tcp, .ready = on_tcp}, .group = group};
     list_init(&http->connections);
     list_init(&http->closed);
     list_init(&http->kept);
@@ -307,6 +326,8 @@ int http_listen(struct http *http) {
     if (http->listening || http->listener.fd < 0)
         return 0;
     r = loop_add(&list_entry(http, struct dispatch, http)->loop, &http->listener, EPOLLIN);
+    if (r >= 0 && http->tcp.fd >= 0)
+        r = loop_add(&list_entry(http, struct dispatch, http)->loop, &http->tcp, EPOLLIN);
     http->listening = r >= 0;
     return r;
 }
@@ -326,9 +347,12 @@ void http_done(struct http *http) {
     http_collect(http);
     if (http->listening)
         loop_remove(&dispatch->loop, &http->listener);
+    if (http->listening && http->tcp.fd >= 0)
+        loop_remove(&dispatch->loop, &http->tcp);
     http->listening = false;
     timer_drop(&dispatch->loop.timers, &http->pause);
     cleanup_close(&http->listener.fd);
+    cleanup_close(&http->tcp.fd);
     free(http->input);
     http->input = NULL;
 }

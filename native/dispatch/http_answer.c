@@ -276,6 +276,7 @@ void http_answer(struct exchange *exchange, struct answer *answer) {
     int r = 0;
 
     connection->exchange = NULL;
+    http_trust_forget(connection);
     if (!connection->closed) {
         leave_body(connection);
         if (answer->outcome == WIRE_OUTCOME_REFUSED)

@@ -9,6 +9,7 @@
 #include "dispatch/http.h"
 #include "dispatch/json.h"
 #include "dispatch/reference.h"
+#include "dispatch/sigv4.h"
 
 #define OPEN_ENDED_ROOM 4096u
 /* Lambda: of the header, before decoding. */
@@ -30,7 +31,7 @@ struct reading {
 
 /* ---- refusing --------------------------------------------------------------------------------------------------- */
 
-static void refuse(struct http_connection *connection, uint16_t status, const char *code, const char *message) {
+void http_refuse_request(struct http_connection *connection, uint16_t status, const char *code, const char *message) {
     struct answer answer = {.status = status, .outcome = WIRE_OUTCOME_REFUSED, .code = code, .message = message};
     struct exchange *exchange = exchange_new(&connection->caller, 0);
     if (exchange == NULL) {
@@ -48,7 +49,7 @@ void http_refuse(struct http_connection *connection, uint16_t status, const char
         return;
     }
     connection->state = HTTP_WAIT;
-    refuse(connection, status, code, message);
+    http_refuse_request(connection, status, code, message);
 }
 
 /* ---- fields ------------------------------------------------------------------------------------------------------ */
@@ -91,7 +92,7 @@ static bool read_context(struct reading *reading) {
         return true;
     n = text.size <= CLIENT_CONTEXT_MAX ? base64_decode(text, reading->context) : -EINVAL;
     if (n < 0 || !json_valid(reading->context, (size_t)n)) {
-        refuse(reading->connection, 400, "InvalidRequestContentException",
+        http_refuse_request(reading->connection, 400, "InvalidRequestContentException",
             "X-Amz-Client-Context: must be the base64 of a JSON object, at most 3583 characters.");
         return false;
     }
@@ -108,17 +109,18 @@ static bool read_type(struct reading *reading) {
     if (h1_is(type, "dryrun")) {
         reading->call.flags |= WIRE_CALL_DRY_RUN;
     } else if (h1_is(type, "event")) {
-        refuse(connection, 501, "NotImplementedException",
+        http_refuse_request(connection, 501, "NotImplementedException",
             "X-Amz-Invocation-Type: this node has no asynchronous invocation yet. Use RequestResponse.");
         return false;
     } else if (type.size > 0 && !h1_is(type, "requestresponse")) {
-        refuse(connection, 400, INVALID_PARAMETER, "X-Amz-Invocation-Type: must be RequestResponse, Event or DryRun.");
+        http_refuse_request(
+            connection, 400, INVALID_PARAMETER, "X-Amz-Invocation-Type: must be RequestResponse, Event or DryRun.");
         return false;
     }
     if (h1_is(log, "tail")) {
         reading->call.flags |= WIRE_CALL_LOG_TAIL;
     } else if (log.size > 0 && !h1_is(log, "none")) {
-        refuse(connection, 400, INVALID_PARAMETER, "X-Amz-Log-Type: must be None or Tail.");
+        http_refuse_request(connection, 400, INVALID_PARAMETER, "X-Amz-Log-Type: must be None or Tail.");
         return false;
     }
     return true;
@@ -135,7 +137,7 @@ static bool read_texts(struct reading *reading) {
     reading->call.trace = trace;
     reading->call.tenant = h1_find(&connection->head, reading->data, "x-amz-tenant-id");
     if (reading->call.tenant.size > TENANT_MAX) {
-        refuse(connection, 400, INVALID_PARAMETER, "X-Amz-Tenant-Id: has at most 256 characters.");
+        http_refuse_request(connection, 400, INVALID_PARAMETER, "X-Amz-Tenant-Id: has at most 256 characters.");
         return false;
     }
     return read_type(reading) && read_context(reading);
@@ -175,7 +177,7 @@ static bool read_function(struct reading *reading, struct wire_slice function, s
             (struct wire_slice){reading->qualifier, (uint32_t)m}, &reading->reference);
     }
     if (error != REFERENCE_GOOD) {
-        refuse(reading->connection, 400, INVALID_PARAMETER, explain(error));
+        http_refuse_request(reading->connection, 400, INVALID_PARAMETER, explain(error));
         return false;
     }
     reading->call.name = reading->reference.name;
@@ -207,7 +209,8 @@ static void start(struct reading *reading) {
         return;
     }
     connection->exchange = exchange;
-    if (exchange_start(exchange, &reading->call) > 0 && connection->body_left == 0 && !head->chunked) {
+    if (exchange_start(exchange, &reading->call) > 0 && connection->body_left == 0 && !head->chunked &&
+        http_trust_body(connection)) {
         connection->state = HTTP_WAIT;
         exchange_finish(exchange);
     }
@@ -229,18 +232,13 @@ static void begin(struct http_connection *connection, const uint8_t *data) {
     connection->state = HTTP_BODY;
     if (head->chunked)
         h1_chunks_begin(&connection->chunks);
-    if (connection->refused) {
-        refuse(
-            connection, 403, "AccessDeniedException", "This socket is for root and the members of the node's group.");
-        return;
-    }
     if (operation_read(h1_slice(data, head->method), h1_slice(data, head->target), &operation, &function, &qualifier) <
         0) {
-        refuse(connection, 400, INVALID_PARAMETER, "Qualifier: is there twice.");
+        http_refuse_request(connection, 400, INVALID_PARAMETER, "Qualifier: is there twice.");
         return;
     }
     if (operation != OPERATION_INVOKE) {
-        refuse(connection, operation == OPERATION_OTHER ? 404 : 501,
+        http_refuse_request(connection, operation == OPERATION_OTHER ? 404 : 501,
             operation == OPERATION_OTHER ? "UnknownOperationException" : "NotImplementedException",
             operation == OPERATION_OTHER
                 ? "No such operation here. Functions are invoked by POST /2015-03-31/functions/NAME/invocations."
@@ -249,7 +247,8 @@ static void begin(struct http_connection *connection, const uint8_t *data) {
     }
     if (!read_function(&reading, function, qualifier) || !read_texts(&reading))
         return;
-    start(&reading);
+    if (http_trust_head(connection, data, head->chunked ? REQUEST_BODY_MAX : head->length))
+        start(&reading);
 }
 
 /* ---- bodies ----------------------------------------------------------------------------------------------------- */
@@ -262,6 +261,8 @@ static void finish_body(struct http_connection *connection) {
             http_answered(connection);
         return;
     }
+    if (!http_trust_body(connection))
+        return;
     connection->state = HTTP_WAIT;
     if (exchange->request->open_ended) {
         /* It has room for so much. */
@@ -277,6 +278,8 @@ static void take_body(struct http_connection *connection, struct wire_slice part
     connection->body_taken += part.size;
     if (part.size == 0 || connection->state != HTTP_BODY)
         return;
+    if (connection->sigv4 != NULL)
+        sigv4_body(connection->sigv4, part.data, part.size);
     r = exchange_append(connection->exchange, part);
     if (r < 0)
         exchange_refuse_body(connection->exchange, r);

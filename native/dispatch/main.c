@@ -20,6 +20,7 @@
 #define FD_LISTENER 4
 #define FD_LOGS 5
 #define FD_HTTP 6
+#define FD_HTTP_TCP 7
 
 #ifdef RUNTIMED_SECCOMP
 static int confine(void) {
@@ -49,13 +50,15 @@ static uint64_t setting(const char *name, uint64_t unit) {
 }
 
 int main(void) {
-    const char *http_group = getenv("RUNTIMED_HTTP_GROUP");
+    const char *http_group = getenv("RUNTIMED_HTTP_GROUP"), *http_tcp = http_group ? getenv("RUNTIMED_HTTP_TCP") : NULL;
+    const int last = http_tcp != NULL ? FD_HTTP_TCP : http_group != NULL ? FD_HTTP : FD_LOGS;
     struct dispatch_options options = {
         .launcher = FD_LAUNCHER,
         .listener = FD_LISTENER,
         .logs = FD_LOGS,
         .allow_uids = getenv("RUNTIMED_ALLOW_UIDS"),
         .http = http_group != NULL ? FD_HTTP : -1,
+        .http_tcp = http_tcp != NULL ? FD_HTTP_TCP : -1,
         .http_group = http_group != NULL ? (uint32_t)strtoul(http_group, NULL, 10) : UINT32_MAX,
         .log_limits =
             {
@@ -67,14 +70,14 @@ int main(void) {
     struct dispatch *dispatch;
     int r;
 
-    for (int fd = FD_LAUNCHER; fd <= (http_group != NULL ? FD_HTTP : FD_LOGS); fd++) {
+    for (int fd = FD_LAUNCHER; fd <= last; fd++) {
         r = fd_set_cloexec(fd, 1);
         if (r < 0)
-            return fail("descriptors 3, 4, 5, and 6 with RUNTIMED_HTTP_GROUP, are expected", r);
+            return fail("descriptors 3 to 5, with RUNTIMED_HTTP_GROUP 6, with RUNTIMED_HTTP_TCP 7, are expected", r);
     }
     r = fd_set_nonblocking(FD_LISTENER, 1);
-    if (r == 0 && http_group != NULL)
-        r = fd_set_nonblocking(FD_HTTP, 1);
+    for (int fd = FD_HTTP; r == 0 && fd <= last; fd++)
+        r = fd_set_nonblocking(fd, 1);
     if (r < 0)
         return fail("the listener", r);
     /* Nothing to inherit: other users' files are none of its business, its own logs are for one group. */

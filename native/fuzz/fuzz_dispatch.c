@@ -299,6 +299,7 @@ static struct stage *stage_open(void) {
     struct dispatch_options options = {.launcher = launcher[1],
         .listener = -1,
         .http = -1,
+        .http_tcp = -1,
         .logs = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     CHECK(dispatch_open(&stage->dispatch, &options) == 0);
     /* The writer holds the directory open: what it writes goes when we do. */

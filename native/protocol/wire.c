@@ -143,6 +143,10 @@ const char *wire_name(uint16_t type) {
         return "env_retire";
     case WIRE_DRAIN:
         return "drain";
+    case WIRE_PUT_PRINCIPAL:
+        return "put_principal";
+    case WIRE_DEL_PRINCIPAL:
+        return "del_principal";
     case WIRE_SNAPSHOT_ENVIRONMENT:
         return "snapshot_environment";
     case WIRE_SNAPSHOT_END:
@@ -548,6 +552,51 @@ int wire_drain_decode(const uint8_t *data, size_t size, struct wire_header *ret_
     struct wire_header header = get_header(&r);
     struct wire_drain message = {0};
     if (r.bad || r.at != r.end || header.type != WIRE_DRAIN)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_put_principal_encode(const struct wire_header *header, const struct wire_put_principal *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_PUT_PRINCIPAL);
+    put_slice(&w, message->key_id, WIRE_PUT_PRINCIPAL_KEY_ID_MAX, true);
+    put_slice(&w, message->token, WIRE_PUT_PRINCIPAL_TOKEN_MAX, false);
+    put_slice(&w, message->signing, WIRE_PUT_PRINCIPAL_SIGNING_MAX, false);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_put_principal_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_put_principal *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_put_principal message = {0};
+    message.key_id = get_slice(&r, WIRE_PUT_PRINCIPAL_KEY_ID_MAX, true);
+    message.token = get_slice(&r, WIRE_PUT_PRINCIPAL_TOKEN_MAX, false);
+    message.signing = get_slice(&r, WIRE_PUT_PRINCIPAL_SIGNING_MAX, false);
+    if (r.bad || r.at != r.end || header.type != WIRE_PUT_PRINCIPAL)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_del_principal_encode(const struct wire_header *header, const struct wire_del_principal *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_DEL_PRINCIPAL);
+    (void)message;
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_del_principal_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_del_principal *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_del_principal message = {0};
+    if (r.bad || r.at != r.end || header.type != WIRE_DEL_PRINCIPAL)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;

@@ -324,6 +324,22 @@ class Drain(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 22
 
 
+class PutPrincipal(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 23
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("key_id", "str", 32),
+        ("token", "bytes", 32),
+        ("signing", "bytes", 160),
+    )
+    key_id: str = ""
+    token: bytes = b""
+    signing: bytes = b""
+
+
+class DelPrincipal(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 24
+
+
 class SnapshotEnvironment(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 32
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -767,6 +783,8 @@ MESSAGES: dict[int, type[Message]] = {
     20: PutLimit,
     21: EnvRetire,
     22: Drain,
+    23: PutPrincipal,
+    24: DelPrincipal,
     32: SnapshotEnvironment,
     33: SnapshotEnd,
     34: EnvState,

@@ -271,7 +271,9 @@ class Stage:
         self._http = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._http.bind(str(self.http_path))
         self._http.listen(128)
-        environment.setdefault("RUNTIMED_HTTP_GROUP", str(2**32 - 1))
+        self._tcp = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._tcp.getsockname()[1]
+        environment = {"RUNTIMED_HTTP_GROUP": str(2**32 - 1), "RUNTIMED_HTTP_TCP": "1", **environment}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.launcher = Link(ours)
         self.links: list[Link] = [self.launcher]
@@ -282,9 +284,9 @@ class Stage:
         self._epoch = 0
 
     def _spawn(self, launcher: socket.socket, environment: dict[str, str]) -> int:
-        """Descriptors 3 to 6, and no other."""
+        """Descriptors 3 to 7, and no other."""
         logs = os.open(self.logs, os.O_RDONLY | os.O_DIRECTORY)
-        low = (launcher.fileno(), self._listener.fileno(), logs, self._http.fileno())
+        low = (launcher.fileno(), self._listener.fileno(), logs, self._http.fileno(), self._tcp.fileno())
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in low]
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(high, 3)]
         try:
@@ -371,6 +373,7 @@ class Stage:
             link.close()
         self._listener.close()
         self._http.close()
+        self._tcp.close()
         if self.pid:
             assert self.left() == 0
 

@@ -29,10 +29,13 @@ class Answer:
 class Caller:
     """One connection."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, stage: Stage, *, tcp: bool = False) -> None:
+        if tcp:
+            self.sock = socket.create_connection(("127.0.0.1", stage.port))
+        else:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.connect(str(stage.http_path))
         self.sock.settimeout(PATIENCE)
-        self.sock.connect(str(stage.http_path))
         self._buffer = b""
 
     def __enter__(self) -> Caller:

@@ -85,7 +85,8 @@
     X(loop_spins)              /* turns that found their work by spinning */ \
     X(http_requests)           /* heads read */ \
     X(http_malformed)          /* heads refused; the connection ended */ \
-    X(http_slow)               /* requests that took too long to arrive */
+    X(http_slow)               /* requests that took too long to arrive */ \
+    X(http_denied)             /* requests without a valid key or signature, or of other users */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

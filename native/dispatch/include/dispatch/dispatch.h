@@ -7,6 +7,7 @@
  *   fd 4  the listener of RUN/dispatch.sock, SOCK_SEQPACKET
  *   fd 5  the logs directory
  *   fd 6  the listener of RUN/invoke.sock, SOCK_STREAM, when RUNTIMED_HTTP_GROUP says who may call there
+ *   fd 7  the listener of a TCP port, when RUNTIMED_HTTP_TCP is set too: callers there need a key
  * and nothing else; all later descriptors arrive in messages. Applies its seccomp filter before it reads a byte. One
  * loop in one thread, and the log writer's thread. State is in struct dispatch; a crash loses it, and with it the
  * environments: the launcher ends them, callers see their connection close, the listener stays.
@@ -26,6 +27,7 @@
 #include "dispatch/log_sweep.h"
 #include "dispatch/logs.h"
 #include "dispatch/loop.h"
+#include "dispatch/principal.h"
 #include "dispatch/random.h"
 #include "dispatch/request.h"
 #include "dispatch/room.h"
@@ -50,6 +52,7 @@ struct dispatch {
     struct room room;
     struct routes routes;
     struct targets targets;
+    struct principals principals;
     struct table environments;   /* by id, until DEAD */
     struct list in_order;        /* the same, oldest first */
     struct list dead;            /* freed after the batch */
@@ -67,6 +70,7 @@ struct dispatch {
 struct dispatch_options {
     int launcher, listener, logs; /* descriptors, taken over */
     int http;                     /* the listener of RUN/invoke.sock, or -1; taken over */
+    int http_tcp;                 /* the listener of a port, or -1; taken over */
     uint32_t http_group;          /* whose members may call there; 2^32-1: none */
     const char *allow_uids;       /* NULL: only root may connect */
     struct log_limits log_limits; /* what is kept of logs */

@@ -1,7 +1,8 @@
-/* HTTP/1.1 connections: Lambda's Invoke on RUN/invoke.sock. Runs in the dispatcher's loop.
+/* HTTP/1.1 connections: Lambda's Invoke on RUN/invoke.sock and on a TCP port. Runs in the dispatcher's loop.
  *
  *   http.c          listeners, connections, time limits, reading
  *   http_read.c     from bytes to an exchange: the head to a call, the body to its parts
+ *   http_trust.c    who may: keys and signatures
  *   http_answer.c   from an answer to bytes, and what the socket did not take
  *
  * One request of a connection at a time: the next one's bytes (pipelining) are read when the answer before has left,
@@ -9,8 +10,13 @@
  * answer. What a connection holds: its head as far as it came (HTTP_INPUT_MAX), one body and one answer, both within
  * the node's budget for payloads.
  *
- * Who may connect: root, the control plane's user, and members of the group (SO_PEERCRED, SO_PEERGROUPS); others are
- * answered 403. Time: HTTP_IDLE_US between requests, HTTP_HEAD_US for a head, a body HTTP_BODY_US and HTTP_BODY_RATE
+ * Who may call on the unix socket: root, the control plane's user, and members of the group (SO_PEERCRED,
+ * SO_PEERGROUPS); others are answered 403. On the port: who shows a key, by "Authorization: Bearer TOKEN" or by a
+ * signature (sigv4.h). A signature covers the body and is checked when that is there: bodies that are not proven yet
+ * may take HTTP_UNPROVEN_SHARE of the budget together. The order is: route, key and date, body, signature, (policy,)
+ * admission.
+ *
+ * Time: HTTP_IDLE_US between requests, HTTP_HEAD_US for a head, a body HTTP_BODY_US and HTTP_BODY_RATE
  * on top, HTTP_STALL_US without progress in writing; then 408 where a request had begun, and the connection ends.
  *
  * After a request that cannot be trusted (h1.h) or whose body nobody wants, the answer says "connection: close", and
@@ -47,14 +53,24 @@ enum http_state {
     HTTP_LINGER,  /* answered for the last time; read and forgotten until the peer closes */
 };
 
+/* Of the budget: one part in so many. */
+#define HTTP_UNPROVEN_SHARE 4u
+
+enum http_trust {
+    HTTP_TRUSTED, /* its peer's credentials are enough */
+    HTTP_REFUSED, /* they are not */
+    HTTP_KEYED,   /* each request shows a key */
+};
+
 struct http {
-    struct watch listener; /* fd -1: none */
+    struct watch listener, tcp; /* fd -1: none */
     struct list connections, closed;
     struct list kept; /* answered connections with further requests in their input: read after the batch */
     unsigned n_connections;
     bool listening;
     struct timer pause; /* accepting failed */
     gid_t group;        /* whose members may call */
+    uint64_t unproven;  /* bytes of bodies whose signatures are not checked yet */
     uint8_t *input;     /* HTTP_INPUT_MAX: what was just read; holds nothing across turns */
     char date[32];      /* of answers, and of which second */
     uint64_t date_s;
@@ -75,34 +91,43 @@ struct http_connection {
     struct exchange *exchange;
     uint64_t body_left, body_taken, body_began_us;
     struct list unsent; /* struct http_outgoing */
-    bool refused;       /* may not call */
-    bool paused;        /* not watched for reading: its input is full */
-    bool writing;       /* watched for writing */
-    bool advancing;     /* http_advance is under way */
-    bool close;         /* after the answer under way */
+    enum http_trust trust;
+    struct sigv4 *sigv4; /* of the request whose body is being read; NULL: nothing to check */
+    uint32_t unproven;   /* its share of http.unproven */
+    bool paused;         /* not watched for reading: its input is full */
+    bool writing;        /* watched for writing */
+    bool advancing;      /* http_advance is under way */
+    bool close;          /* after the answer under way */
     bool closed;
     char trace[HTTP_TRACE_MAX + 1];
 };
 
 /* group: (gid_t)-1 for none. */
-void http_init(struct http *http, int listener, gid_t group);
+void http_init(struct http *http, int listener, int tcp, gid_t group);
 int http_listen(struct http *http);
 void http_done(struct http *http);
 /* After a batch: reads what was kept, frees what was closed. */
 void http_collect(struct http *http);
 bool http_flushed(const struct http *http);
-/* For tests and the fuzzer: a connection that is there already. `refused`: who may not call. */
-int http_adopt(struct http *http, int fd, bool refused);
+/* For tests and the fuzzer: a connection that is there already. */
+int http_adopt(struct http *http, int fd, enum http_trust trust);
 
-/* Between the three files. */
+/* Between the files. */
 void http_close(struct http_connection *connection);
 /* Reads as many requests from the bytes as may be read now. `data` are the bytes from the first that was not used up;
  * what is left of them afterwards is kept. */
 void http_advance(struct http_connection *connection, const uint8_t *data, size_t size);
 /* Of the connection's caller. */
 void http_answer(struct exchange *exchange, struct answer *answer);
-/* An answer outside of an exchange: a request that cannot be read. Ends the connection. */
+/* Answers a request that has no exchange yet; the connection goes on when the rest of its body is small. */
+void http_refuse_request(struct http_connection *connection, uint16_t status, const char *code, const char *message);
+/* Answers the request under way, or one that cannot be read, for the last time: the connection ends. */
 void http_refuse(struct http_connection *connection, uint16_t status, const char *code, const char *message);
+/* Is the caller one of ours, as far as the head says? Answers when not. `body`: bytes that may come. */
+bool http_trust_head(struct http_connection *connection, const uint8_t *data, uint64_t body);
+/* Does the signature fit, now that the body is there? Answers when not. */
+bool http_trust_body(struct http_connection *connection);
+void http_trust_forget(struct http_connection *connection);
 void http_say_continue(struct http_connection *connection);
 /* Sends on what is unsent. 0, or a negative errno: the connection cannot go on. */
 int http_send(struct http_connection *connection);

@@ -20,9 +20,9 @@
 #include "protocol/wire.h"
 
 #define SIGV4_KEY_ID_MAX 32u
-#define SIGV4_SIGNED_MAX 64u  /* headers */
+#define SIGV4_SIGNED_MAX 64u /* headers */
 #define SIGV4_PARAMETERS_MAX 32u
-#define SIGV4_SKEW_S 300      /* how far the caller's clock may be off */
+#define SIGV4_SKEW_S 300 /* how far the caller's clock may be off */
 
 /* An Authorization header, taken apart; slices of it. */
 struct sigv4_claim {

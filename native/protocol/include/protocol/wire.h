@@ -23,6 +23,8 @@ enum wire_type {
     WIRE_PUT_LIMIT = 20,
     WIRE_ENV_RETIRE = 21,
     WIRE_DRAIN = 22,
+    WIRE_PUT_PRINCIPAL = 23,
+    WIRE_DEL_PRINCIPAL = 24,
     WIRE_SNAPSHOT_ENVIRONMENT = 32,
     WIRE_SNAPSHOT_END = 33,
     WIRE_ENV_STATE = 34,
@@ -146,6 +148,9 @@ enum wire_end_reason {
 #define WIRE_PUT_TARGET_CONFIGURATION_MAX 65536u
 #define WIRE_PUT_ROUTE_NAME_MAX 140u
 #define WIRE_PUT_ROUTE_QUALIFIER_MAX 128u
+#define WIRE_PUT_PRINCIPAL_KEY_ID_MAX 32u
+#define WIRE_PUT_PRINCIPAL_TOKEN_MAX 32u
+#define WIRE_PUT_PRINCIPAL_SIGNING_MAX 160u
 #define WIRE_ENV_STATE_REASON_MAX 256u
 #define WIRE_PUT_PLAN_RUNTIME_MAX 32u
 #define WIRE_PUT_PLAN_PACKAGE_MAX 64u
@@ -206,6 +211,8 @@ enum wire_end_reason {
     X(put_limit, PUT_LIMIT) \
     X(env_retire, ENV_RETIRE) \
     X(drain, DRAIN) \
+    X(put_principal, PUT_PRINCIPAL) \
+    X(del_principal, DEL_PRINCIPAL) \
     X(snapshot_environment, SNAPSHOT_ENVIRONMENT) \
     X(snapshot_end, SNAPSHOT_END) \
     X(env_state, ENV_STATE) \
@@ -402,6 +409,24 @@ int wire_drain_encode(const struct wire_header *header, const struct wire_drain 
     uint8_t *buffer, size_t size);
 int wire_drain_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_drain *ret_message);
+
+struct wire_put_principal {
+    struct wire_slice key_id;
+    struct wire_slice token;
+    struct wire_slice signing;
+};
+int wire_put_principal_encode(const struct wire_header *header, const struct wire_put_principal *message,
+    uint8_t *buffer, size_t size);
+int wire_put_principal_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_put_principal *ret_message);
+
+struct wire_del_principal {
+    char empty;
+};
+int wire_del_principal_encode(const struct wire_header *header, const struct wire_del_principal *message,
+    uint8_t *buffer, size_t size);
+int wire_del_principal_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_del_principal *ret_message);
 
 struct wire_snapshot_environment {
     uint64_t target;
