@@ -229,7 +229,11 @@ class Node:
 def private(directory: pathlib.Path) -> dict[str, str]:
     """Settings by which nodes on one machine stay apart: no TCP port, and user ids of their own (below 2.8e9)."""
     share = int.from_bytes(hashlib.sha256(str(directory).encode()).digest()[:2]) % 200
-    return {"RUNTIMED_API_LISTEN": "", "RUNTIMED_SANDBOX_UID_BASE": str(1_900_019_712 + share * 64 * 65_536)}
+    return {
+        "RUNTIMED_API_LISTEN": "",
+        "RUNTIMED_INVOKE_LISTEN": "",
+        "RUNTIMED_SANDBOX_UID_BASE": str(1_900_019_712 + share * 64 * 65_536),
+    }
 
 
 def namespaces(pids: Iterator[int] | list[int]) -> set[str]:

@@ -14,6 +14,7 @@ import json
 import os
 import pwd
 import site
+import socket
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -91,6 +92,7 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
             settings.sandbox.interpreters, _homes(environment), {0, int(environment.get("SUDO_UID", "0"))}
         )
     ]
+    address, port = resolve(settings.invoke.listen)
     handed = Boot(build=build_id(), settings=settings, interpreters=interpreters, socket_gid=socket_gid)
     return libexec / "runtimed-launcher", {
         "build": handed.build,
@@ -109,6 +111,8 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
         },
         "dispatch": {"uid": dispatch.uid, "gid": dispatch.gid},
         "socket_gid": socket_gid,
+        "invoke_address": address,
+        "invoke_port": port,
         "interpreters": msgspec.to_builtins(interpreters),
         "zygotes_per_runtime": settings.sandbox.zygotes_per_runtime,
         "shells": settings.sandbox.shells,
@@ -119,6 +123,20 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
         "log_level": node.log_level,
         "logs": msgspec.to_builtins(settings.logs),
     }
+
+
+def resolve(listen: str) -> tuple[str, int]:
+    """HOST:PORT as a numeric address and a port; ("", 0) for nothing. StartError when the host is not known."""
+    if not listen:
+        return "", 0
+    host, _, port = listen.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, OverflowError) as error:
+        raise StartError(f"invoke.listen={listen!r}: {error}") from None
+    if not 0 < int(port) < 65536:
+        raise StartError(f"invoke.listen={listen!r}: a port is a number from 1 to 65535")
+    return str(found[0][4][0]), int(port)
 
 
 def become(launcher: Path, boot: dict[str, object]) -> NoReturn:

@@ -76,6 +76,16 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     """Where the control API listens for TCP, where callers need a key. The unix socket is always there."""
 
 
+class InvokeSettings(Section, frozen=True, kw_only=True):
+    """Invocations over HTTP, as the service's own API has them."""
+
+    listen: Annotated[
+        str,
+        Meta(pattern=r"^([^\s:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})?$", description="HOST:PORT, or nothing for none"),
+    ] = "127.0.0.1:7402"
+    """Where functions are invoked over TCP, where callers need a key. The unix socket is always there."""
+
+
 class SandboxSettings(Section, frozen=True, kw_only=True):
     """How sandboxes are made."""
 
@@ -162,6 +172,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     node: NodeSettings = NodeSettings()
     api: ApiSettings = ApiSettings()
+    invoke: InvokeSettings = InvokeSettings()
     sandbox: SandboxSettings = SandboxSettings()
     pools: PoolSettings = PoolSettings()
     limits: LimitSettings = LimitSettings()

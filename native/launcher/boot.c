@@ -32,18 +32,26 @@ static void refuse(struct reader *reader, const char *member, const char *why) {
     snprintf(reader->reason, reader->reason_size, "%s: %s", member, why);
 }
 
-static char *take_string(struct reader *reader, const struct json_value *object, const char *key) {
+static char *take_text(struct reader *reader, const struct json_value *object, const char *key) {
     const char *text = NULL;
+    char *copy;
     if (reader->error != 0)
         return NULL;
-    if (json_string(json_member(object, key), &text) < 0 || text[0] == '\0') {
-        refuse(reader, key, "a string that is not empty is needed");
+    if (json_string(json_member(object, key), &text) < 0) {
+        refuse(reader, key, "a string is needed");
         return NULL;
     }
-    char *copy = strdup(text);
+    copy = strdup(text);
     if (copy == NULL)
         refuse(reader, key, "out of memory");
     return copy;
+}
+
+static char *take_string(struct reader *reader, const struct json_value *object, const char *key) {
+    char *text = take_text(reader, object, key);
+    if (text != NULL && text[0] == '\0')
+        refuse(reader, key, "a string that is not empty is needed");
+    return text;
 }
 
 static char *take_path(struct reader *reader, const struct json_value *object, const char *key) {
@@ -148,8 +156,8 @@ static void take_interpreters(struct reader *reader, const struct json_value *ar
 
 int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason, size_t reason_size) {
     static const char *const known[] = {"build", "run_dir", "state_dir", "libexec", "bootstrap", "cgroup_name",
-        "uid_base", "control", "dispatch", "socket_gid", "interpreters", "zygotes_per_runtime", "shells", "tmp_pool",
-        "disk_reserve_mb", "drain_ms", "hang_ms", "log_level", "logs"};
+        "uid_base", "control", "dispatch", "socket_gid", "invoke_address", "invoke_port", "interpreters",
+        "zygotes_per_runtime", "shells", "tmp_pool", "disk_reserve_mb", "drain_ms", "hang_ms", "log_level", "logs"};
     static const char *const known_logs[] = {"function_mb", "node_mb", "days"};
     static const char *const known_control[] = {"uid", "gid", "argv", "environment", "mounts"};
     struct reader reader = {.reason = ret_reason, .reason_size = reason_size};
@@ -178,6 +186,8 @@ int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason
         refuse(&reader, "cgroup_name", "one name of a directory is needed");
     boot.uid_base = take_number(&reader, root, "uid_base", UID_BASE_MIN, UID_LAST);
     boot.socket_gid = take_number(&reader, root, "socket_gid", 0, UID_LAST);
+    boot.invoke_address = take_text(&reader, root, "invoke_address");
+    boot.invoke_port = take_number(&reader, root, "invoke_port", 0, 65535);
     boot.dispatch_uid = take_number(&reader, json_member(root, "dispatch"), "uid", 1, UID_LAST);
     boot.dispatch_gid = take_number(&reader, json_member(root, "dispatch"), "gid", 1, UID_LAST);
     boot.zygotes_per_runtime = take_number(&reader, root, "zygotes_per_runtime", 1, BOOT_ZYGOTES_MAX);
@@ -210,6 +220,7 @@ void boot_clear(struct boot *boot) {
     free(boot->libexec);
     free(boot->bootstrap);
     free(boot->cgroup_name);
+    free(boot->invoke_address);
     for (unsigned i = 0; i < boot->n_interpreters; i++) {
         free(boot->interpreters[i].path);
         free(boot->interpreters[i].prefix);

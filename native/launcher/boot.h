@@ -32,6 +32,8 @@ struct boot {
     struct jail_plan control; /* JAIL_SERVICE */
     uint32_t dispatch_uid, dispatch_gid;
     uint32_t socket_gid;
+    char *invoke_address; /* numeric; empty: no port for invocations */
+    uint32_t invoke_port;
     struct boot_interpreter interpreters[BOOT_INTERPRETERS_MAX];
     unsigned n_interpreters;
     uint32_t zygotes_per_runtime;

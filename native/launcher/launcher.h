@@ -47,6 +47,7 @@ struct server {
     int lock;
     int listener; /* RUN/dispatch.sock: stays open over restarts of the dispatcher */
     int http;     /* RUN/invoke.sock, likewise */
+    int http_tcp; /* the port for invocations, likewise; -1: none */
     int logs;     /* STATE/logs */
     enum phase phase;
     int exit_status;

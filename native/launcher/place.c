@@ -1,9 +1,11 @@
 /* The launcher's place on the machine; see the header. */
 #include "place.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -134,6 +136,31 @@ static int listen_for_calls(struct server *server, const char *name, int type, i
     return 0;
 }
 
+static int listen_on_port(struct server *server) {
+    const struct boot *boot = &server->boot;
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)boot->invoke_port)};
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)boot->invoke_port)};
+    bool is_v4 = inet_pton(AF_INET, boot->invoke_address, &v4.sin_addr) == 1;
+    const struct sockaddr *address = is_v4 ? (const struct sockaddr *)&v4 : (const struct sockaddr *)&v6;
+    _cleanup_close_ int fd = -1;
+    int error = 0;
+
+    if (!is_v4 && inet_pton(AF_INET6, boot->invoke_address, &v6.sin6_addr) != 1)
+        error = EINVAL;
+    if (error == 0)
+        fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (error == 0 &&
+        (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) < 0 ||
+            bind(fd, address, is_v4 ? sizeof(v4) : sizeof(v6)) < 0 || listen(fd, BACKLOG) < 0))
+        error = errno;
+    if (error != 0) {
+        say("invoke.listen: %s port %u: %s", boot->invoke_address, boot->invoke_port, strerror(error));
+        return -error;
+    }
+    server->http_tcp = steal_fd(&fd);
+    return 0;
+}
+
 static int write_pid(const struct server *server) {
     char text[16], path[PATH_MAX];
     int r = pid_path(server, path, sizeof(path));
@@ -151,7 +178,8 @@ static int write_pid(const struct server *server) {
 int place_open(struct server *server) {
     int r;
 
-    server->run_dir = server->state_dir = server->lock = server->listener = server->http = server->logs = -1;
+    server->run_dir = server->state_dir = server->lock = server->listener = server->http = server->http_tcp =
+        server->logs = -1;
     r = open_directory(server->boot.run_dir, &server->run_dir);
     if (r == 0)
         r = open_directory(server->boot.state_dir, &server->state_dir);
@@ -174,6 +202,8 @@ int place_open(struct server *server) {
     r = listen_for_calls(server, DISPATCH_SOCKET, SOCK_SEQPACKET, &server->listener);
     if (r == 0)
         r = listen_for_calls(server, INVOKE_SOCKET, SOCK_STREAM, &server->http);
+    if (r == 0 && server->boot.invoke_address[0] != '\0')
+        r = listen_on_port(server);
     return r < 0 ? r : write_pid(server);
 }
 
@@ -183,6 +213,7 @@ void place_close(struct server *server) {
     (void)unlinkat(server->run_dir, LOCK, 0);
     cleanup_close(&server->listener);
     cleanup_close(&server->http);
+    cleanup_close(&server->http_tcp);
     cleanup_close(&server->logs);
     cleanup_close(&server->state_dir);
     cleanup_close(&server->lock);

@@ -211,6 +211,8 @@ static int fill_dispatch(struct server *server, struct jail_plan *plan) {
         r = jail_plan_add_environment(plan, "RUNTIMED_ALLOW_UIDS", uids);
     if (r == 0) /* and over HTTP */
         r = jail_plan_add_environment(plan, "RUNTIMED_HTTP_GROUP", group);
+    if (r == 0 && server->http_tcp >= 0)
+        r = jail_plan_add_environment(plan, "RUNTIMED_HTTP_TCP", "1");
     if (r == 0)
         r = add_number(plan, "RUNTIMED_LOGS_FUNCTION_MB", server->boot.logs_function_mb);
     if (r == 0)
@@ -236,10 +238,10 @@ static int spawn(struct service *service, int *ret_socket, struct jail_child *re
         r = socketpair_seqpacket(pair, 1);
     if (r < 0)
         return jail_fail(error, "plan", -r);
-    const int fds[] = {pair[1], server->listener, server->logs, server->http};
+    const int fds[] = {pair[1], server->listener, server->logs, server->http, server->http_tcp};
     io.output = io.error = STDERR_FILENO;
     io.descriptors = fds;
-    io.n_descriptors = is_control ? 1 : 4;
+    io.n_descriptors = is_control ? 1 : server->http_tcp >= 0 ? 5 : 4;
     r = jail_spawn(is_control ? &server->boot.control : &dispatch, &io, ret_child, error);
     close(pair[1]);
     if (r < 0) {

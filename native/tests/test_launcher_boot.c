@@ -20,7 +20,8 @@ static const char good[] =
     "\"cgroup_name\":\"runtimed-0\",\"uid_base\":1900000000,"
     "\"control\":{\"uid\":1900000001,\"gid\":1900000001,\"argv\":[\"/usr/bin/python3\",\"-m\",\"x\"],"
     "\"environment\":{\"A\":\"1\"},\"mounts\":[{\"source\":\"/a\",\"target\":\"/a\",\"writable\":true}]},"
-    "\"dispatch\":{\"uid\":1900000002,\"gid\":1900000002},\"socket_gid\":0,"
+    "\"dispatch\":{\"uid\":1900000002,\"gid\":1900000002},\"socket_gid\":0,\"invoke_address\":\"127.0.0.1\",\"invoke_"
+    "port\":7402,"
     "\"interpreters\":[{\"path\":\"/usr/bin/python3\",\"prefix\":\"/usr\"},{\"path\":\"/o/bin/p\",\"prefix\":\"/o\"}],"
     "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"disk_reserve_mb\":7,\"drain_ms\":10000,\"hang_ms\":15000,"
     "\"log_level\":"
@@ -38,6 +39,7 @@ static void test_good(void) {
     CHECK(boot.zygotes_per_runtime == 2 && boot.shells == 8 && boot.tmp_pool == 4 && boot.drain_ms == 10000);
     CHECK(boot.hang_ms == 15000);
     CHECK(boot.disk_reserve_mb == 7);
+    CHECK(strcmp(boot.invoke_address, "127.0.0.1") == 0 && boot.invoke_port == 7402);
     boot_clear(&boot);
 }
 

@@ -86,6 +86,8 @@ class Stage:
             "shells": shells,
             "tmp_pool": tmp_pool,
             "disk_reserve_mb": disk_reserve_mb,
+            "invoke_address": "",
+            "invoke_port": 0,
             "drain_ms": drain_ms,
             "hang_ms": 0,
             "log_level": "info",
