@@ -118,6 +118,8 @@ class Guest:
                     show(message["text"])
             elif "exit" in message:
                 return message["exit"], "".join(output)
+            elif "ready" in message:
+                raise GuestError(f"the guest rebooted during {' '.join(command)[:80]}\n{self.console_tail()}")
 
     def reboot(self) -> None:
         """Through systemd, as an administrator does; returns when the next boot's agent is there."""
