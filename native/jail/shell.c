@@ -3,7 +3,9 @@
  * time and speaks only to the launcher; when that closes the socket, or dies, it ends.
  *
  * An anchor is a copy of the shellmaker without capabilities and descriptors. It ignores SIGCHLD, so the kernel reaps the
- * orphans that become its children. */
+ * orphans that become its children. Until the launcher has it in its books the anchor waits at a pipe, the lease: a byte
+ * means taken. The other end goes with the message, so whatever is lost on the way (the shellmaker, the message, its
+ * reader) closes it, and the anchor leaves by itself. */
 #include "jail/shell.h"
 
 #include <arpa/inet.h>
@@ -66,7 +68,21 @@ static int listen_inside(void) {
     return steal_fd(&fd);
 }
 
-void shell_anchor(int ready, int parent) {
+/* Where an anchor waits for being taken; nothing else is open then. */
+enum { LEASE = 0, NOT_TAKEN = 4 };
+
+static void await_taken(void) {
+    char byte;
+    ssize_t n;
+    do
+        n = read(LEASE, &byte, 1);
+    while (n < 0 && errno == EINTR);
+    if (n != 1)
+        _exit(NOT_TAKEN);
+    close(LEASE);
+}
+
+void shell_anchor(int ready, int lease, int parent) {
     struct pollfd gone = {.fd = parent};
     const int keep = 3;
     bool failed = false;
@@ -84,16 +100,20 @@ void shell_anchor(int ready, int parent) {
         failed = true;
     if (ready >= 0 && !failed)
         failed = write(ready, "", 1) != 1;
-    if (syscall(SYS_close_range, 0, ~0u, 0) < 0 || failed)
+    if (lease >= 0 && dup2(lease, LEASE) < 0)
+        failed = true;
+    if (syscall(SYS_close_range, lease >= 0 ? LEASE + 1 : 0, ~0u, 0) < 0 || failed)
         _exit(keep);
+    if (lease >= 0)
+        await_taken();
     for (;;)
         pause();
 }
 
 /* Makes the namespaces, the listener and the anchor. The shellmaker's own net, ipc and uts namespaces are those of its
  * latest shell. */
-static int make_shell(int socket, struct shell *shell, struct jail_error *error) {
-    int ready[2];
+static int make_shell(int socket, struct shell *shell, int *ret_lease, struct jail_error *error) {
+    int ready[2], lease[2];
     char byte;
     int r = shell_unshare();
 
@@ -105,10 +125,18 @@ static int make_shell(int socket, struct shell *shell, struct jail_error *error)
     shell->listener = r;
     if (pipe2(ready, O_CLOEXEC) < 0)
         return jail_fail(error, "shell pipe", errno);
+    if (pipe2(lease, O_CLOEXEC) < 0) {
+        r = errno;
+        close(ready[0]);
+        close(ready[1]);
+        return jail_fail(error, "shell lease", r);
+    }
     shell->anchor = spawn_clone(CLONE_PARENT | CLONE_NEWPID, &shell->anchor_pidfd);
     if (shell->anchor == 0)
-        shell_anchor(ready[1], socket);
+        shell_anchor(ready[1], lease[0], socket);
     close(ready[1]);
+    close(lease[0]);
+    *ret_lease = lease[1];
     r = shell->anchor < 0 ? shell->anchor : 0;
     if (r == 0 && read(ready[0], &byte, 1) != 1)
         r = -ECHILD;
@@ -117,11 +145,12 @@ static int make_shell(int socket, struct shell *shell, struct jail_error *error)
 }
 
 static void send_shell(int socket) {
+    _cleanup_close_ int lease = -1;
     struct shell shell = SHELL_INIT;
     struct shell_message message = {.anchor = 0};
 
-    if (make_shell(socket, &shell, &message.error) == 0) {
-        const int fds[] = {shell.anchor_pidfd, shell.listener};
+    if (make_shell(socket, &shell, &lease, &message.error) == 0) {
+        const int fds[] = {shell.anchor_pidfd, shell.listener, lease};
         message.anchor = shell.anchor;
         if (packet_send(socket, &message, sizeof(message), fds, ARRAY_SIZE(fds)) < 0)
             _exit(1);
@@ -219,10 +248,12 @@ int shellmaker_receive(const struct shellmaker *maker, struct shell *ret, struct
         return jail_fail(ret_error, "shellmaker", EBADMSG);
     }
     memcpy(&message, buffer, sizeof(message));
-    if (message.anchor <= 0 || packet.n_fds != 2) {
+    if (message.anchor <= 0 || packet.n_fds != 3) {
         packet_close_fds(&packet);
         return jail_fail(ret_error, message.error.step, message.error.error);
     }
+    (void)!write(packet.fds[2], "", 1); /* an anchor that is dead already is found by its reaper */
+    close(packet.fds[2]);
     *ret = (struct shell){.anchor = message.anchor, .anchor_pidfd = packet.fds[0], .listener = packet.fds[1]};
     return 0;
 }

@@ -242,7 +242,7 @@ static void enter_sandbox(const struct jail_plan *plan, const struct jail_io *io
     if (pid < 0)
         die_at(handshake, "clone anchor", pid);
     if (pid == 0)
-        shell_anchor(-1, handshake);
+        shell_anchor(-1, -1, handshake);
     tell(handshake, HANDSHAKE_ANCHOR, pid, anchor_pidfd);
     if (setns(anchor_pidfd, CLONE_NEWPID) < 0)
         die_at(handshake, "join anchor", errno);

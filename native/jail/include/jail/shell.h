@@ -34,9 +34,9 @@ int shellmaker_start(int zygote_pidfd, struct shellmaker *ret, struct jail_error
 /* Asks for n more. -EAGAIN when too many requests are under way. */
 int shellmaker_request(const struct shellmaker *maker, uint32_t n);
 /* Takes one finished shell: 0, -EAGAIN when none is ready, -EPIPE when the maker is gone; a failed step is reported in
- * ret_error with its errno. */
+ * ret_error with its errno. The caller ignores SIGPIPE: the anchor is told that it was taken. */
 int shellmaker_receive(const struct shellmaker *maker, struct shell *ret, struct jail_error *ret_error);
-/* Ends it by closing the socket; the anchors it made live on. The caller reaps. */
+/* Ends it by closing the socket; the anchors that were received live on, those that were not end. The caller reaps. */
 void shellmaker_stop(struct shellmaker *maker);
 /* SIGKILL to the anchor, and closes the descriptors. The caller reaps. */
 void shell_kill(struct shell *shell);
