@@ -162,7 +162,7 @@ static void start_waiting(struct server *server);
 static void send_done(struct task_slot *slot, const struct report *what) {
     struct wire_task_done message = {
         .status = (uint32_t)what->status,
-        .timed_out = slot->timed_out,
+        .timed_out = slot->timed_out && WIFSIGNALED(what->status), /* it may have ended just before */
         .oom = what->oom,
         .step = link_text(what->error.step),
         .error = (uint32_t)what->error.error,

@@ -136,9 +136,11 @@ def test_an_environment_dies_while_the_control_plane_is_down(shared: Node, outco
     for pid in kinds["environment"]:
         os.kill(pid, signal.SIGKILL)
     for name in FUNCTIONS:
-        _, body = caller.call(name, {"nonce": 2})
-        if b"errorType" in body:  # it reached an environment that was dying
+        # Each of those that are dying may take one call along.
+        for _ in kinds["environment"]:
             _, body = caller.call(name, {"nonce": 2})
+            if b"errorType" not in body:
+                break
         assert b'"nonce": 2' in body, body
     caller.close()
     await_true(shared.answers, SECONDS, "the control plane's return")

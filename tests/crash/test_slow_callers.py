@@ -26,7 +26,15 @@ BYTES_EACH = 4096  # of a connection without calls: struct connection and its ta
 def connect(node: Node, within: contextlib.ExitStack) -> socket.socket:
     sock = within.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     sock.settimeout(SECONDS)
-    sock.connect(dispatch_socket(node))
+
+    def connected() -> bool:
+        try:
+            sock.connect(dispatch_socket(node))
+        except BlockingIOError:  # the backlog is full just now
+            return False
+        return True
+
+    await_true(connected, SECONDS, "room in the backlog")
     return sock
 
 

@@ -28,14 +28,14 @@ def counted(node: Node, tmp_path: Path) -> Client:
     """A client, and a function of which nothing is counted yet."""
     (tmp_path / "app.py").write_text(CODE)
     client = Client(node.address)
-    client.deploy("counted", tmp_path / "app.py", handler="app.handler")
+    client.deploy("tallied", tmp_path / "app.py", handler="app.handler")
     yield client
-    client.delete_function("counted")
+    client.delete_function("tallied")
     client.close()
 
 
 def seen(client: Client, **given: object) -> FunctionStatistics:
-    [row] = client.statistics("counted", **given).functions  # type: ignore[arg-type]
+    [row] = client.statistics("tallied", **given).functions  # type: ignore[arg-type]
     return row
 
 
@@ -43,7 +43,7 @@ def test_counts_of_a_function(counted: Client) -> None:
     row = seen(counted)
     assert (row.invocations, row.errors, row.cold_starts, row.memory_size) == (0, 0, 0, 128)
     for event in ({}, {}, {"fail": True}, {"exit": True}):
-        counted.invoke("counted", event)
+        counted.invoke("tallied", event)
     row = seen(counted, order="Errors")
     assert (row.invocations, row.errors, row.timeouts, row.throttles) == (4, 2, 0, 0)
     assert row.cold_starts >= 1
@@ -60,16 +60,16 @@ def test_counts_of_a_function(counted: Client) -> None:
 
 
 def test_a_watch_tells_what_happened_meanwhile(node: Node, counted: Client) -> None:
-    counted.invoke("counted", {})
-    found = counted.watch_statistics("counted", interval=0.25)
+    counted.invoke("tallied", {})
+    found = counted.watch_statistics("tallied", interval=0.25)
     next(found)
     for _ in range(3):
-        counted.invoke("counted", {})
+        counted.invoke("tallied", {})
     rows = [row for told in itertools.islice(found, 4) for row in told.functions]
     assert sum(row.invocations for row in rows) == 3
     told = json.loads(node.runtimectl("top", "--once", "--json", "--interval", "0.75").stdout)
     assert told["IntervalMs"] >= 740
-    assert "counted" in [function["FunctionName"] for function in told["Functions"]]
+    assert "tallied" in [function["FunctionName"] for function in told["Functions"]]
     idle = rows[-1].environments
     assert (idle.idle, idle.busy, rows[-1].in_flight) == (1, 0, 0)
     found.close()  # type: ignore[attr-defined]
@@ -98,7 +98,7 @@ def test_requests_out_of_bounds(counted: Client) -> None:
 
 
 def test_functions_by_prefix(counted: Client) -> None:
-    assert [function.function_name for function in counted.list_functions("count")] == ["counted"]
-    assert [function.function_name for function in counted.list_functions("counted")] == ["counted"]
-    assert counted.list_functions("counte-") == []
+    assert [function.function_name for function in counted.list_functions("talli")] == ["tallied"]
+    assert [function.function_name for function in counted.list_functions("tallied")] == ["tallied"]
+    assert counted.list_functions("tallie-") == []
     assert len(counted.list_functions("", limit=1)) == 1

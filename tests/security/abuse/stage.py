@@ -75,6 +75,14 @@ class Seen(msgspec.Struct, frozen=True):
     def timed_out(self, seconds: int = 1) -> None:
         self.failed_with("Sandbox.Timedout", rf"^RequestId: \S+ Error: Task timed out after {seconds}\.\d\d seconds$")
 
+    def timed_out_or_out_of_memory(self, seconds: int = 1) -> None:
+        """Whichever limit came first, for each of them."""
+        pattern = rf"Task timed out after {seconds}\.\d\d seconds$|Runtime exited with error: signal: killed$"
+        for result in self.results:
+            error = json.loads(result.payload)
+            assert error["errorType"] in ("Sandbox.Timedout", "Runtime.OutOfMemory"), error
+            assert re.search(pattern, error["errorMessage"]), error
+
     def out_of_memory(self) -> None:
         self.failed_with("Runtime.OutOfMemory", r"^RequestId: \S+ Error: Runtime exited with error: signal: killed$")
 
