@@ -31,6 +31,7 @@ from runtimed.dispatch.control import Dispatcher
 from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
 from runtimed.invocation.invoker import Invoker
+from runtimed.invocation.keys import KeyRing
 from runtimed.invocation.logs import LogReader
 from runtimed.invocation.node import NodeReader
 from runtimed.invocation.statistics import StatisticsReader
@@ -45,6 +46,7 @@ from runtimed.store.database import Database, StoreError
 from runtimed.store.facts import Facts
 from runtimed.store.files import write_durably
 from runtimed.store.functions import FunctionStore
+from runtimed.store.keys import KeyStore
 from runtimed.store.ledger import Size
 from runtimed.store.packages import CodeStore
 from runtimed.store.schema import MIGRATIONS
@@ -112,6 +114,12 @@ class Daemon:
         await self.launcher.greet()
         secrets = await self._secrets()
         self.functions = FunctionStore(self.database, secrets, self._identity, architecture())
+        self.keys = KeyRing(
+            KeyStore(self.database, secrets),
+            self.dispatcher,
+            region=self._identity.region,
+            listen=self._settings.invoke.listen,
+        )
         self.code.clear_staging()
         limits = self._settings.limits
         self.receiver = Receiver(self.code, uploads=limits.uploads, patience=limits.upload_seconds)
@@ -130,6 +138,7 @@ class Daemon:
         self._background += [
             asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
             asyncio.create_task(sweeper.run()),
+            asyncio.create_task(self.keys.run()),
             asyncio.create_task(self._tell_serving()),
             asyncio.create_task(try_again(self.deployer)),
         ]
@@ -179,6 +188,7 @@ class Daemon:
         """Plans to the launcher first: the dispatcher may redeem them as soon as it knows their targets."""
         limit = wire.PutLimit(concurrency=self._settings.limits.concurrency, environments=self._pools.environments)
         self.dispatcher.preload(limit, 0, 1)
+        await self.keys.load()
         await self.functions.new_generations()
         for function, target in await self.functions.served():
             if self.runtimes.interpreter(target.definition.runtime) is None:
@@ -231,6 +241,7 @@ class Daemon:
             deployer=self.deployer,
             invoker=Invoker(self.invocations, self.functions.get),
             logs=LogReader(self._state / "logs", self.functions),
+            keys=self.keys,
             node=node,
             statistics=StatisticsReader(
                 state=self._state, functions=self.functions, dispatcher=self.dispatcher, runtimes=self.runtimes
@@ -243,6 +254,7 @@ class Daemon:
             socket_gid=self._boot.socket_gid,
             address=listen or None,
             key=control_key(self._state / "keys") if listen else "",
+            tokens=self.keys.accepts,
         )
 
     # ---- what happens ----------------------------------------------------------------------------------------

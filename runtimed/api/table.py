@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from runtimed.api.functions import Deployer, FunctionReader, Functions
 from runtimed.api.invocations import Invocations, Invoker
+from runtimed.api.keys import KeyRing, Keys
 from runtimed.api.logs import LogReader, Logs
 from runtimed.api.node import Node, NodeReader, StatisticsReader
 from runtimed.api.operation import Bound, Operation, tabulate
@@ -20,7 +21,7 @@ from runtimed.model.arn import Identity
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OPERATIONS = tabulate((Functions, Invocations, Logs, Node))
+_OPERATIONS = tabulate((Functions, Invocations, Logs, Keys, Node))
 
 TABLE: Mapping[str, Operation] = MappingProxyType({name: entry for name, (_, entry) in _OPERATIONS.items()})
 
@@ -33,6 +34,7 @@ class Performers(Struct, frozen=True, kw_only=True):
     deployer: Deployer
     invoker: Invoker
     logs: LogReader
+    keys: KeyRing
     node: NodeReader
     statistics: StatisticsReader
 
@@ -44,6 +46,7 @@ def bind(performers: Performers) -> Mapping[str, Bound]:
         Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes),
         Invocations: Invocations(p.identity, p.invoker),
         Logs: Logs(p.identity, p.functions, p.logs),
+        Keys: Keys(p.keys),
         Node: Node(p.node, p.statistics),
     }
     return MappingProxyType(

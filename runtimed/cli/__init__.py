@@ -23,6 +23,7 @@ VERBS = {
     "invoke": "Run a function once and print its result.",
     "functions": "List functions, show one, delete one.",
     "logs": "Print a function's log, or follow it.",
+    "keys": "Make, list and revoke keys for callers over TCP.",
     "top": "Watch what the functions are doing.",
     "status": "Show what the node is doing.",
     "doctor": "Check what the node needs from this machine, and say what to do.",

@@ -40,7 +40,10 @@ def find(address: str | None = None, key: str | None = None, key_file: str | os.
     if key is None:
         key = os.environ.get(KEY_VARIABLE, "").strip()
     if key and not (key.isascii() and key.isprintable()):
-        raise ClientError("the key has characters that no key has: pass the content of STATE/keys/control.key")
+        raise ClientError(
+            "the key has characters that no key has: pass a token of `runtimectl keys create`, or the content of "
+            "STATE/keys/control.key"
+        )
     return Address(target, key)
 
 

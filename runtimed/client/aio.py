@@ -19,6 +19,7 @@ from runtimed.client.errors import TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
 from runtimed.model import errors, function, log, node, runtime
+from runtimed.model import key as keys
 from runtimed.model.shape import Shape
 
 if TYPE_CHECKING:
@@ -159,6 +160,20 @@ class AsyncClient:
             except (Unreachable, TimedOut, errors.ServiceUnavailable) as error:
                 pause = reading.pause(error, time.monotonic())
             await asyncio.sleep(pause)
+
+    # ---- keys
+
+    async def create_key(self, description: str = "") -> keys.CreatedKey:
+        """A key for callers over TCP. Its secret and token are in the result and can never be read again."""
+        return await self._call(rpc.CREATE_KEY, keys.CreateKeyRequest(description=description))
+
+    async def list_keys(self) -> list[keys.Key]:
+        """All keys, the oldest first, without their secrets."""
+        return (await self._call(rpc.LIST_KEYS, keys.ListKeysRequest())).keys
+
+    async def revoke_key(self, key_id: str) -> None:
+        """When it returns, nobody can use the key any more."""
+        await self._call(rpc.REVOKE_KEY, keys.RevokeKeyRequest(key_id=key_id))
 
     # ---- node
 

@@ -14,7 +14,7 @@ from runtimed.client.errors import ClientError, Incompatible, NotPermitted, Time
 from runtimed.gateway.grpc import status
 from runtimed.gateway.grpc.convert import Codec
 from runtimed.gateway.grpc.methods import METHODS, UPLOAD_CHUNK, UPLOAD_REQUEST, Method
-from runtimed.model import errors, function, invocation, log, node
+from runtimed.model import errors, function, invocation, key, log, node
 from runtimed.model.shape import Shape, explain
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ UPDATE_CONFIGURATION = Rpc(
 DELETE_FUNCTION = Rpc("DeleteFunction", function.DeleteFunctionRequest, function.DeleteFunctionResponse)
 INVOKE = Rpc("Invoke", invocation.InvokeRequest, invocation.InvokeResponse)
 TAIL_LOGS = Rpc("TailLogs", log.TailLogsRequest, log.LogEvent)
+CREATE_KEY = Rpc("CreateKey", key.CreateKeyRequest, key.CreatedKey)
+LIST_KEYS = Rpc("ListKeys", key.ListKeysRequest, key.ListKeysResponse, True)
+REVOKE_KEY = Rpc("RevokeKey", key.RevokeKeyRequest, key.RevokeKeyResponse)
 GET_STATUS = Rpc("GetStatus", node.GetStatusRequest, node.NodeStatus, True)
 GET_STATISTICS = Rpc("GetStatistics", node.GetStatisticsRequest, node.Statistics, True)
 WATCH_STATISTICS = Rpc("WatchStatistics", node.WatchStatisticsRequest, node.Statistics)

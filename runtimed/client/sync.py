@@ -17,6 +17,7 @@ from runtimed.client.errors import TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
 from runtimed.model import errors, function, log, node, runtime
+from runtimed.model import key as keys
 from runtimed.model.shape import Shape
 
 if TYPE_CHECKING:
@@ -149,6 +150,20 @@ class Client:
                 return
             except (Unreachable, TimedOut, errors.ServiceUnavailable) as error:
                 time.sleep(reading.pause(error, time.monotonic()))
+
+    # ---- keys
+
+    def create_key(self, description: str = "") -> keys.CreatedKey:
+        """A key for callers over TCP. Its secret and token are in the result and can never be read again."""
+        return self._call(rpc.CREATE_KEY, keys.CreateKeyRequest(description=description))
+
+    def list_keys(self) -> list[keys.Key]:
+        """All keys, the oldest first, without their secrets."""
+        return self._call(rpc.LIST_KEYS, keys.ListKeysRequest()).keys
+
+    def revoke_key(self, key_id: str) -> None:
+        """When it returns, nobody can use the key any more."""
+        self._call(rpc.REVOKE_KEY, keys.RevokeKeyRequest(key_id=key_id))
 
     # ---- node
 

@@ -22,6 +22,8 @@ from runtimed.model import wire
 GENERATION_LAST = (1 << 64) - 1  # of a deletion: nothing that was put can be newer; ids are not used again
 HELLO_SECONDS = 10
 
+Put = wire.PutLimit | wire.PutTarget | wire.PutRoute | wire.PutPrincipal
+
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +41,7 @@ class Dispatcher:
 
     def __init__(self, build: str) -> None:
         self._build = build
-        self._mirror = Mirror((wire.PutLimit, wire.PutTarget, wire.PutRoute))
+        self._mirror = Mirror((wire.PutLimit, wire.PutTarget, wire.PutRoute, wire.PutPrincipal))
         self._connection: Connection | None = None
         self._hello: asyncio.Future[tuple[wire.Hello, list[int]]] | None = None
         self._attaching: asyncio.Task[None] | None = None
@@ -59,11 +61,11 @@ class Dispatcher:
 
     # ---- tables ----------------------------------------------------------------------------------------------
 
-    def preload(self, message: wire.PutLimit | wire.PutTarget | wire.PutRoute, object: int, generation: int) -> None:
+    def preload(self, message: Put, object: int, generation: int) -> None:
         """Before the first connection."""
         self._mirror.preload(message, object, generation)
 
-    async def put(self, message: wire.PutLimit | wire.PutTarget | wire.PutRoute, object: int, generation: int) -> None:
+    async def put(self, message: Put, object: int, generation: int) -> None:
         """Returns when invocations see it. Raises Refused."""
         await self._mirror.put(message, object, generation)
 
@@ -74,6 +76,10 @@ class Dispatcher:
 
     async def delete_route(self, route: int) -> None:
         await self._mirror.delete(wire.PutRoute, wire.DelRoute(), route, GENERATION_LAST)
+
+    async def delete_principal(self, principal: int) -> None:
+        """When it returns, nobody gets in with that key."""
+        await self._mirror.delete(wire.PutPrincipal, wire.DelPrincipal(), principal, GENERATION_LAST)
 
     def census(self) -> Census:
         demands = self.demands.values()

@@ -52,6 +52,14 @@ class CodeStorageExceeded(ApiError):
     grpc = "RESOURCE_EXHAUSTED"
 
 
+class LimitExceeded(ApiError):
+    """More of something than a node keeps."""
+
+    code = "LimitExceededException"
+    status = 400
+    grpc = "RESOURCE_EXHAUSTED"
+
+
 class CodeVerificationFailed(ApiError):
     """The uploaded bytes are not the announced ones."""
 
@@ -167,6 +175,7 @@ ERRORS: tuple[type[ApiError], ...] = (
     InvalidParameterValue,
     InvalidRequestContent,
     CodeStorageExceeded,
+    LimitExceeded,
     CodeVerificationFailed,
     Unauthenticated,
     AccessDenied,

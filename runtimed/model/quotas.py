@@ -63,6 +63,8 @@ INIT_SECONDS = 10
 # Node.
 CONCURRENCY_DEFAULT = 1000
 """Concurrent executions of the account (D)."""
+KEYS = 500
+"""Keys of callers that a node has at most (ours): each is told the dispatcher every day."""
 LIST_ITEMS_MAX = 10_000
 """`MaxItems` that a list request may ask for (M); a page never holds more than `LIST_PAGE_ITEMS`."""
 LIST_PAGE_ITEMS = 50

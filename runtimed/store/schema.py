@@ -6,6 +6,8 @@ functions   one row a function, kept under a uid of its own: a name can be given
 targets     what is deployed: code and configuration as they were at one moment, never changed. Its id names it to the
             dispatcher, and its launch plan to the launcher; AUTOINCREMENT, so that an id never comes back.
 facts       single values about the database itself.
+keys        what callers over TCP show; the secret is sealed. Its id names it to the dispatcher and never comes back;
+            `generation` grows each time the dispatcher is told of it.
 """
 
 from __future__ import annotations
@@ -46,5 +48,18 @@ MIGRATIONS: tuple[Migration, ...] = (
         ) STRICT
         """,
         "CREATE INDEX targets_of_function ON targets (function)",
+    ),
+    (
+        """
+        CREATE TABLE keys (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            key_id TEXT NOT NULL UNIQUE,
+            secret BLOB NOT NULL,
+            description TEXT NOT NULL,
+            generation INTEGER NOT NULL,
+            created_ms INTEGER NOT NULL,
+            modified_ms INTEGER NOT NULL
+        ) STRICT
+        """,
     ),
 )

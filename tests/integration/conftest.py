@@ -53,7 +53,7 @@ class Gateway:
 
         async def start() -> tuple[Performers, Server]:
             made = performers(state)
-            server = Server(bind(made), socket=self.socket, address="127.0.0.1:0", key=KEY)
+            server = Server(bind(made), socket=self.socket, address="127.0.0.1:0", key=KEY, tokens=made.keys.accepts)  # type: ignore[attr-defined]
             await server.start()
             return made, server
 

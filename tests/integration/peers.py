@@ -18,6 +18,7 @@ DELETES: dict[type[wire.Message], type[wire.Message]] = {
     wire.DelPlan: wire.PutPlan,
     wire.DelTarget: wire.PutTarget,
     wire.DelRoute: wire.PutRoute,
+    wire.DelPrincipal: wire.PutPrincipal,
 }
 
 

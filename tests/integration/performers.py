@@ -36,6 +36,7 @@ from runtimed.model.function import (
     UpdateFunctionConfigurationRequest,
 )
 from runtimed.model.invocation import InvocationType, InvokeRequest, InvokeResponse, LogType
+from runtimed.model.key import CreatedKey, Key
 from runtimed.model.log import LogEvent, LogKind, TailLogsRequest
 from runtimed.model.node import (
     Check,
@@ -297,6 +298,30 @@ class LogFiles:
             self.readers -= 1
 
 
+class Purse:
+    """Keys in memory."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, tuple[Key, str]] = {}
+
+    async def create(self, description: str) -> CreatedKey:
+        key_id, now = f"RT{len(self.tokens):018}", datetime.now(UTC)
+        key = Key(key_id=key_id, description=description, created_at=now, last_modified=now)
+        token = f"{key_id}.secret"
+        self.tokens[key_id] = (key, token)
+        return CreatedKey(key=key, secret="secret", token=token, endpoint="http://127.0.0.1:7402", region="us-east-1")
+
+    async def keys(self) -> list[Key]:
+        return [key for key, _ in self.tokens.values()]
+
+    async def revoke(self, key_id: str) -> None:
+        if self.tokens.pop(key_id, None) is None:
+            raise errors.ResourceNotFound(f"There is no key {key_id}.")
+
+    def accepts(self, token: bytes) -> bool:
+        return token.decode() in {token for _, token in self.tokens.values()}
+
+
 STARTED = datetime(2026, 1, 31, 12, 0, 0, 123000, tzinfo=UTC)
 
 
@@ -403,6 +428,7 @@ def performers(directory: Path) -> Performers:
         deployer=UnpackingDeployer(identity, registry),
         invoker=SubprocessInvoker(registry, logs),
         logs=logs,
+        keys=Purse(),
         node=Machine(),
         statistics=Counts(Machine()),
     )

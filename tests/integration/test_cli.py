@@ -372,3 +372,26 @@ def test_starting_is_quick(ctl: Runtimectl) -> None:
         subprocess.run(command, capture_output=True, env=ctl.environment, check=True)
         times.append(time.monotonic() - before)
     assert min(times) < 0.5
+
+
+def test_keys(gateway: Gateway, ctl: Runtimectl, tmp_path: Path) -> None:
+    out, err = ctl("keys")
+    assert (out, "keys create" in err) == ("", True)
+    out, err = ctl("keys", "create", "--description", "build server")
+    key_id, secret, token, _ = (line.split()[1] for line in out.splitlines())
+    assert token == f"{key_id}.{secret}"
+    assert "not shown again" in err
+    for told in ("AWS_SECRET_ACCESS_KEY", "endpoint_url", f"curl -H 'Authorization: Bearer {token}'"):
+        assert told in err
+    listed = json.loads(ctl("keys", "list", "--json")[0])["Keys"]
+    assert [(key["KeyId"], key["Description"]) for key in listed] == [(key_id, "build server")]
+    assert secret not in ctl("keys")[0]
+    file = tmp_path / "build.key"
+    file.write_text(token)
+    assert "ready" in ctl("status", "--address", gateway.tcp, "--key-file", file)[0]
+    made = json.loads(ctl("keys", "create", "--json")[0])
+    assert made["Token"].startswith(made["Key"]["KeyId"])
+    assert ctl("keys", "revoke", key_id)[0] == f"{key_id} is revoked\n"
+    assert "keys create" in ctl("status", "--address", gateway.tcp, "--key-file", file, status=4)[1]
+    assert "no key" in ctl("keys", "revoke", key_id, status=4)[1]
+    assert "KeyId" in ctl("keys", "revoke", "x", status=4)[1]

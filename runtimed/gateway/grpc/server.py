@@ -1,8 +1,8 @@
-"""The gRPC server of the control plane: a unix socket for root and the node's group, and TCP for whoever holds the key.
+"""The gRPC server of the control plane: a unix socket for root and the node's group, and TCP for whoever holds a key.
 
 Two grpc servers with the same handlers: who may connect to the socket is decided by its file mode, which the kernel
 checks against the peer's credentials; on TCP every call, health and reflection included, needs
-`authorization: Bearer KEY`.
+`authorization: Bearer KEY`: the node's own, or the token of one that was made for a caller.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BEARER = b"Bearer "
 SOCKET_UMASK = 0o117
 """Leaves 0660."""
 SOCKET_PATH_BYTES = 107
@@ -47,14 +48,15 @@ class Server:
         socket_gid: int | None = None,
         address: str | None = None,
         key: str = "",
+        tokens: Callable[[bytes], bool] | None = None,
         limits: Limits = LIMITS,
     ) -> None:
-        """`address` is host:port (port 0: any, see `port`) and needs a `key`."""
+        """`address` is host:port (port 0: any, see `port`) and needs a `key`; `tokens` says which others there are."""
         if address and not key:
             raise ValueError("TCP needs a key")
         self.port = 0
         self._socket, self._socket_gid = socket, socket_gid
-        self._address, self._key = address, key
+        self._address, self._key, self._tokens = address, key, tokens
         self._limits = limits
         self._servicer = Servicer(api, limits.first_seconds)
         self._health = HealthServicer()
@@ -67,7 +69,7 @@ class Server:
             server = self._server(names)
             self._listen_on_socket(server, self._socket)
         if self._address is not None:
-            server = self._server(names, _KeyInterceptor(self._key))
+            server = self._server(names, _KeyInterceptor(self._key, self._tokens))
             try:
                 self.port = server.add_insecure_port(self._address)
             except RuntimeError:
@@ -120,10 +122,11 @@ class Server:
 
 
 class _KeyInterceptor(grpc.aio.ServerInterceptor):
-    """Lets a call through only with the key."""
+    """Lets a call through only with a key."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, tokens: Callable[[bytes], bool] | None) -> None:
         self._expected = f"Bearer {key}".encode()
+        self._tokens = tokens
         self._refusal = grpc.unary_unary_rpc_method_handler(_refuse)
 
     async def intercept_service(
@@ -133,13 +136,17 @@ class _KeyInterceptor(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any]:
         given = dict(handler_call_details.invocation_metadata or ()).get(status.AUTHORIZATION, "")
         presented = given if isinstance(given, bytes) else given.encode()
-        if hmac.compare_digest(presented, self._expected):
+        if hmac.compare_digest(presented, self._expected) or self._is_token(presented):
             return await continuation(handler_call_details)
         return self._refusal
+
+    def _is_token(self, presented: bytes) -> bool:
+        return self._tokens is not None and presented.startswith(BEARER) and self._tokens(presented[len(BEARER) :])
 
 
 async def _refuse(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     error = errors.Unauthenticated(
-        "The key is missing or wrong. Send `authorization: Bearer KEY` with the key in STATE/keys/control.key."
+        "The key is missing or wrong. Send `authorization: Bearer TOKEN` with a token of `runtimectl keys create`, or "
+        "with the key in STATE/keys/control.key."
     )
     await context.abort(*status.encode(error))
