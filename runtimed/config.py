@@ -123,10 +123,9 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     above. When another is needed, the idle one that was used longest ago ends."""
     keep_alive_seconds: Seconds = 600
     """How long an idle environment is kept, unless its room is needed."""
-    freeze_after_ms: Annotated[int, Meta(ge=0, le=3_600_000, description="whole milliseconds, at most an hour")] = (
-        10_000
-    )
-    """How long an environment is idle before it is frozen; 0: never. Thawing takes about 0.1 ms."""
+    freeze_after_ms: Annotated[int, Meta(ge=0, le=3_600_000, description="whole milliseconds, at most an hour")] = 100
+    """How long an environment is idle before it is frozen, with all that its function left running; 0: never. Freezing
+    and thawing take about 0.1 ms each, so what is called more often than that stays as it is."""
     launches_per_second: Count = 1000
     """Environments of one function version started in a second, at most."""
     waiting: Annotated[int, Meta(ge=0, le=100_000, description="a whole number up to 100000")] = 1000

@@ -25,6 +25,7 @@ import msgspec
 from bench.node import Node, await_true, cgroups, loop_devices
 from runtimed.client import Client
 from runtimed.client.result import Result
+from tests.crash.census import by_kind, cpu_seconds
 from tests.neighbour import Latency, Neighbour
 
 FUNCTIONS = pathlib.Path(__file__).resolve().parent / "functions"
@@ -36,6 +37,7 @@ PATIENCE = 30.0
 # What a clean end leaves to the next environment of the same function, and for some seconds after the function is gone:
 # a shell with its anchor, the launcher's descriptors of it, images for /tmp. Looked at when the session ends.
 KEPT = ("anchor ", "launcher", "loop devices")
+FROZEN = 8.0  # seconds, for what takes a tenth of one
 STILL = 1.5  # seconds; what comes back to the launcher's pools is let go of in steps of one second
 
 
@@ -194,6 +196,20 @@ class Stage:
         self.settle()
         assert max(grown.values()) < GROWTH_KB, f"a daemon's memory grew: {grown} KB"
         return Seen(results, alone, beside)
+
+    def stands_still(self) -> None:
+        """What functions left running does not get the processor any more: frozen long before FROZEN is over."""
+        last: dict[int, float] = {}
+        since = time.monotonic()
+
+        def still() -> bool:
+            nonlocal last, since
+            now = {pid: cpu_seconds(pid) for pid in by_kind(self.node)["environment"]}
+            if now != last:
+                last, since = now, time.monotonic()
+            return time.monotonic() - since > STILL
+
+        await_true(still, FROZEN, "environments that stand still")
 
     def settle(self, spare: tuple[str, ...] = KEPT) -> None:
         """Waits until the node holds no more than when it was at rest, but for what its names begin with `spare`."""

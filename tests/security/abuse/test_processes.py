@@ -66,7 +66,8 @@ def test_orphans(stage: Stage, outcome: Outcome) -> None:
 def test_lingering_children(stage: Stage, outcome: Outcome) -> None:
     def four_more(found: dict[str, list[str]]) -> None:
         assert len(found["processes"]) == 5
+        stage.stands_still()
 
     seen = stage.suffer("processes", {"deed": "linger"}, rounds=1, clean=four_more)
     assert seen.values() == [True]
-    outcome("go on until the environment is frozen, at its share of the processor", seen.neighbour)
+    outcome("stand still 0.1 s after the reply, when the environment is frozen", seen.neighbour)

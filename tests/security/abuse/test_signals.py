@@ -82,10 +82,11 @@ def test_spin_in_init(stage: Stage, outcome: Outcome) -> None:
 def test_lingering_threads(stage: Stage, outcome: Outcome) -> None:
     def five(found: dict[str, Any]) -> None:
         assert found["threads"] == 5
+        stage.stands_still()
 
     seen = stage.suffer("signals", {"deed": "threads_spin_on"}, rounds=1, clean=five)
     assert seen.values() == [True]
-    outcome("go on until the environment is frozen, at its share of the processor", seen.neighbour)
+    outcome("stand still 0.1 s after the reply, when the environment is frozen", seen.neighbour)
 
 
 @pytest.mark.case("abuse", "overflow of the C stack")
