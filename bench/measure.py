@@ -45,6 +45,8 @@ class Report(NamedTuple):
     memory_mb: int
     cpu_mode: str
     note: str = ""
+    summary: dict[str, float] = {}
+    """What a promise names, beside the rest in the JSON."""
 
 
 def machine() -> dict[str, Any]:
@@ -207,5 +209,6 @@ def show(report: Report, as_json: bool) -> None:
             "floor": {row.name: row._asdict() for row in report.floor},
             "ratio": report.ratio,
             "note": report.note,
+            **report.summary,
         }
         print(msgspec.json.encode(record).decode(), flush=True)

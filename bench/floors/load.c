@@ -2,10 +2,11 @@
  * as a 32-bit float, in microseconds. One thread, epoll, no allocation while measuring.
  *
  *   load http PORT    REQUEST CONNECTIONS SECONDS [GAP]    over loopback TCP
+ *   load http SOCKET  REQUEST CONNECTIONS SECONDS [GAP]    over a SOCK_STREAM socket, with its whole path
  *   load call SOCKET  REQUEST CONNECTIONS SECONDS [GAP]    over a SOCK_SEQPACKET socket of the dispatcher
  *
  * GAP: milliseconds of idleness before each request. REQUEST is a file with the bytes to send. A call's header has the call's number at byte 16, which is counted up; its
- * answer must be an ANSWER with outcome 0. The first fifth of the time warms up and is not written. */
+ * answer must be an ANSWER with outcome 0; HTTP's must be 200. The first fifth of the time warms up and is not written. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -53,10 +54,10 @@ static void die(const char *what) {
 
 static int load_connect(const struct load *load) {
     int fd, one = 1, size = 512 * 1024;
-    if (load->call) {
+    if (load->call || load->address[0] == '/') {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         strncpy(address.sun_path, load->address, sizeof(address.sun_path) - 1);
-        fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        fd = socket(AF_UNIX, (load->call ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC, 0);
         if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
             die(load->address);
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
@@ -91,6 +92,10 @@ static int load_receive(struct load *load, unsigned i) {
     if (n <= 0)
         die("the server closed the connection");
     if (!load->call) {
+        if (load->connections[i].received == 0 && (n < 12 || memcmp(answer + 9, "200", 3) != 0)) {
+            fprintf(stderr, "load: %.*s\n", (int)n, answer);
+            exit(2);
+        }
         if (load->answer_size == 0)
             load->answer_size = (size_t)n;
         load->connections[i].received += (size_t)n;

@@ -1,8 +1,11 @@
-/* Floor: the path of an invocation without any policy. Callers come over a SOCK_SEQPACKET socket, each packet is handed
+/* Floor: the path of an invocation without any policy. Callers come over a SOCK_SEQPACKET socket or over HTTP, each request is handed
  * to an idle interpreter (the one used last first) over a socketpair, its answer goes back to the caller. No routes, no
  * limits, no time-outs, no logs, no sandbox.
  *
- *   relay SOCKET INTERPRETERS PROGRAM [ARGUMENT...]    each PROGRAM finds its end of the pair at descriptor 3 */
+ *   relay SOCKET INTERPRETERS PROGRAM [ARGUMENT...]    each PROGRAM finds its end of the pair at descriptor 3
+ *   relay http   INTERPRETERS PROGRAM [ARGUMENT...]    over loopback TCP; prints its port. A request is one segment */
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,22 +85,40 @@ static void watch(int loop, int fd, unsigned index) {
     epoll_ctl(loop, EPOLL_CTL_ADD, fd, &event);
 }
 
+static int listen_at(const char *where) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    strncpy(address.sun_path, where, sizeof(address.sun_path) - 1);
+    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 1024) < 0)
+        exit(1);
+    puts("ready");
+    return listener;
+}
+
+static int listen_http(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 1024) < 0 ||
+        getsockname(listener, (struct sockaddr *)&address, &length) < 0)
+        exit(1);
+    printf("%d\n", ntohs(address.sin_port));
+    return listener;
+}
+
 int main(int argc, char **argv) {
     static struct relay relay;
     static char buffer[PACKET_MAX];
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct epoll_event events[1024];
     int loop = epoll_create1(EPOLL_CLOEXEC);
-    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int listener, one = 1;
     unsigned n_ends = 1;
 
     if (argc < 4)
         return 64;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGCHLD, SIG_IGN);
-    strncpy(address.sun_path, argv[1], sizeof(address.sun_path) - 1);
-    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 1024) < 0)
-        return 1;
+    listener = strcmp(argv[1], "http") == 0 ? listen_http() : listen_at(argv[1]);
     watch(loop, listener, 0);
     for (int i = 0; i < atoi(argv[2]); i++) {
         relay.ends[n_ends] = (struct end){.fd = spawn(argv + 3), .caller = -1};
@@ -105,7 +126,6 @@ int main(int argc, char **argv) {
         watch(loop, relay.ends[n_ends].fd, n_ends);
         n_ends++;
     }
-    puts("ready");
     fflush(stdout);
     for (;;) {
         int n = epoll_wait(loop, events, 1024, -1);
@@ -115,6 +135,7 @@ int main(int argc, char **argv) {
                 if (n_ends == ENDS_MAX)
                     return 2;
                 relay.ends[n_ends] = (struct end){.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), .caller = -2};
+                setsockopt(relay.ends[n_ends].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
                 watch(loop, relay.ends[n_ends].fd, n_ends);
                 n_ends++;
                 continue;
