@@ -11,7 +11,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,7 +46,7 @@ class Report(NamedTuple):
     memory_mb: int
     cpu_mode: str
     note: str = ""
-    summary: dict[str, float] = {}
+    summary: Mapping[str, float] = MappingProxyType({})
     """What a promise names, beside the rest in the JSON."""
 
 
