@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -248,6 +250,36 @@ def test_without_a_daemon(tmp_path: Path) -> None:
         assert time.monotonic() - before < 5
     with pytest.raises(ClientError, match="not an address"):
         Client("nonsense")
+
+
+def serve_late(listener: socket.socket, behind: Path, seconds: float) -> None:
+    """A busy daemon's socket: whoever connects is served after a while."""
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    with listener.accept()[0] as caller, socket.socket(socket.AF_UNIX) as served:
+        time.sleep(seconds)
+        served.connect(str(behind))
+        there = threading.Thread(target=carry, args=(caller, served))
+        there.start()
+        carry(served, caller)
+        there.join()
+
+
+def test_a_busy_daemon_is_not_taken_for_a_dead_one(gateway: Gateway, tmp_path: Path) -> None:
+    """Of what is not repeated the first attempt must do."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "late.sock"))
+        listener.listen()
+        busy = threading.Thread(target=serve_late, args=(listener, gateway.socket, 0.5))
+        busy.start()
+        with Client(f"unix:{tmp_path}/late.sock") as late, pytest.raises(errors.ResourceNotFound):
+            late.invoke("nobody")
+        busy.join()
 
 
 def test_threads_share_a_client(client: Client) -> None:
