@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib.metadata
 import os
 import re
 import shutil
@@ -102,6 +103,21 @@ def name_build(wheel: Path) -> str:
     return f"{version}-{digest[:12]}"
 
 
+def make_environment(directory: Path) -> tuple[str | Path, ...]:
+    """Makes an empty virtual environment; returns the command that is pip for it: this Python's own pip where it can
+    install elsewhere (22.3 and later), otherwise one in the environment, which takes as long as all the rest."""
+    try:
+        own = tuple(int(part) for part in re.findall(r"[0-9]+", importlib.metadata.version("pip"))[:2]) >= (22, 3)
+    except importlib.metadata.PackageNotFoundError:
+        own = False
+    try:
+        venv.create(directory, with_pip=not own, symlinks=True)
+    except subprocess.CalledProcessError as error:
+        raise InstallError(f"cannot make a virtual environment: {error}; apt-get install python3-venv") from None
+    python = directory / "bin/python"
+    return (sys.executable, "-m", "pip", "--python", python) if own else (python, "-m", "pip")
+
+
 def make_build(directory: Path, wheel: Path, *, offline: bool) -> None:
     """A virtual environment with the wheel and what it depends on. Nothing is compiled."""
     if (directory / WHOLE).exists():
@@ -109,13 +125,11 @@ def make_build(directory: Path, wheel: Path, *, offline: bool) -> None:
         return
     shutil.rmtree(directory, ignore_errors=True)
     say(f"making {directory} with Python {sys.version.split()[0]}")
-    try:
-        venv.create(directory, with_pip=True, symlinks=True)
-    except subprocess.CalledProcessError as error:
-        raise InstallError(f"cannot make a virtual environment: {error}; apt-get install python3-venv") from None
-    pip = (directory / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    pip = make_environment(directory)
     source = ("--only-binary", ":all:", "--find-links", str(wheel.parent), *(["--no-index"] if offline else []))
-    run(*pip, *source, wheel)
+    run(*pip, "--disable-pip-version-check", "install", "--quiet", "--no-compile", *source, wheel)
+    # On all processors, where pip takes one; what a package has for other versions of Python may not compile.
+    run(directory / "bin/python", "-m", "compileall", "-q", "-j", "0", directory / "lib", check=False)
     make_system(directory)
     (directory / WHOLE).touch()
 

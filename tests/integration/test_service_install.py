@@ -3,8 +3,10 @@ back, stopped, removed. Nothing of this machine is touched."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import runpy
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +151,24 @@ def test_wrong_uses(wheelhouse: Path, tmp_path: Path) -> None:
         assert done.returncode != 0
         assert said in done.stderr, arguments
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("version", ["22.2.2", None, importlib.metadata.version("pip")])
+def test_what_installs_into_an_environment(
+    version: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pip of the installer's Python, or one in the environment where there is none or too old a one."""
+
+    def found(name: str) -> str:
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    installer = runpy.run_path(str(ROOT / "systemd" / "install.py"))
+    monkeypatch.setattr(importlib.metadata, "version", found)
+    own = version not in ("22.2.2", None)
+    pip = installer["make_environment"](tmp_path / "build")
+    assert (tmp_path / "build" / "bin" / "pip").exists() != own
+    seen = subprocess.run([*pip, "list", "--format", "json"], check=True, capture_output=True, text=True)
+    names = {package["name"] for package in json.loads(seen.stdout)}
+    assert names == (set() if own else names & {"pip", "setuptools"}), "packages of elsewhere"
