@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "dispatch/logs.h"
 
 #define SEGMENT_BYTES_MIN 65536u
@@ -157,14 +158,30 @@ static int take_census(struct census *census, int logs) {
     return r;
 }
 
+bool log_clock_believed(struct log_clock *clock, uint64_t real_us, uint64_t boot_us, uint64_t newest_us) {
+    const uint64_t expected = clock->known ? clock->real_us + (boot_us - clock->boot_us) : newest_us;
+
+    if (expected != 0 && (real_us > expected + LOG_DOUBT_US || expected > real_us + LOG_DOUBT_US)) {
+        clock->doubted = true;
+        clock->doubted_us = boot_us;
+    }
+    clock->known = true;
+    clock->real_us = real_us;
+    clock->boot_us = boot_us;
+    if (clock->doubted && boot_us - clock->doubted_us >= LOG_DOUBT_US)
+        clock->doubted = false;
+    return !clock->doubted;
+}
+
 static int by_age(const void *a, const void *b) {
     const struct segment *one = a, *other = b;
     return one->written_us < other->written_us ? -1 : one->written_us > other->written_us;
 }
 
-int log_sweep(const struct log_limits *limits, int logs, uint64_t now_us, uint64_t *ret_bytes) {
+int log_sweep(const struct log_limits *limits, struct log_clock *clock, int logs, uint64_t *ret_bytes) {
     struct census census = {0};
-    uint64_t most = UINT64_MAX;
+    uint64_t most = UINT64_MAX, now_us = clock_real_us();
+    bool believed;
     int removed = 0, r = take_census(&census, logs);
 
     if (r < 0)
@@ -173,9 +190,11 @@ int log_sweep(const struct log_limits *limits, int logs, uint64_t now_us, uint64
         most = limits->node_bytes - limits->node_bytes / 16;
     if (census.n > 0)
         qsort(census.segments, census.n, sizeof(*census.segments), by_age);
+    believed =
+        log_clock_believed(clock, now_us, clock_boot_us(), census.n > 0 ? census.segments[census.n - 1].written_us : 0);
     for (size_t i = 0; i < census.n; i++) {
         const struct segment *segment = &census.segments[i];
-        bool expired = limits->keep_us != 0 && segment->written_us + limits->keep_us < now_us;
+        bool expired = believed && limits->keep_us != 0 && segment->written_us + limits->keep_us < now_us;
         char name[LOG_NAME_SIZE], path[UID_TEXT + 1 + LOG_NAME_SIZE];
         if (!expired && census.bytes <= most)
             break;

@@ -53,9 +53,10 @@ struct log_writer {
     uint64_t passes;
     unsigned n_losing;        /* files that have dropped records to tell of */
     struct log_limits limits; /* what is kept */
-    uint64_t bytes;           /* of all segments, of other functions too; exact after a sweep */
-    uint64_t swept_us;        /* 0: never */
-    uint64_t told_us;         /* when those that have dropped records were last tried */
+    struct log_clock clock;
+    uint64_t bytes;    /* of all segments, of other functions too; exact after a sweep */
+    uint64_t swept_us; /* 0: never */
+    uint64_t told_us;  /* when those that have dropped records were last tried */
     int (*confine)(void);
     pthread_barrier_t confined;
 };
@@ -281,7 +282,7 @@ static void sweep(struct log_writer *w, uint64_t now) {
     if (w->swept_us != 0 && now - w->swept_us < (exceeded ? RETRY_US : SWEEP_US))
         return;
     w->swept_us = now;
-    if (log_sweep(&w->limits, w->directory, clock_real_us(), &w->bytes) <= 0)
+    if (log_sweep(&w->limits, &w->clock, w->directory, &w->bytes) <= 0)
         return;
     list_for_each(node, &w->files) {
         struct log_file *file = list_entry(node, struct log_file, node);

@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "dispatch/counters.h"
 #include "dispatch/log_ring.h"
+#include "dispatch/log_sweep.h"
 #include "dispatch/logs.h"
 #include "dispatch/request.h"
 #include "dispatch/route.h"
@@ -319,7 +320,36 @@ static void test_counters(void) {
     counters_close(&counters);
 }
 
+/* In hours; what a log that was just written reads. */
+static bool believed(struct log_clock *clock, uint64_t real, uint64_t boot, uint64_t newest) {
+    const uint64_t hour = LOG_DOUBT_US / 24;
+    return log_clock_believed(clock, real * hour, boot * hour, newest * hour);
+}
+
+static void test_clock_steps(void) {
+    const uint64_t now = 500000, years = 100000;
+    struct log_clock clock = {0};
+
+    CHECK(believed(&clock, now, 7, now - 1)); /* started where it ended */
+    CHECK(believed(&clock, now + 1, 8, now));
+    CHECK(believed(&clock, now + 900, 907, now)); /* nobody wrote for weeks */
+    CHECK(believed(&clock, now + 910, 908, now)); /* set by a few hours */
+    CHECK(!believed(&clock, now + years, 909, now));
+    CHECK(!believed(&clock, now + years + 1, 910, now + years)); /* also when something was written since */
+    CHECK(!believed(&clock, now + 912, 911, now + years));       /* and set back again */
+    CHECK(!believed(&clock, now + 935, 934, now + years));
+    CHECK(believed(&clock, now + 936, 935, now + years)); /* a day later */
+    CHECK(!believed(&clock, now - years, 936, now + years));
+
+    clock = (struct log_clock){0};
+    CHECK(!believed(&clock, now + years, 7, now)); /* started with a clock that is ahead */
+    CHECK(believed(&clock, now + years + 24, 31, now));
+    clock = (struct log_clock){0};
+    CHECK(believed(&clock, now, 7, 0)); /* there is nothing to judge by, nor to remove */
+}
+
 int main(void) {
+    test_clock_steps();
     test_timers();
     test_table();
     test_routes();

@@ -114,11 +114,14 @@ class Cursor:
         self.place = place
 
     def skip_before(self, time_us: int) -> None:
-        """Passes over segments that ended before this time."""
-        for _, following in pairwise(self.segments()):
+        """Passes over segments that ended before this time; not over one at whose end the clock was set back."""
+        numbers = self.segments()
+        earlier = self.created(numbers[0]) if numbers else None
+        for _, following in pairwise(numbers):
             created = self.created(following)
-            if created is None or created > time_us:
+            if created is None or created > time_us or (earlier is not None and created < earlier):
                 return
+            earlier = created
             self.place = max(self.place, Place(following, 0))
 
     def skip_all(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,9 @@ class Look(Struct, frozen=True, kw_only=True):
     """The counters at one moment."""
 
     time: datetime
+    """For people."""
+    at: float = 0.0
+    """The same in seconds of the monotonic clock, for differences: the other one may be set meanwhile."""
     cpu: tuple[float, float]
     started_us: int = 0
     """When the dispatcher started, since the epoch; 0: there is none."""
@@ -75,7 +79,8 @@ class StatisticsReader:
     async def get(self, request: GetStatisticsRequest) -> Statistics:
         after = await asyncio.to_thread(look, self._dispatcher.counters)
         started = datetime.fromtimestamp(after.started_us / 1e6, UTC) if after.started_us else after.time
-        before = Look(time=started, cpu=after.cpu)
+        ran = max(0.0, (after.time - started).total_seconds())
+        before = Look(time=started, at=after.at - ran, cpu=after.cpu)
         return await self._between(before, after, request)
 
     async def watch(self, request: WatchStatisticsRequest) -> AsyncGenerator[Statistics, None]:
@@ -104,7 +109,7 @@ class StatisticsReader:
         counts = counted(self._dispatcher, before, after)
         return Statistics(
             time=after.time,
-            interval_ms=int((after.time - before.time).total_seconds() * 1000),
+            interval_ms=interval_ms(before, after),
             ready=self._dispatcher.ready,
             host=host,
             processes=processes,
@@ -125,14 +130,20 @@ class StatisticsReader:
         return self._labels
 
 
+def interval_ms(before: Look, after: Look) -> int:
+    """By the clock that nobody sets."""
+    return int((after.at - before.at) * 1000)
+
+
 def look(page: CounterPage | None) -> Look:
     """At the page now; an empty look when there is none, or when it goes away meanwhile."""
-    time, cpu = datetime.now(UTC), cpu_seconds()
+    now, at, cpu = datetime.now(UTC), time.monotonic(), cpu_seconds()
     if page is None:
-        return Look(time=time, cpu=cpu)
+        return Look(time=now, at=at, cpu=cpu)
     try:
         return Look(
-            time=time,
+            time=now,
+            at=at,
             cpu=cpu,
             started_us=page.started_us,
             node=page.node(),
@@ -140,7 +151,7 @@ def look(page: CounterPage | None) -> Look:
             slots={slot.target: slot for slot in page.targets()},
         )
     except ValueError:  # closed: the dispatcher has gone
-        return Look(time=time, cpu=cpu)
+        return Look(time=now, at=at, cpu=cpu)
 
 
 def counted(dispatcher: Dispatcher, before: Look | None = None, after: Look | None = None) -> Counted:

@@ -93,6 +93,7 @@ def test_what_is_too_old_goes_with_its_directory(tmp_path: Path) -> None:
     segment(logs, deleted, 1, 100, 9 * DAY)
     segment(logs, deleted, 2, 100, 8 * DAY)
     old, young = segment(logs, living, 7, 100, 8 * DAY), segment(logs, living, 8, 100, 6 * DAY)
+    segment(logs, living, 9, 100, 1000)  # somebody wrote of late: the clock is believed
     (logs / ("3" * 32)).mkdir()
     (logs / "kept.by.others").mkdir()
     with staged(tmp_path, RUNTIMED_LOGS_DAYS="7") as stage:

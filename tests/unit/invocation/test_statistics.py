@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtimed.dispatch.counters import SLOT, Slot
-from runtimed.invocation.statistics import KEYS, Look, rank
+from runtimed.invocation.statistics import KEYS, Look, interval_ms, rank
 from runtimed.model import wire
 from runtimed.model.node import GetStatisticsRequest, StatisticsOrder
 from runtimed.store.functions import Label
@@ -98,3 +99,9 @@ def test_order_and_limit() -> None:
 def test_every_order_has_a_key(order: StatisticsOrder) -> None:
     assert order in KEYS
     assert len(ranked(look(), look(slot(1, A, calls=1), slot(2, B)), order=order)) == 2
+
+
+def test_intervals_do_not_follow_the_wall_clock() -> None:
+    """Set back by an hour between two looks, two seconds remain two seconds."""
+    before, after = look(seconds=3600), look(seconds=2)
+    assert interval_ms(replace(before, at=10.0), replace(after, at=12.0)) == 2000
