@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "dispatch/channel.h"
+#include "dispatch/h2.h"
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
 
@@ -37,7 +38,9 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     dispatch->packet_in = malloc(WIRE_MESSAGE_MAX);
     dispatch->packet_out = malloc(WIRE_MESSAGE_MAX);
     dispatch->http.input = malloc(HTTP_INPUT_MAX);
-    if (dispatch->packet_in == NULL || dispatch->packet_out == NULL || dispatch->http.input == NULL)
+    dispatch->http.output = malloc(H2_OUTPUT_SIZE);
+    if (dispatch->packet_in == NULL || dispatch->packet_out == NULL || dispatch->http.input == NULL ||
+        dispatch->http.output == NULL)
         return -ENOMEM;
     r = loop_open(&dispatch->loop);
     if (r >= 0)
@@ -54,6 +57,8 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
 void dispatch_drain(struct dispatch *dispatch, bool leave) {
     dispatch->draining = true;
     dispatch->leave_drained = dispatch->leave_drained || leave;
+    if (leave)
+        http_drain(&dispatch->http);
 }
 
 static bool drained(const struct dispatch *dispatch) {

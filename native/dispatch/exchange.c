@@ -148,6 +148,19 @@ void caller_done(struct caller *caller) {
         exchange_abandon(list_entry(node, struct exchange, node));
 }
 
+void caller_load_done(struct caller_load *load) {
+    if (load == NULL)
+        return;
+    load->done = true;
+    if (load->running == 0)
+        free(load);
+}
+
+void caller_load_leave(struct caller_load *load) {
+    if (load != NULL && --load->running == 0 && load->done)
+        free(load);
+}
+
 struct exchange *exchange_new(struct caller *caller, uint64_t number) {
     struct counters_node *node = caller->dispatch->counters.node;
     struct exchange *exchange = calloc(1, sizeof(*exchange));

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/h2.h"
 
 #define ACCEPT_BATCH 32
 #define ACCEPT_PAUSE_US 100000u
@@ -33,6 +34,7 @@ void http_close(struct http_connection *connection) {
     timer_drop(&dispatch->loop.timers, &connection->timer);
     http_trust_forget(connection);
     connection->exchange = NULL;
+    h2_free(steal_pointer(connection->h2));
     caller_done(&connection->caller);
     http_forget_unsent(connection);
     free(connection->input);
@@ -54,7 +56,7 @@ static void set_timer(struct http_connection *connection, uint64_t us) {
 /* By what is going on now. Called when that has changed, and when bytes went either way. */
 static void arm(struct http_connection *connection) {
     struct dispatch *dispatch = connection->caller.dispatch;
-    if (connection->closed || connection->state == HTTP_LINGER)
+    if (connection->closed || connection->h2 != NULL || connection->state == HTTP_LINGER)
         return;
     if (!list_empty(&connection->unsent))
         return; /* http_send arms it at each progress */
@@ -83,6 +85,10 @@ static void on_timer(struct timer *timer, uint64_t now) {
     struct counters_node *node = connection->caller.dispatch->counters.node;
     (void)now;
 
+    if (connection->h2 != NULL) {
+        h2_on_timer(connection->h2);
+        return;
+    }
     if (!list_empty(&connection->unsent) || connection->state == HTTP_LINGER || connection->state == HTTP_DISCARD ||
         (connection->state == HTTP_HEAD && connection->input_size == 0)) {
         if (!list_empty(&connection->unsent))
@@ -96,7 +102,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
-static void watch_reading(struct http_connection *connection, bool reading) {
+void http_watch_reading(struct http_connection *connection, bool reading) {
     if (connection->paused == !reading)
         return;
     connection->paused = !reading;
@@ -126,10 +132,49 @@ static void read_kept(struct http_connection *connection) {
     free(input);
 }
 
+/* Reads what came first as HTTP/1.1 unless it begins as HTTP/2 does. False: it may become either. */
+static bool sniff(struct http_connection *connection, const uint8_t *data, size_t size) {
+    if (memcmp(data, H2_PREFACE, MIN(size, H2_PREFACE_SIZE)) != 0)
+        connection->sniffed = true;
+    else if (size >= H2_PREFACE_SIZE)
+        connection->sniffed = h2_begin(connection) == 0;
+    else
+        return false;
+    return true;
+}
+
+static void take_first(struct http_connection *connection, const uint8_t *data, size_t size) {
+    _cleanup_free_ uint8_t *input = NULL;
+
+    if (connection->input_size > 0) {
+        if (!keep_behind(connection, data, size)) {
+            http_close(connection);
+            return;
+        }
+        data = input = steal_pointer(connection->input);
+        size = connection->input_size;
+        connection->input_size = connection->input_room = 0;
+    }
+    if (!sniff(connection, data, size)) {
+        if (!keep_behind(connection, data, size))
+            http_close(connection);
+    } else if (connection->h2 != NULL) {
+        h2_read(connection->h2, data, size);
+    } else if (connection->sniffed) {
+        http_advance(connection, data, size);
+    } else {
+        http_close(connection);
+    }
+}
+
 static void take_in(struct http_connection *connection, const uint8_t *data, size_t size) {
     if (connection->state == HTTP_LINGER)
         return;
-    if (connection->input_size == 0)
+    if (connection->h2 != NULL)
+        h2_read(connection->h2, data, size);
+    else if (!connection->sniffed)
+        take_first(connection, data, size);
+    else if (connection->input_size == 0)
         http_advance(connection, data, size);
     else if (keep_behind(connection, data, size))
         read_kept(connection);
@@ -141,6 +186,10 @@ void http_collect(struct http *http) {
     struct list *node;
     while ((node = list_pop_front(&http->kept)) != NULL) {
         struct http_connection *connection = list_entry(node, struct http_connection, kept);
+        if (connection->h2 != NULL) {
+            h2_collect(connection->h2);
+            continue;
+        }
         read_kept(connection);
         arm(connection);
     }
@@ -154,7 +203,7 @@ static void on_readable(struct http_connection *connection) {
     ssize_t n;
 
     if (room == 0) {
-        watch_reading(connection, false);
+        http_watch_reading(connection, false);
         return;
     }
     do
@@ -166,7 +215,7 @@ static void on_readable(struct http_connection *connection) {
         /* A caller may shut its writing end and still wait for the answer; who is gone altogether shows as HUP. */
         if (n == 0 && (connection->state == HTTP_WAIT || !list_empty(&connection->unsent))) {
             connection->close = true;
-            watch_reading(connection, false);
+            http_watch_reading(connection, false);
         } else {
             http_close(connection);
         }
@@ -179,7 +228,9 @@ static void on_readable(struct http_connection *connection) {
 static void on_ready(struct watch *watch, uint32_t events) {
     struct http_connection *connection = list_entry(watch, struct http_connection, watch);
 
-    if ((events & EPOLLOUT) && http_send(connection) < 0)
+    if ((events & EPOLLOUT) && connection->h2 != NULL)
+        h2_write(connection->h2);
+    else if ((events & EPOLLOUT) && http_send(connection) < 0)
         http_close(connection);
     if (!connection->closed && (events & (EPOLLHUP | EPOLLERR)) && !(events & EPOLLIN))
         http_close(connection);
@@ -199,7 +250,7 @@ void http_answered(struct http_connection *connection) {
             http_close(connection);
             return;
         }
-        watch_reading(connection, true);
+        http_watch_reading(connection, true);
         set_timer(connection, HTTP_LINGER_US);
         return;
     }
@@ -209,7 +260,7 @@ void http_answered(struct http_connection *connection) {
         connection->head_size = 0;
         h1_begin(&connection->head);
     }
-    watch_reading(connection, true);
+    http_watch_reading(connection, true);
     /* Not from here: an environment may be in the middle of what it does on being answered. */
     if (!connection->advancing && connection->input_size > 0) {
         list_remove(&connection->kept);
@@ -332,9 +383,21 @@ int http_listen(struct http *http) {
     return r;
 }
 
+void http_drain(struct http *http) {
+    list_for_each(node, &http->connections) {
+        struct http_connection *connection = list_entry(node, struct http_connection, node);
+        if (connection->h2 != NULL)
+            h2_drain(connection->h2);
+    }
+}
+
+static bool is_flushed(const struct http_connection *connection) {
+    return connection->h2 != NULL ? h2_flushed(connection->h2) : list_empty(&connection->unsent);
+}
+
 bool http_flushed(const struct http *http) {
     for (const struct list *node = http->connections.next; node != &http->connections; node = node->next)
-        if (!list_empty(&list_entry(node, struct http_connection, node)->unsent))
+        if (!is_flushed(list_entry(node, struct http_connection, node)))
             return false;
     return true;
 }
@@ -342,7 +405,10 @@ bool http_flushed(const struct http *http) {
 void http_done(struct http *http) {
     struct dispatch *dispatch = list_entry(http, struct dispatch, http);
     list_for_each_safe(node, &http->connections) {
-        http_close(list_entry(node, struct http_connection, node));
+        struct http_connection *connection = list_entry(node, struct http_connection, node);
+        if (connection->h2 != NULL)
+            h2_goodbye(connection->h2);
+        http_close(connection);
     }
     http_collect(http);
     if (http->listening)
@@ -354,5 +420,6 @@ void http_done(struct http *http) {
     cleanup_close(&http->listener.fd);
     cleanup_close(&http->tcp.fd);
     free(http->input);
-    http->input = NULL;
+    free(http->output);
+    http->input = http->output = NULL;
 }

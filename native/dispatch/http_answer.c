@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "dispatch/base64.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/http.h"
 #include "dispatch/json.h"
@@ -71,21 +72,6 @@ static const char *date(struct http *http) {
     return http->date;
 }
 
-static size_t base64(const uint8_t *data, size_t size, char *into) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t n = 0;
-    for (size_t i = 0; i < size; i += 3) {
-        uint32_t bits = (uint32_t)data[i] << 16;
-        bits |= i + 1 < size ? (uint32_t)data[i + 1] << 8 : 0;
-        bits |= i + 2 < size ? data[i + 2] : 0;
-        into[n++] = digits[bits >> 18];
-        into[n++] = digits[bits >> 12 & 63];
-        into[n++] = i + 1 < size ? digits[bits >> 6 & 63] : '=';
-        into[n++] = i + 2 < size ? digits[bits & 63] : '=';
-    }
-    return n;
-}
-
 struct text {
     char *at, *end;
 };
@@ -132,7 +118,7 @@ static size_t render_head(
         put(&text, "X-Amzn-Trace-Id: %s\r\n", connection->trace);
     if (answer->log_tail.size > 0) {
         put(&text, "X-Amz-Log-Result: ");
-        text.at += base64(answer->log_tail.data, MIN(answer->log_tail.size, LOG_TAIL_MAX), text.at);
+        text.at += base64_encode(answer->log_tail.data, MIN(answer->log_tail.size, LOG_TAIL_MAX), text.at);
         put(&text, "\r\n");
     }
     if (connection->close)
@@ -161,7 +147,7 @@ static size_t render_error(const struct answer *answer, char ret_body[ERROR_MAX]
 
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
 
-static void want_writing(struct http_connection *connection, bool writing) {
+void http_want_writing(struct http_connection *connection, bool writing) {
     if (connection->writing == writing)
         return;
     connection->writing = writing;
@@ -232,7 +218,7 @@ static int postpone(struct http_connection *connection, const char *head, size_t
     answer->charged = 0;
     memcpy(outgoing->head, head, head_size);
     list_push_back(&connection->unsent, &outgoing->node);
-    want_writing(connection, true);
+    http_want_writing(connection, true);
     timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + HTTP_STALL_US);
     return 0;
 }
@@ -319,7 +305,7 @@ int http_send(struct http_connection *connection) {
             return 0;
         outgoing_free(connection, outgoing);
     }
-    want_writing(connection, false);
+    http_want_writing(connection, false);
     http_answered(connection);
     return 0;
 }

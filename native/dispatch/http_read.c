@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "dispatch/base64.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/http.h"
 #include "dispatch/json.h"
@@ -53,36 +54,6 @@ void http_refuse(struct http_connection *connection, uint16_t status, const char
 }
 
 /* ---- fields ------------------------------------------------------------------------------------------------------ */
-
-static int base64_digit(uint8_t c) {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* With its padding, no blanks. Returns the length or -EINVAL. */
-static int base64_decode(struct wire_slice text, uint8_t *into) {
-    uint32_t n = text.size, bits = 0;
-    int size = 0;
-
-    if (n % 4 != 0)
-        return -EINVAL;
-    while (n > 0 && text.size - n < 2 && text.data[n - 1] == '=')
-        n--;
-    for (uint32_t i = 0; i < n; i++) {
-        int digit = base64_digit(text.data[i]);
-        if (digit < 0)
-            return -EINVAL;
-        bits = bits << 6 | (uint32_t)digit;
-        if (i % 4 > 0)
-            into[size++] = (uint8_t)(bits >> (6 - 2 * (i % 4)));
-    }
-    return size;
-}
 
 static bool read_context(struct reading *reading) {
     struct wire_slice text = h1_find(&reading->connection->head, reading->data, "x-amz-client-context");
@@ -145,19 +116,6 @@ static bool read_texts(struct reading *reading) {
 
 /* ---- the function ------------------------------------------------------------------------------------------------ */
 
-static const char *explain(enum reference_error error) {
-    switch (error) {
-    case REFERENCE_NAME_TOO_LONG:
-        return "FunctionName: a name has at most 64 characters.";
-    case REFERENCE_NO_QUALIFIER:
-        return "Qualifier: is not a version's number, an alias's name, or $LATEST.";
-    case REFERENCE_CONTRADICTION:
-        return "Qualifier: contradicts the one in FunctionName. Give one of them.";
-    default:
-        return "FunctionName: is not a function's name. Use letters, digits, hyphens and underscores, or an ARN.";
-    }
-}
-
 static bool read_function(struct reading *reading, struct wire_slice function, struct wire_slice qualifier) {
     int n = function.size <= 3 * REFERENCE_MAX ? 0 : -EINVAL, m = 0;
     uint8_t name[3 * REFERENCE_MAX], text[3 * REFERENCE_QUALIFIER_MAX];
@@ -177,7 +135,7 @@ static bool read_function(struct reading *reading, struct wire_slice function, s
             (struct wire_slice){reading->qualifier, (uint32_t)m}, &reading->reference);
     }
     if (error != REFERENCE_GOOD) {
-        http_refuse_request(reading->connection, 400, INVALID_PARAMETER, explain(error));
+        http_refuse_request(reading->connection, 400, INVALID_PARAMETER, reference_explain(error));
         return false;
     }
     reading->call.name = reading->reference.name;

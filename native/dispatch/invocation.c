@@ -38,6 +38,9 @@ struct invocation *invocation_new(
     list_init(&invocation->waiting);
     target->in_flight++;
     exchange->invocation = invocation;
+    invocation->load = exchange->caller->load;
+    if (invocation->load != NULL)
+        invocation->load->running++;
     exchange->request = NULL;
     return invocation;
 }
@@ -60,6 +63,7 @@ void invocation_free(struct invocation *invocation) {
     levels_target(target);
     drop_result(invocation);
     request_free(invocation->request);
+    caller_load_leave(invocation->load);
     free(invocation->tail);
     free(invocation);
 }

@@ -210,3 +210,16 @@ int operation_read(struct wire_slice method, struct wire_slice target, enum oper
         return 0;
     return read_query(query, ret_qualifier);
 }
+
+const char *reference_explain(enum reference_error error) {
+    switch (error) {
+    case REFERENCE_NAME_TOO_LONG:
+        return "FunctionName: a name has at most 64 characters.";
+    case REFERENCE_NO_QUALIFIER:
+        return "Qualifier: is not a version's number, an alias's name, or $LATEST.";
+    case REFERENCE_CONTRADICTION:
+        return "Qualifier: contradicts the one in FunctionName. Give one of them.";
+    default:
+        return "FunctionName: is not a function's name. Use letters, digits, hyphens and underscores, or an ARN.";
+    }
+}

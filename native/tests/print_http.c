@@ -5,11 +5,17 @@
  *   Q bytes                one request with its body: WRONG status, MORE, or the parts of the request
  *   O method NUL target    an operation: EINVAL, or its number, function, qualifier
  *   S key seconds request  a signed request (32 bytes, 8 bytes, the rest): the error's number, or good or wrong
+ *   G message              an InvokeRequest: EBADMSG, or its fields
+ *   P numbers and texts    an InvokeResponse of status, failed, payload's size (32 bits each), duration, init (64 bits
+ *                          each), version NUL log tail: the head that is sent before the payload
+ *   T text                 a grpc-timeout: EINVAL, or microseconds
+ *   C status code          an error (16 bits, the rest): the status of gRPC and the code
  * Standard output: for each frame one line of words, bytes as hexadecimal digits with "x" before them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/grpc.h"
 #include "dispatch/h1.h"
 #include "dispatch/reference.h"
 #include "dispatch/sigv4.h"
@@ -125,6 +131,82 @@ static void print_signature(const uint8_t *data, uint32_t size) {
     printf(sigv4_finish(sigv4) ? "good" : "wrong");
 }
 
+static void print_invoke(const uint8_t *data, uint32_t size) {
+    struct grpc_invoke invoke;
+    if (grpc_read_invoke(data, size, &invoke) < 0) {
+        printf("EBADMSG");
+        return;
+    }
+    printf("%d %d", invoke.type, invoke.log);
+    put(invoke.function);
+    put(invoke.qualifier);
+    put(invoke.client_context);
+    put(invoke.trace);
+    put(invoke.tenant);
+    put(invoke.payload);
+}
+
+static void print_response(const uint8_t *data, uint32_t size) {
+    struct grpc_result result = {.id = "00000000-0000-4000-8000-000000000000"};
+    struct wire_slice version;
+    uint8_t head[GRPC_HEAD_MAX];
+    uint32_t numbers[3];
+    uint64_t times[2];
+    char text[128] = "";
+
+    if (size < sizeof(numbers) + sizeof(times))
+        return;
+    memcpy(numbers, data, sizeof(numbers));
+    memcpy(times, data + sizeof(numbers), sizeof(times));
+    cut(data + sizeof(numbers) + sizeof(times), size - (uint32_t)(sizeof(numbers) + sizeof(times)), &version,
+        &result.log_tail);
+    memcpy(text, version.data, version.size < sizeof(text) ? version.size : sizeof(text) - 1);
+    result.status = (uint16_t)numbers[0];
+    result.failed = numbers[1] != 0;
+    result.payload = numbers[2];
+    result.duration_us = times[0];
+    result.init_us = times[1];
+    result.version = text;
+    put((struct wire_slice){head, (uint32_t)grpc_write_response(&result, head)});
+}
+
+static void print_timeout(const uint8_t *data, uint32_t size) {
+    uint64_t us;
+    if (grpc_read_timeout((struct wire_slice){data, size}, &us) < 0)
+        printf("EINVAL");
+    else
+        printf("%llu", (unsigned long long)us);
+}
+
+static void print_status(const uint8_t *data, uint32_t size) {
+    char code[64] = "";
+    uint16_t status;
+    if (size < 2 || size >= sizeof(code))
+        return;
+    memcpy(&status, data, 2);
+    memcpy(code, data + 2, size - 2);
+    printf("%d %s", grpc_status_of(code, status), grpc_code_of(code, status));
+}
+
+static void print_frame(uint8_t kind, const uint8_t *data, uint32_t size) {
+    static const struct {
+        uint8_t kind;
+        void (*print)(const uint8_t *data, uint32_t size);
+    } printers[] = {
+        {'R', print_reference},
+        {'Q', print_request},
+        {'O', print_operation},
+        {'S', print_signature},
+        {'G', print_invoke},
+        {'P', print_response},
+        {'T', print_timeout},
+        {'C', print_status},
+    };
+    for (size_t i = 0; i < sizeof(printers) / sizeof(printers[0]); i++)
+        if (printers[i].kind == kind)
+            printers[i].print(data, size);
+}
+
 int main(void) {
     uint8_t kind;
     uint32_t size;
@@ -132,14 +214,7 @@ int main(void) {
         uint8_t *data = malloc(size > 0 ? size : 1);
         if (data == NULL || fread(data, 1, size, stdin) != size)
             return 1;
-        if (kind == 'R')
-            print_reference(data, size);
-        else if (kind == 'Q')
-            print_request(data, size);
-        else if (kind == 'S')
-            print_signature(data, size);
-        else
-            print_operation(data, size);
+        print_frame(kind, data, size);
         free(data);
         printf("\n");
         fflush(stdout);

@@ -23,7 +23,7 @@ HOME = "/opt/payload"  # where the payload is mounted in the guest; /opt/runtime
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "python3", "python3-venv", "ca-certificates",
     "e2fsprogs", "mount", "util-linux", "procps", "iproute2", "busybox-static", "libseccomp2", "libssl-dev",
-    f"libpython{PYTHON}-dev", "passwd", "acl",
+    "libnghttp2-dev", f"libpython{PYTHON}-dev", "passwd", "acl",
 )  # fmt: skip
 # Loaded before the root is there; whatever else is needed is loaded by the guest itself.
 MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "ext4", "crc32c_generic", "crc32c_intel")

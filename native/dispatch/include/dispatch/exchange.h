@@ -16,13 +16,20 @@ struct exchange;
 struct invocation;
 struct request;
 
+/* What several callers of one connection cost together. Outlives them while an invocation goes on. */
+struct caller_load {
+    unsigned running; /* invocations that are not over, also those that nobody waits for any more */
+    bool done;        /* the connection is gone */
+};
+
 /* Who asks: the part of a connection that exchanges know. */
 struct caller {
     /* The one answer; the exchange is freed afterwards. Takes over answer->owned and its charge. May be called from
      * within exchange_start, exchange_finish and whatever else reads the connection. */
     void (*answer)(struct exchange *exchange, struct answer *answer);
     struct dispatch *dispatch;
-    struct list exchanges; /* not answered yet */
+    struct list exchanges;    /* not answered yet */
+    struct caller_load *load; /* NULL: not counted */
 };
 
 struct exchange {
@@ -52,6 +59,9 @@ struct answer {
 void caller_init(struct caller *caller, struct dispatch *dispatch, void (*answer)(struct exchange *, struct answer *));
 /* The connection is gone: abandons what it waits for. */
 void caller_done(struct caller *caller);
+/* Freed with its last invocation. NULL is allowed. */
+void caller_load_done(struct caller_load *load);
+void caller_load_leave(struct caller_load *load);
 
 /* Counted and owed from now on. NULL: no memory, counted as abandoned; the connection should end. */
 struct exchange *exchange_new(struct caller *caller, uint64_t number);

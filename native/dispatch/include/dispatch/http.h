@@ -1,4 +1,5 @@
-/* HTTP/1.1 connections: Lambda's Invoke on RUN/invoke.sock and on a TCP port. Runs in the dispatcher's loop.
+/* HTTP/1.1 connections: Lambda's Invoke on RUN/invoke.sock and on a TCP port. Runs in the dispatcher's loop. Those
+ * that begin with the preface of HTTP/2 are h2.h's from then on.
  *
  *   http.c          listeners, connections, time limits, reading
  *   http_read.c     from bytes to an exchange: the head to a call, the body to its parts
@@ -72,9 +73,12 @@ struct http {
     gid_t group;        /* whose members may call */
     uint64_t unproven;  /* bytes of bodies whose signatures are not checked yet */
     uint8_t *input;     /* HTTP_INPUT_MAX: what was just read; holds nothing across turns */
+    uint8_t *output;    /* H2_OUTPUT_SIZE; the same for what is sent */
     char date[32];      /* of answers, and of which second */
     uint64_t date_s;
 };
+
+struct h2;
 
 struct http_connection {
     struct caller caller;
@@ -82,6 +86,7 @@ struct http_connection {
     struct list node; /* in http.connections, or .closed */
     struct list kept; /* in http.kept */
     struct timer timer;
+    struct h2 *h2; /* it speaks HTTP/2; NULL: it does not */
     enum http_state state;
     struct h1_head head;
     struct h1_chunks chunks;
@@ -98,6 +103,7 @@ struct http_connection {
     bool writing;        /* watched for writing */
     bool advancing;      /* http_advance is under way */
     bool close;          /* after the answer under way */
+    bool sniffed;        /* which protocol it speaks is known */
     bool closed;
     char trace[HTTP_TRACE_MAX + 1];
 };
@@ -105,6 +111,8 @@ struct http_connection {
 /* group: (gid_t)-1 for none. */
 void http_init(struct http *http, int listener, int tcp, gid_t group);
 int http_listen(struct http *http);
+/* The node leaves: connections are told where they can be. */
+void http_drain(struct http *http);
 void http_done(struct http *http);
 /* After a batch: reads what was kept, frees what was closed. */
 void http_collect(struct http *http);
@@ -114,6 +122,8 @@ int http_adopt(struct http *http, int fd, enum http_trust trust);
 
 /* Between the files. */
 void http_close(struct http_connection *connection);
+void http_watch_reading(struct http_connection *connection, bool reading);
+void http_want_writing(struct http_connection *connection, bool writing);
 /* Reads as many requests from the bytes as may be read now. `data` are the bytes from the first that was not used up;
  * what is left of them afterwards is kept. */
 void http_advance(struct http_connection *connection, const uint8_t *data, size_t size);

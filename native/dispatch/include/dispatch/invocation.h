@@ -9,6 +9,7 @@
 #include "dispatch/render.h"
 #include "dispatch/request.h"
 
+struct caller_load;
 struct environment;
 struct exchange;
 struct target;
@@ -20,6 +21,7 @@ struct invocation {
     struct environment *environment; /* NULL: waiting */
     struct exchange *exchange;       /* NULL: answered, or nobody waits any more */
     struct request *request;
+    struct caller_load *load; /* NULL: not counted */
     struct list waiting;
     uint32_t tokens; /* TOKEN_*: held until it is over */
     bool logged_start;

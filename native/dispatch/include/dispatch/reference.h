@@ -27,6 +27,8 @@ enum reference_error {
 
 /* `qualifier`: the request's own, empty if there is none. Slices of the result point into the arguments. */
 enum reference_error reference_read(struct wire_slice text, struct wire_slice qualifier, struct reference *ret);
+/* What is wrong and what to do, as the caller reads it. */
+const char *reference_explain(enum reference_error error);
 
 /* Decodes %XX in place of `into` (as many bytes as the text has are enough). Returns the length or -EINVAL. */
 int percent_decode(struct wire_slice text, uint8_t *into);
