@@ -77,9 +77,17 @@ class Peer:
                     return None
             self.inbox.append(self.receive())
 
-    def leave(self) -> None:
+    def leave(self, status: int = 0) -> None:
         """The program behind it ends."""
+        self._stage.send(bytes([status]))
         self._stage.close()
+
+    def let_go(self) -> None:
+        """The link is closed, from both sides; the program lives on."""
+        self.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(EOFError):
+            while True:
+                self.receive()
 
     def close(self) -> None:
         self.socket.close()

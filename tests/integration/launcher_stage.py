@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = "stage"
 INTERPRETER = {"path": "/usr/bin/python3", "prefix": "/usr"}
 
-# Runs as a service: passes its descriptors on and stays until it is killed.
+# Runs as a service: passes its descriptors on and stays until it is killed, or told to leave.
 RELAY = """\
 import os, socket, sys, time
 name, sockets = sys.argv[1], [int(fd) for fd in sys.argv[2].split(",")]
@@ -37,8 +37,8 @@ stage.connect(os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), name +
 socket.send_fds(stage, [name.encode()], sockets)
 for fd in sockets:
     os.close(fd)
-stage.recv(1)
-os._exit(0)
+status = stage.recv(1)
+os._exit(status[0] if status else 0)
 """
 
 

@@ -119,6 +119,34 @@ def test_a_service_that_ends_at_once_is_started_with_pauses(stage: Played) -> No
     stage.greet(stage.control, wire.Role.CONTROL)
 
 
+def test_a_service_that_lets_go_has_a_moment_to_end(tmp_path: Path) -> None:
+    """Who ends by itself meanwhile is told by its own status; who does not is ended."""
+    stage = Played(tmp_path / "stage")
+    said = tmp_path / "said"
+    try:
+        with said.open("wb") as log:
+            stage.begin(stderr=log.fileno())
+        for ends in (True, False):
+            old = stage.control
+            old.let_go()
+            assert Path(f"/proc/{old.pid}").exists()
+            if ends:
+                old.leave(7)
+            stage.control = stage.accept("control")
+            assert not Path(f"/proc/{old.pid}").exists()
+            old.close()
+            stage.greet(stage.control, wire.Role.CONTROL)
+        stage.stop()
+    finally:
+        stage.close()
+    lines = [line.partition("the control plane")[2] for line in said.read_text().splitlines() if "starts" not in line]
+    assert [line for line in lines if line][:3] == [
+        " ended with status 7",
+        ": let go of us and did not end: ending it",
+        " was killed by signal 9",
+    ]
+
+
 @pytest.mark.parametrize(
     "packet",
     [
