@@ -67,7 +67,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head
         break;
     case NGHTTP2_WINDOW_UPDATE:
         break;
-    default: /* PING, PRIORITY, and whatever there is besides */
+    default: /* PING, PRIORITY; unknown types do not come here and cost no more than their bytes */
         (void)h2_allow(h2, &h2->idle, H2_IDLE_BURST, H2_IDLE_RATE);
         break;
     }
@@ -150,8 +150,10 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     struct h2 *h2 = user;
     struct h2_stream *stream;
 
-    if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR &&
-        frame->rst_stream.error_code != NGHTTP2_REFUSED_STREAM)
+    /* Behind the notice, or it would be answered before that was read. */
+    if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.last_stream_id == INT32_MAX)
+        (void)nghttp2_submit_ping(session, NGHTTP2_FLAG_NONE, NULL);
+    if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR)
         (void)h2_allow(h2, &h2->resets, H2_RESETS_BURST, H2_RESETS_RATE);
     if (frame->hd.type != NGHTTP2_HEADERS || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
         return 0;
@@ -249,9 +251,7 @@ void h2_free(struct h2 *h2) {
 }
 
 void h2_drain(struct h2 *h2) {
-    static const uint8_t mark[8] = "draining";
-    if (h2->leaving || nghttp2_submit_shutdown_notice(h2->session) != 0 ||
-        nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, mark) != 0)
+    if (h2->leaving || nghttp2_submit_shutdown_notice(h2->session) != 0)
         return;
     h2->leaving = true;
     h2_kick(h2);

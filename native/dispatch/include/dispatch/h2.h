@@ -39,7 +39,7 @@
 #define H2_STREAM_WINDOW (256u << 10)
 #define H2_WINDOW (1u << 20)
 #define H2_HEADERS_MAX 65536u
-#define H2_CONTINUATIONS_MAX 8u
+#define H2_CONTINUATIONS_MAX 6u /* with 16 KiB each more than H2_HEADERS_MAX */
 #define H2_ACKS_MAX 100u
 #define H2_QUEUE_MAX 256u      /* frames that wait for the socket: above it nothing more is read */
 #define H2_OUTPUT_SIZE 131072u /* several of the largest frames that are sent */
@@ -49,7 +49,7 @@
 #define H2_RESETS_RATE 100u
 #define H2_SETTINGS_BURST 20u
 #define H2_SETTINGS_RATE 1u
-#define H2_IDLE_BURST 1000u /* pings, empty data, priorities, frames of unknown types */
+#define H2_IDLE_BURST 1000u /* pings, empty data, priorities */
 #define H2_IDLE_RATE 100u
 
 struct dispatch;
