@@ -232,6 +232,7 @@ def private(directory: pathlib.Path) -> dict[str, str]:
     return {
         "RUNTIMED_API_LISTEN": "",
         "RUNTIMED_INVOKE_LISTEN": "",
+        "RUNTIMED_METRICS_LISTEN": "",
         "RUNTIMED_SANDBOX_UID_BASE": str(1_900_019_712 + share * 64 * 65_536),
     }
 

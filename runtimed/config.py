@@ -86,6 +86,18 @@ class InvokeSettings(Section, frozen=True, kw_only=True):
     """Where functions are invoked over TCP, where callers need a key. The unix socket is always there."""
 
 
+class MetricsSettings(Section, frozen=True, kw_only=True):
+    """Metrics for Prometheus."""
+
+    listen: Annotated[
+        str,
+        Meta(pattern=r"^([^\s:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})?$", description="HOST:PORT, or nothing for none"),
+    ] = "127.0.0.1:7403"
+    """Where /metrics is read. Whoever can connect may: there are names of functions and counts."""
+    functions: Annotated[int, Meta(ge=0, le=16_384, description="a whole number up to 16384")] = 10_000
+    """Functions that have series of their own, about thirty each: those invoked most."""
+
+
 class SandboxSettings(Section, frozen=True, kw_only=True):
     """How sandboxes are made."""
 
@@ -172,6 +184,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     node: NodeSettings = NodeSettings()
     api: ApiSettings = ApiSettings()
     invoke: InvokeSettings = InvokeSettings()
+    metrics: MetricsSettings = MetricsSettings()
     sandbox: SandboxSettings = SandboxSettings()
     pools: PoolSettings = PoolSettings()
     limits: LimitSettings = LimitSettings()

@@ -30,9 +30,11 @@ from runtimed.deployment.upkeep import Sweeper, try_again, watch_memory
 from runtimed.dispatch.control import Dispatcher
 from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
+from runtimed.gateway.metrics import MetricsServer
 from runtimed.invocation.invoker import Invoker
 from runtimed.invocation.keys import KeyRing
 from runtimed.invocation.logs import LogReader
+from runtimed.invocation.metrics import MetricsReader
 from runtimed.invocation.node import NodeReader
 from runtimed.invocation.statistics import StatisticsReader
 from runtimed.link.mirror import Refused, Unconnected
@@ -78,6 +80,7 @@ class Daemon:
         self._attachable: tuple[socket.socket, int] | None = None
         self._synchronised = False
         self._background: list[asyncio.Task[None]] = []
+        self._metrics: MetricsServer | None = None
         self.dispatcher = Dispatcher(boot.build)
         self.launcher = Launcher(sock, boot.build, on_peer=self._peer, on_lost=self._lost)
         candidates = [Candidate(number, found.path) for number, found in enumerate(boot.interpreters)]
@@ -135,6 +138,7 @@ class Daemon:
         server = self._make_server()
         await server.start()
         await self.deployer.recover()
+        self._serve_metrics()
         self._background += [
             asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
             asyncio.create_task(sweeper.run()),
@@ -153,6 +157,8 @@ class Daemon:
         await self._close()
 
     async def _close(self) -> None:
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.stop)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -256,6 +262,26 @@ class Daemon:
             key=control_key(self._state / "keys") if listen else "",
             tokens=self.keys.accepts,
         )
+
+    def _serve_metrics(self) -> None:
+        settings = self._settings.metrics
+        if not settings.listen:
+            return
+        reader = MetricsReader(
+            build=self._boot.build,
+            functions=self.functions,
+            dispatcher=self.dispatcher,
+            runtimes=self.runtimes,
+            most=settings.functions,
+        )
+        metrics = MetricsServer(settings.listen, reader.render)
+        try:
+            metrics.start()
+        except (OSError, OverflowError) as error:
+            # Functions can be served all the same.
+            log.error("metrics.listen: cannot listen on %s: %s", settings.listen, error)
+        else:
+            self._metrics = metrics
 
     # ---- what happens ----------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ NODE_OFFSET = 256
 _SLOT_HEAD = struct.Struct("<Q16s")
 HISTOGRAMS_OFFSET = 1024
 SLOT_COUNTERS_OFFSET = 32
-SLOT_HISTOGRAMS_OFFSET = 256
+SLOT_HISTOGRAMS_OFFSET = 256  # durations, and init phases right behind them
 SHARED_SLOT = 0  # of all targets that found no slot of their own
 
 NODE = (
@@ -47,6 +47,8 @@ class Slot(Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     durations: bytes
     """Its histogram of durations, as `buckets` reads it: most are never looked at."""
+    inits: bytes = b""
+    """Of its init phases; empty: none in this page."""
 
 
 class CounterPage:
@@ -91,9 +93,11 @@ class CounterPage:
             if target == 0:
                 continue
             counts = self._counters(SLOT, at + SLOT_COUNTERS_OFFSET, self._n_slot)
-            durations = self._page[at + SLOT_HISTOGRAMS_OFFSET : at + SLOT_HISTOGRAMS_OFFSET + self._buckets * 8]
+            start, size = at + SLOT_HISTOGRAMS_OFFSET, self._buckets * 8
+            durations = self._page[start : start + size]
+            inits = self._page[start + size : start + 2 * size]
             if _SLOT_HEAD.unpack_from(self._page, at)[0] == target:  # else it was given to another one meanwhile
-                yield Slot(target=target, function_uid=uid, counts=counts, durations=durations)
+                yield Slot(target=target, function_uid=uid, counts=counts, durations=durations, inits=inits)
 
     def _counters(self, names: Sequence[str], offset: int, present: int) -> dict[str, int]:
         values = struct.unpack_from(f"<{min(present, len(names))}Q", self._page, offset)

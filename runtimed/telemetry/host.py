@@ -81,6 +81,16 @@ def own_processes(zygotes: list[tuple[str, int]]) -> list[ProcessStatus]:
     return found
 
 
+def open_descriptors(pid: int) -> int | None:
+    """How many file descriptors a process has open; None when it cannot be told: kernels before 6.2 tell only the
+    process's own user."""
+    path = f"/proc/{pid}/fd"
+    try:
+        return os.stat(path).st_size or len(os.listdir(path))
+    except OSError:
+        return None
+
+
 def _memory(process: psutil.Process) -> int:
     """Proportional where the kernel lets us see it (our own), else resident."""
     try:

@@ -1,0 +1,236 @@
+"""What /metrics says: the node and its processes, and each function, from the dispatcher's counters page.
+
+Read in a thread of the metrics listener; the loop is only asked for names and levels, the dispatcher for nothing.
+Counters start at zero with the dispatcher and, a function's, with its deployment: Prometheus takes that for a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+
+from runtimed.dispatch.counters import HISTOGRAMS, NODE, CounterPage, Slot, bucket_floor, buckets
+from runtimed.model import wire
+from runtimed.telemetry import exposition
+from runtimed.telemetry.exposition import PREFIX, Bounds, family, label
+from runtimed.telemetry.host import open_descriptors, own_processes
+
+if TYPE_CHECKING:
+    from runtimed.dispatch.control import Dispatcher
+    from runtimed.model.node import ProcessStatus
+    from runtimed.sandbox.runtimes import Runtimes
+    from runtimed.store.functions import FunctionStore
+
+ANSWER_SECONDS = 10.0
+"""How long the loop may take to say names and levels."""
+FINE = 240  # buckets of the dispatcher's histograms (counters.h)
+MIDDLES = [(bucket_floor(number) + bucket_floor(number + 1)) / 2 for number in range(FINE)]
+SHORT = Bounds((0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1), MIDDLES)
+DURATIONS = Bounds((0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 300), MIDDLES)
+INITS = Bounds((0.01, 0.1, 0.5, 1, 5, 10), MIDDLES)
+
+LEVELS = frozenset(
+    "calls_open invocations_in_flight waiting environments environments_idle environments_frozen payload_bytes "
+    "connections".split()
+)
+"""Of the node's counters those that go down too."""
+COUNTS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (
+    ("invocations_total", ("calls",), 1, "Invocations answered or refused, throttled ones included"),
+    ("errors_total", ("function_errors", "failures"), 1, "Invocations that ended with an error of any kind"),
+    ("throttles_total", ("throttles",), 1, "Invocations refused for a limit"),
+    ("timeouts_total", ("timeouts",), 1, "Invocations over the function's timeout"),
+    ("cold_starts_total", ("cold_starts",), 1, "First invocations of an environment"),
+    ("queued_total", ("waited",), 1, "Invocations that waited for an environment"),
+    ("billed_seconds_total", ("billed_ms",), 0.001, "Billed duration"),
+    ("log_bytes_total", ("log_bytes",), 1, "Bytes of log lines"),
+)
+"""A function's counters: name, whose sum it is, factor, meaning."""
+
+
+class Levels(Struct, frozen=True, kw_only=True):
+    """What the loop knows."""
+
+    ready: bool
+    page: CounterPage | None
+    names: Mapping[bytes, str]
+    demands: Mapping[int, wire.Demand]
+    zygotes: list[tuple[str, int]]
+
+
+class Row(Struct):
+    """One function, over its targets."""
+
+    labels: str
+    slots: list[Slot]
+    calls: int
+
+
+class MetricsReader:
+    """`render` may be called from any thread but the loop's."""
+
+    def __init__(
+        self, *, build: str, functions: FunctionStore, dispatcher: Dispatcher, runtimes: Runtimes, most: int
+    ) -> None:
+        """`most`: functions with series of their own, the setting metrics.functions."""
+        self._build = build
+        self._functions = functions
+        self._dispatcher = dispatcher
+        self._runtimes = runtimes
+        self._most = most
+        self._loop = asyncio.get_running_loop()
+
+    def render(self) -> bytes:
+        """TimeoutError when the loop does not answer."""
+        asked = asyncio.run_coroutine_threadsafe(self._levels(), self._loop)
+        try:
+            levels = asked.result(ANSWER_SECONDS)
+        except TimeoutError:
+            asked.cancel()
+            raise
+        slots: list[Slot] = []
+        node: Mapping[str, int] = {}
+        histograms: dict[str, bytes] = {}
+        if levels.page is not None:
+            try:
+                node = levels.page.node()
+                histograms = {name: levels.page.histogram(name) for name in HISTOGRAMS}
+                slots = list(levels.page.targets())
+            except ValueError:  # closed: the dispatcher has gone
+                slots, node, histograms = [], {}, {}
+        rows, left_out = choose(slots, levels.names, self._most)
+        own = own_processes(levels.zygotes)
+        head = generate_latest(_Families([*self._of_node(levels, node, left_out), *_of_processes(own)]))
+        body = [*_node_histograms(histograms), *of_functions(rows, levels.demands)]
+        return head + "".join(body).encode()
+
+    async def _levels(self) -> Levels:
+        return Levels(
+            ready=self._dispatcher.ready,
+            page=self._dispatcher.counters,
+            names={label.uid: label.name for label in await self._functions.labels()},
+            demands=dict(self._dispatcher.demands.items()),
+            zygotes=self._runtimes.zygotes(),
+        )
+
+    def _of_node(self, levels: Levels, node: Mapping[str, int], left_out: int) -> Iterator[Metric]:
+        info = GaugeMetricFamily(f"{PREFIX}build_info", "Which build this is; always 1", labels=["build"])
+        info.add_metric([self._build], 1)
+        yield info
+        yield GaugeMetricFamily(f"{PREFIX}ready", "1: the dispatcher is connected and serves", value=int(levels.ready))
+        yield GaugeMetricFamily(f"{PREFIX}functions", "Functions that exist", value=len(levels.names))
+        yield GaugeMetricFamily(
+            f"{PREFIX}functions_without_series",
+            "Functions beyond metrics.functions: those invoked least have no series",
+            value=left_out,
+        )
+        for name in NODE if node else ():
+            told = f"{PREFIX}node_{name}"
+            if name in LEVELS:
+                yield GaugeMetricFamily(told, f"The dispatcher's level {name}", value=node[name])
+            else:
+                yield CounterMetricFamily(told, f"The dispatcher's counter {name}", value=node[name])
+
+
+class _Families(list[Metric]):
+    """What generate_latest takes for a registry."""
+
+    def collect(self) -> Iterable[Metric]:
+        return self
+
+
+def _of_processes(processes: list[ProcessStatus]) -> Iterator[Metric]:
+    names = ["process", "pid"]
+    memory = GaugeMetricFamily(f"{PREFIX}process_memory_bytes", "Proportional or resident memory", labels=names)
+    cpu = CounterMetricFamily(f"{PREFIX}process_cpu_seconds", "CPU time of all threads", labels=names)
+    files = GaugeMetricFamily(f"{PREFIX}process_open_fds", "Open file descriptors", labels=names)
+    started = GaugeMetricFamily(f"{PREFIX}process_start_time_seconds", "Start, since the epoch", labels=names)
+    for process in processes:
+        labels = [process.name, str(process.pid)]
+        memory.add_metric(labels, process.memory_bytes)
+        cpu.add_metric(labels, process.cpu_ms / 1000)
+        if process.started_at:
+            started.add_metric(labels, process.started_at.timestamp())
+        count = open_descriptors(process.pid)
+        if count is not None:
+            files.add_metric(labels, count)
+    yield from (memory, cpu, files, started)
+
+
+def _node_histograms(histograms: Mapping[str, bytes]) -> Iterator[str]:
+    meanings = {
+        "call_us": "From a call to its answer",
+        "overhead_us": "The same without environment and queue",
+        "wait_us": "In the waiting queue, of those that waited",
+        "launch_us": "Launches of environments",
+        "init_us": "Init phases",
+        "duration_us": "Invocations in their environments",
+    }
+    for name, data in histograms.items():
+        bounds = DURATIONS if name in ("init_us", "duration_us") else SHORT
+        series = f"node_{name.removesuffix('_us')}_seconds"
+        yield exposition.histogram(series, meanings[name], bounds, [("", *bounds.spread(buckets(data)))])
+
+
+def choose(slots: Sequence[Slot], names: Mapping[bytes, str], most: int) -> tuple[list[Row], int]:
+    """The functions invoked most, by name, and how many have no place among them."""
+    found: dict[bytes, Row] = {}
+    for slot in slots:
+        name = names.get(slot.function_uid)
+        if name is None:
+            continue
+        row = found.get(slot.function_uid)
+        if row is None:
+            row = found[slot.function_uid] = Row(label("function", name), [], 0)
+        row.slots.append(slot)
+        row.calls += slot.counts["calls"]
+    rows = list(found.values())
+    if len(rows) > most:
+        rows = heapq.nlargest(most, rows, key=lambda row: (row.calls, row.labels))
+    rows.sort(key=lambda row: row.labels)
+    return rows, len(found) - len(rows)
+
+
+def of_functions(rows: Sequence[Row], demands: Mapping[int, wire.Demand]) -> Iterator[str]:
+    """The families of functions. What is 0 is there too, but for histograms of functions that never ran."""
+    labels = [row.labels for row in rows]
+    for name, summed, factor, meaning in COUNTS:
+        values = [sum([slot.counts[one] for slot in row.slots for one in summed]) for row in rows]
+        scaled = values if factor == 1 else [factor * value for value in values]
+        yield family(f"function_{name}", "counter", meaning, zip(labels, scaled, strict=True))
+    told = [[demands[slot.target] for slot in row.slots if slot.target in demands] for row in rows]
+    levels = (
+        ("concurrent_executions", "Invocations running", lambda demand: demand.busy),
+        ("queued", "Invocations waiting for an environment", lambda demand: demand.waiting),
+        ("environments", "Environments, idle ones included", lambda d: d.busy + d.idle + d.starting),
+    )
+    for name, meaning, of in levels:
+        samples = [(row.labels, sum(map(of, its))) for row, its in zip(rows, told, strict=True)]
+        yield family(f"function_{name}", "gauge", meaning, samples)
+    peaks = [(row.labels, 1024 * max(slot.counts["peak_kb"] for slot in row.slots)) for row in rows]
+    yield family("function_memory_peak_bytes", "gauge", "The highest memory that an environment had", peaks)
+    for name, meaning, bounds, of_slot in (
+        ("function_duration_seconds", "Invocations in their environment", DURATIONS, lambda slot: slot.durations),
+        ("function_init_duration_seconds", "Init phases", INITS, lambda slot: slot.inits),
+    ):
+        series = ((row.labels, *spread(bounds, [of_slot(slot) for slot in row.slots])) for row in rows if row.calls)
+        yield exposition.histogram(name, meaning, bounds, series)
+
+
+def spread(bounds: Bounds, data: Sequence[bytes]) -> tuple[list[int], float]:
+    """Of several histograms together. Most of a histogram is empty, so what is around its values is not looked at."""
+    found = []
+    for one in data:
+        last = -(-len(one.rstrip(b"\0")) // 8)
+        first = (len(one) - len(one.lstrip(b"\0"))) // 8
+        if last:
+            found.append(bounds.spread(buckets(one[first * 8 : last * 8]), first))
+    if len(found) == 1:
+        return found[0]
+    sums = [sum(counts) for counts in zip(*(cumulative for cumulative, _ in found), strict=True)]
+    return sums or [0] * len(bounds.texts), sum(total for _, total in found)
