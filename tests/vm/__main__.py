@@ -9,20 +9,38 @@ import argparse
 import contextlib
 import fcntl
 import pathlib
+import resource
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+import psutil
+
 from tests.vm import recipe, service
 from tests.vm.guest import Failed, Guest, GuestError, accelerated
 from tests.vm.image import BuildError, ensure, host_packages, remove
 from tests.vm.recipe import ARCHITECTURES, Architecture
-from tests.vm.steps import STEPS, pytest_step
+from tests.vm.steps import SHORT, WHOLE, pytest_step
 from tests.vm.wheels import payload
 
 LIMIT_SECONDS = {"x86_64": 1800, "arm64": 3600}
+
+
+def spent() -> float:
+    """Seconds of processor time of all that this process started. On a busy machine they tell more than the clock."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = ended.ru_utime + ended.ru_stime
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            seconds += times.user + times.system
+    return seconds
+
+
+class Over(Exception):
+    """The run ends here; the step that ended it has been told."""
 
 
 class Steps:
@@ -35,21 +53,30 @@ class Steps:
 
     def run(self, name: str, do: Callable[[], str | None]) -> bool:
         print(f"== {name}", flush=True)
-        started = time.monotonic()
+        started = (time.monotonic(), spent())
         try:
-            said = do() or ""
-            word = "ok"
-        except (Failed, BuildError, GuestError) as error:
-            said, _, details = str(error).partition("\n")
-            word = "FAILED"
-            self.failed = True
-            if details:
-                self.show(details + "\n")
+            said, word = do() or "", "ok"
+        except (Failed, BuildError) as error:
+            said, word = self.fail(error), "FAILED"
+        except GuestError as error:  # with this guest, or in this time, nothing more can be done
+            self.tell("FAILED", started, name, self.fail(error))
+            raise Over from None
+        self.tell(word, started, name, said)
+        return word == "ok"
+
+    def fail(self, error: Exception) -> str:
+        said, _, details = str(error).partition("\n")
+        self.failed = True
+        if details:
+            self.show(details + "\n")
+        return said
+
+    def tell(self, word: str, started: tuple[float, float], name: str, said: str) -> None:
         self.end_line()
-        line = f"{word:6} {time.monotonic() - started:7.1f} s  {name}{': ' if said else ''}{said}"
+        wall, cpu = time.monotonic() - started[0], spent() - started[1]
+        line = f"{word:6} {wall:6.1f} s  CPU {cpu:6.1f} s  {name}{': ' if said else ''}{said}"
         print(line, flush=True)
         self.lines.append(line)
-        return word == "ok"
 
     def show(self, text: str) -> None:
         """The guest's output as it comes, set off from ours."""
@@ -100,7 +127,7 @@ def test(architecture: Architecture, options: argparse.Namespace, steps: Steps, 
     kvm = accelerated(architecture, place)
     with Guest(architecture, place, disk, directory, kvm) as guest:
         if steps.run("boot", lambda: f"{'KVM' if kvm else 'emulated'}, boot {guest.await_ready()}"):
-            every = STEPS + (service.STEPS if options.service else [])
+            every = (WHOLE if options.all else SHORT) + service.STEPS
             chosen = every if not options.pytest else [("pytest", pytest_step(*options.pytest))]
             for name, do in chosen:
                 if options.only not in name:
@@ -123,7 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev test-vm", description="Tests on a booted Debian 12 with cgroup v2.")
     parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="x86_64")
     parser.add_argument("--keep", action="store_true", help="keep the disks and the console's text of this run")
-    parser.add_argument("--service", action="store_true", help="install the service too, use, upgrade and remove it")
+    parser.add_argument("--all", action="store_true", help="every test of sandboxes and of the launcher, not a choice")
     parser.add_argument("--only", metavar="TEXT", default="", help="only steps whose name has this in it")
     parser.add_argument("--stop", action="store_true", help="stop at the first failure")
     parser.add_argument("pytest", nargs="*", help="after --: run pytest with these arguments, and no other step")
@@ -136,6 +163,8 @@ def main() -> int:
     try:
         with limited(LIMIT_SECONDS[options.arch]), exclusive(recipe.BUILD / architecture.machine):
             test(architecture, options, steps, directory)
+    except Over:
+        pass
     except (GuestError, KeyboardInterrupt) as error:
         steps.failed = True
         steps.lines.append(f"FAILED {str(error) or 'interrupted'}")
@@ -144,7 +173,7 @@ def main() -> int:
             print(f"kept: {directory}")
         else:
             remove(directory)
-    print(f"\ntest-vm {options.arch}: {time.monotonic() - started:.0f} s")
+    print(f"\ntest-vm {options.arch}: {time.monotonic() - started:.0f} s, CPU {spent():.0f} s")
     for line in steps.lines:
         print(f"  {line}")
     print("test-vm: FAILED" if steps.failed else "test-vm: passed")

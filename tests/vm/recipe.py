@@ -21,7 +21,7 @@ HOME = "/opt/payload"  # where the payload is mounted in the guest; /opt/runtime
 
 # systemd and what it needs to run as on a server; what the project's programs and tests call.
 PACKAGES = (
-    "systemd", "systemd-sysv", "dbus", "udev", "kmod", "python3", "python3-venv", "ca-certificates",
+    "systemd", "systemd-sysv", "dbus", "udev", "kmod", "python3", "python3-pip", "python3-venv", "ca-certificates",
     "e2fsprogs", "mount", "util-linux", "procps", "iproute2", "busybox-static", "libseccomp2", "libssl-dev",
     "libnghttp2-dev", f"libpython{PYTHON}-dev", "passwd", "acl",
 )  # fmt: skip

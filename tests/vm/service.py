@@ -15,7 +15,11 @@ GROUP_OF_UNIT = f"/sys/fs/cgroup/system.slice/{UNIT}"
 EXPOSURE_MOST = 6.5  # of systemd-analyze security, which gives 9.6 to a service that says nothing
 
 HELLO = "import os\ncalls = 0\ndef handler(event, context):\n    return {'hello': event['name'], 'pid': os.getpid()}\n"
-SLOW = "import time\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return 'slept'\n"
+# Seen from outside as a process, which is how a test knows that a call runs.
+SLOW = (
+    "import subprocess\ndef handler(event, context):\n    subprocess.run(['sleep', event['seconds']], check=True)\n"
+    "    return 'slept'\n"
+)
 HUNGRY = "def handler(event, context):\n    return len(bytearray(1 << 30))\n"
 CAGE = (
     "import pathlib\ndef handler(event, context):\n"
@@ -136,10 +140,10 @@ def reboot(guest: Guest, show: Show) -> str:
 
 def drain(guest: Guest, show: Show) -> str:
     """A call that runs while the service stops gets its answer."""
-    invoke(guest, "slow", {"seconds": 0})
     script = f"""
-runtimectl invoke slow --payload '{{"seconds": 4}}' >/var/tmp/answer & call=$!
-for _ in $(seq 600); do runtimectl status --json | grep -q '"running": *1\\|"busy": *1' && break; sleep 0.1; done
+runtimectl invoke slow --payload '{{"seconds": "4.125"}}' >/var/tmp/answer & call=$!
+for _ in $(seq 600); do ps -eo args | grep -q '^sleep 4[.]125$' && break; sleep 0.1; done
+ps -eo args | grep -q '^sleep 4[.]125$' || {{ echo "the call did not begin"; exit 1; }}
 systemctl stop {UNIT}
 wait $call || exit 1
 cat /var/tmp/answer
@@ -174,12 +178,12 @@ def uninstall(guest: Guest, show: Show) -> str:
 
 
 STEPS: list[tuple[str, Step]] = [
-    ("install the service", install),
-    ("deploy and invoke", use),
-    ("reboot", reboot),
-    ("status and journal", status_and_journal),
-    ("security of the unit", security),
-    ("stop while a call runs", drain),
-    ("upgrade in place", upgrade),
-    ("uninstall", uninstall),
+    ("service: install", install),
+    ("service: deploy and invoke", use),
+    ("service: reboot", reboot),
+    ("service: status and journal", status_and_journal),
+    ("service: security of the unit", security),
+    ("service: stop while a call runs", drain),
+    ("service: upgrade in place", upgrade),
+    ("service: uninstall", uninstall),
 ]

@@ -45,9 +45,26 @@ def host_facts(guest: Guest, show: Show) -> str:
     return ", ".join(output.split("\n")[:2])
 
 
-STEPS: list[tuple[str, Step]] = [
-    ("systemd and unified cgroups", host_facts),
-    # But for what only computes: the filter's tables hold for every machine.
+FACTS: tuple[str, Step] = ("systemd and unified cgroups", host_facts)
+# What only a machine with controllers in a unified hierarchy shows, and what differs between architectures.
+SHORT: list[tuple[str, Step]] = [
+    FACTS,
+    (
+        "limits, identities, cgroups",
+        pytest_step(
+            "tests/sandbox/test_limits.py",
+            "tests/sandbox/test_identity.py",
+            "tests/integration/test_launcher.py",
+            "-k",
+            "memory_is_limited or memory_of_children or fork_bomb or rule_5 or rule_12 or while_frozen or hard_cpu"
+            " or tmp_is_not_memory or mapped or rule_4 or dumpable or limits_and_an_id or cgroups or out_of_memory"
+            " or frozen_environment or left_running",
+        ),
+    ),
+]
+# But for what only computes: the filter's tables hold for every machine.
+WHOLE: list[tuple[str, Step]] = [
+    FACTS,
     (
         "sandboxes",
         pytest_step("tests/sandbox", "tests/security/test_jail_escapes.py", "-k", "not agrees_with_libseccomp"),
