@@ -217,6 +217,7 @@ class Daemon:
             launcher=self.launcher,
             dispatcher=self.dispatcher,
             interpreter=self.runtimes.interpreter,
+            zygote=self.runtimes.zygote,
             pools=self._pools,
             terms=Terms(
                 processes=sandbox.processes,

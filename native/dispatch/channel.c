@@ -14,6 +14,7 @@
 #include "dispatch/invocation.h"
 #include "dispatch/packet.h"
 #include "dispatch/perform.h"
+#include "dispatch/runtime_connection.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83
@@ -40,7 +41,8 @@ int channel_start(struct environment *environment) {
     log_stream_name(environment->id, target->version, stream, sizeof(stream));
     start.log_stream = text(stream);
     size = wire_start_encode(&header, &start, dispatch->packet_out, WIRE_MESSAGE_MAX);
-    return packet_send_plain(environment->channel.fd, dispatch->packet_out, size);
+    size = packet_send_plain(environment->channel.fd, dispatch->packet_out, size);
+    return size >= 0 && target->runtime_api ? runtime_open(environment) : size;
 }
 
 static int send_head(struct environment *environment, const struct invocation *invocation) {
@@ -108,6 +110,8 @@ static bool sent_all(const struct environment *environment) {
 }
 
 int channel_invoke(struct environment *environment) {
+    if (environment->runtime != NULL)
+        return runtime_invoke(environment);
     environment->sending_head = true;
     environment->sent = 0;
     return send_more(environment);
@@ -224,6 +228,10 @@ static void on_packet(struct environment *environment, const uint8_t *data, size
         violate(environment, "malformed header");
         return;
     }
+    if (environment->runtime != NULL && header.type != WIRE_INIT_ERROR) {
+        violate(environment, "a message where the Runtime API is spoken");
+        return;
+    }
     switch (header.type) {
     case WIRE_INIT_DONE:
         if (wire_init_done_decode(data, size, &header, &init_done) < 0)
@@ -252,6 +260,11 @@ static void on_packet(struct environment *environment, const uint8_t *data, size
     }
 }
 
+static void close_channel(struct environment *environment) {
+    loop_remove(&environment->dispatch->loop, &environment->channel);
+    cleanup_close(&environment->channel.fd);
+}
+
 /* Reads one packet. False: nothing more to read now, or no channel any more. */
 static bool read_one(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
@@ -261,6 +274,8 @@ static bool read_one(struct environment *environment) {
         return false;
     if (n == -EMSGSIZE)
         violate(environment, "a packet above the largest message");
+    else if (n <= 0 && environment->runtime != NULL)
+        close_channel(environment); /* it executes the runtime; should it end instead, the launcher tells */
     else if (n <= 0)
         environment_handle(environment, EVENT_HANGUP, NULL);
     else
@@ -271,6 +286,7 @@ static bool read_one(struct environment *environment) {
 void channel_read(struct environment *environment) {
     while (environment->channel.fd >= 0 && read_one(environment))
         ;
+    runtime_drain(environment);
 }
 
 static void on_ready(struct watch *watch, uint32_t events) {
@@ -302,6 +318,6 @@ int channel_attach(struct environment *environment, int fd) {
 }
 
 void channel_detach(struct environment *environment) {
-    loop_remove(&environment->dispatch->loop, &environment->channel);
-    cleanup_close(&environment->channel.fd);
+    close_channel(environment);
+    runtime_close(environment);
 }

@@ -12,6 +12,7 @@
 #include "dispatch/h2.h"
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
+#include "dispatch/runtime_connection.h"
 
 /* A quarter of the memory, within bounds. */
 static uint64_t payload_budget(void) {
@@ -31,6 +32,7 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     room_init(&dispatch->room);
     list_init(&dispatch->in_order);
     list_init(&dispatch->dead);
+    list_init(&dispatch->runtime_closed);
     control_init(&dispatch->control, dispatch);
     transport_init(&dispatch->transport, options->listener, options->allow_uids);
     http_init(&dispatch->http, options->http, options->http_tcp, options->http_group);
@@ -74,6 +76,7 @@ int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
     control_flush(&dispatch->control);
     transport_collect(&dispatch->transport);
     http_collect(&dispatch->http);
+    runtime_collect(dispatch);
     environments_collect(dispatch);
     atomic_store_explicit(&node->loop_turns, dispatch->loop.turns, memory_order_relaxed);
     atomic_store_explicit(&node->loop_spins, dispatch->loop.spins, memory_order_relaxed);
@@ -100,6 +103,7 @@ static void free_environments(struct dispatch *dispatch) {
         cleanup_close(&environment->peak_fd);
         cleanup_close(&environment->listener_fd);
         timer_drop(&dispatch->loop.timers, &environment->timer);
+        free(environment->runtime);
         free(environment);
     }
     table_done(&dispatch->environments);
@@ -115,6 +119,7 @@ void dispatch_close(struct dispatch *dispatch) {
     control_close(&dispatch->control);
     environments_collect(dispatch);
     free_environments(dispatch);
+    runtime_collect(dispatch);
     targets_done(dispatch);
     routes_done(&dispatch->routes);
     principals_done(&dispatch->principals);

@@ -364,6 +364,9 @@ static void on_timer(struct timer *timer, uint64_t now) {
 
 void environments_collect(struct dispatch *dispatch) {
     struct list *node;
-    while ((node = list_pop_front(&dispatch->dead)) != NULL)
-        free(list_entry(node, struct environment, node));
+    while ((node = list_pop_front(&dispatch->dead)) != NULL) {
+        struct environment *environment = list_entry(node, struct environment, node);
+        free(environment->runtime);
+        free(environment);
+    }
 }

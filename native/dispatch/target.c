@@ -99,6 +99,8 @@ static const char *wrong_field(const struct wire_header *header, const struct wi
         return "max_environments";
     if (m->log_format > WIRE_LOG_FORMAT_JSON)
         return "log_format";
+    if (m->runtime_api > 1)
+        return "runtime_api";
     return NULL;
 }
 
@@ -166,6 +168,7 @@ static void fill(struct target *target, const struct wire_header *header, const 
     target->max_environments = m->max_environments;
     target->max_waiting = m->max_waiting;
     target->log_format = m->log_format;
+    target->runtime_api = m->runtime_api != 0;
 }
 
 int target_put(struct dispatch *dispatch, const struct wire_header *header, const struct wire_put_target *message,

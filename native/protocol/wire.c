@@ -395,6 +395,7 @@ int wire_put_target_encode(const struct wire_header *header, const struct wire_p
     put(&w, message->keep_alive_ms, 4);
     put(&w, message->freeze_after_ms, 4);
     put(&w, message->log_format, 1);
+    put(&w, message->runtime_api, 1);
     put_slice(&w, message->configuration, WIRE_PUT_TARGET_CONFIGURATION_MAX, false);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
@@ -418,6 +419,7 @@ int wire_put_target_decode(const uint8_t *data, size_t size, struct wire_header 
     message.keep_alive_ms = (uint32_t)get(&r, 4);
     message.freeze_after_ms = (uint32_t)get(&r, 4);
     message.log_format = (uint8_t)get(&r, 1);
+    message.runtime_api = (uint8_t)get(&r, 1);
     message.configuration = get_slice(&r, WIRE_PUT_TARGET_CONFIGURATION_MAX, false);
     if (r.bad || r.at != r.end || header.type != WIRE_PUT_TARGET)
         return -EBADMSG;

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 
 #define EXECUTION_ENVIRONMENT "AWS_Lambda_"
+#define CUSTOM "provided"
 #define LOG_GROUP "/aws/lambda/"
 #define MEMORY_DEFAULT_MB 128u
 
@@ -89,7 +90,9 @@ static bool read_members(struct configuration *c, const struct wire_start *start
     c->log_stream = compose(&at, (const char *)start->log_stream.data, start->log_stream.size, "");
     if (c->log_group[0] == '\0')
         c->log_group = compose(&at, LOG_GROUP, sizeof(LOG_GROUP) - 1, c->function_name);
-    if (runtime[0] != '\0')
+    c->custom = strcmp(runtime, CUSTOM) == 0 || strncmp(runtime, CUSTOM ".", sizeof(CUSTOM)) == 0;
+    /* Only managed runtimes have a name for themselves. */
+    if (runtime[0] != '\0' && !c->custom)
         reserve(
             c, "AWS_EXECUTION_ENV", compose(&at, EXECUTION_ENVIRONMENT, sizeof(EXECUTION_ENVIRONMENT) - 1, runtime));
     c->level = strcmp(format, "JSON") == 0 ? level : NULL;

@@ -10,7 +10,7 @@ W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
 
 # What start() told of START: the same in every invocation.
-promised = (None,) * 9
+promised = (None,) * 10
 
 
 class LambdaContext:
@@ -23,6 +23,7 @@ class LambdaContext:
             self.memory_limit_in_mb,
             self.log_group_name,
             self.log_stream_name,
+            _,
             _,
             _,
             _,

@@ -25,6 +25,9 @@ OWN_PATHS = 3
 # What modules wanted done around forks, held back by the zygote.
 fork_hooks = []
 
+# Where a runtime of the function's own is looked for, in this order.
+ENTRYPOINTS = ("/var/task/bootstrap", "/opt/bootstrap")
+
 TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
 
 
@@ -62,7 +65,7 @@ def begin(started, native):
 
     Every page of memory that is touched here is copied for every environment: hence so little ceremony.
     """
-    handler, _, _, _, _, _, level, path, zoned = context.promised = started
+    handler, _, _, _, _, _, level, path, zoned, _ = context.promised = started
     if level is not None:
         logs.use_json(level)
     if path is not None:
@@ -87,12 +90,49 @@ def fail_init(channel, error, limit):
     leave(EXIT_INIT_ERROR)
 
 
+def run_custom(channel, path):
+    """Becomes the function's own runtime, which speaks the Runtime API; `path`: PYTHONPATH of the function's own.
+
+    The channel ends with the execve. Signals that the interpreter ignores would stay ignored.
+    """
+    import _signal
+
+    if path is None:
+        del os.environ["PYTHONPATH"]  # ours
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT):
+        _signal.signal(number, _signal.SIG_DFL)
+    reason = "there is no bootstrap in it"
+    for entrypoint in ENTRYPOINTS:
+        try:
+            os.execv(entrypoint, [entrypoint])
+        except FileNotFoundError:
+            if os.path.exists(entrypoint):
+                reason = "%s: the interpreter that its first line names is missing" % entrypoint
+        except OSError as error:
+            reason = "%s: %s" % (entrypoint, error.strerror)
+            break
+    described = {
+        "errorType": "Runtime.InvalidEntrypoint",
+        "errorMessage": "The runtime cannot be started: %s" % reason,
+        "stackTrace": [],
+    }
+    logs.write_error(described)
+    logs.flush()
+    try:
+        channel.init_error(described["errorType"], payload.error_json(described, 4096))
+    except OSError:
+        pass
+    leave(EXIT_INIT_ERROR)
+
+
 def run(channel, native):
     """Returns never; raises what the function wants the interpreter to die of."""
     try:
         started = channel.start(os.environ._data, sys.path[0])
         if started is None:
             leave(0)
+        if started[-1]:
+            run_custom(channel, path=started[7])
         handler_name = begin(started, native)
     except Exception as error:
         logs.write("runtimed: the environment cannot start: %s" % errors.text_of(error))

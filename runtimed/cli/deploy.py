@@ -63,7 +63,11 @@ def _logging(log_format: str | None, level: str | None, system_level: str | None
 )
 @click.argument("name", shell_complete=function_name)
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--runtime", metavar="RUNTIME", help="python3.N; default: this Python's version, else the node's newest.")
+@click.option(
+    "--runtime",
+    metavar="RUNTIME",
+    help="python3.N or provided.al2023; default: this Python's version, else the node's newest.",
+)
 @click.option("--handler", metavar="MODULE.FUNCTION", help="Default: found by looking at the code.")
 @click.option("--memory", type=int, metavar="MB", help="128 (the default) to 10240.")
 @click.option("--timeout", type=int, metavar="SECONDS", help="1 to 900; default 3.")

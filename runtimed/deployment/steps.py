@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -18,6 +19,7 @@ from runtimed.link.mirror import Refused
 from runtimed.machines.pools import Pools
 from runtimed.model import errors, wire
 from runtimed.model.arn import LATEST, Identity
+from runtimed.model.runtime import ENTRYPOINT, is_custom
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import launch_plan
 from runtimed.store.functions import Function, FunctionStore, Target
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 
 NO_RUNTIME = "InvalidRuntime"
+NO_ENTRYPOINT = "FunctionError.InvalidEntryPoint"
 NO_ROOM = "InsufficientCodeStorage"
 
 
@@ -40,6 +43,18 @@ class StepError(Exception):
     def __init__(self, reason: str, code: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+def _check_entrypoint(tree: Path) -> None:
+    """A custom runtime's package can be started."""
+    path = tree / ENTRYPOINT
+    if not path.is_file():
+        why = f"has no file {ENTRYPOINT} at its top. Add one"
+    elif not path.stat().st_mode & 0o100:
+        why = f"has a {ENTRYPOINT} that is not executable. Run chmod +x on it"
+    else:
+        return
+    raise StepError(f"Runtime.InvalidEntrypoint: The package {why}, and upload it again.", NO_ENTRYPOINT)
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -65,17 +80,20 @@ class Steps:
         launcher: Launcher,
         dispatcher: Dispatcher,
         interpreter: Callable[[str], int | None],
+        zygote: Callable[[str], str] = str,
         pools: Pools,
         terms: Terms,
         identity: Identity,
     ) -> None:
-        """`interpreter`: the number of a runtime's interpreter, None when the node does not offer it."""
+        """`interpreter`: the number of a runtime's interpreter, None when the node does not offer it; `zygote`: the
+        name of the runtime whose zygotes its environments come from."""
         self._functions = functions
         self._code = code
         self._receiver = receiver
         self._launcher = launcher
         self._dispatcher = dispatcher
         self._interpreter = interpreter
+        self._zygote = zygote
         self._pools = pools
         self._terms = terms
         self._identity = identity
@@ -100,7 +118,9 @@ class Steps:
             ) from None
         try:
             interpreter = self._interpreter(target.definition.runtime)
-            if interpreter is not None:
+            if is_custom(target.definition.runtime):
+                _check_entrypoint(staged.path)
+            elif interpreter is not None:
                 await compile_tree(self._launcher, staged.path, interpreter, target.definition.runtime)
             await self._receiver.place(staged, target.package)
         except BaseException:
@@ -165,7 +185,7 @@ class Steps:
     def plan(self, target: Target) -> wire.PutPlan:
         definition = target.definition
         return launch_plan(
-            runtime=definition.runtime,
+            runtime=self._zygote(definition.runtime),
             package=target.package,
             memory_mb=definition.memory_size,
             storage_mb=definition.storage_size,

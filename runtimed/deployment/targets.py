@@ -8,6 +8,7 @@ from msgspec import UNSET
 from runtimed.model import wire
 from runtimed.model.arn import LATEST, Identity
 from runtimed.model.function import LogFormat
+from runtimed.model.runtime import is_custom
 from runtimed.model.wire import LogFormat as WireLogFormat
 from runtimed.store.functions import Target
 
@@ -48,6 +49,7 @@ def put_target(
         keep_alive_ms=keep_alive_ms,
         freeze_after_ms=freeze_after_ms,
         log_format=WireLogFormat.JSON if json_logs else WireLogFormat.TEXT,
+        runtime_api=int(is_custom(definition.runtime)),
         configuration=configuration(target, identity),
     )
 

@@ -10,6 +10,11 @@ from runtimed.model.shape import Shape
 PYTHON_MINOR_MIN = 9
 """The oldest CPython that the bootstrap supports."""
 
+CUSTOM = ("provided.al2023", "provided")
+"""Runtimes that the package brings: an executable `bootstrap` at its top, which speaks the Runtime API."""
+
+ENTRYPOINT = "bootstrap"
+
 _PYTHON = re.compile(r"python3\.(\d{1,3})", re.ASCII)
 
 
@@ -23,11 +28,11 @@ class RuntimeStatus(Shape, frozen=True, kw_only=True):
     """One runtime of the node."""
 
     name: str
-    """python3.N."""
+    """python3.N, or one of CUSTOM."""
     version: str
     """The full version, such as 3.11.2."""
     path: str
-    """The interpreter on the host."""
+    """The interpreter on the host; of a custom runtime, from whose processes it is started."""
     state: RuntimeState
     reason: str = ""
     """Why it cannot be used, when it failed."""
@@ -37,6 +42,10 @@ def python_minor(name: str) -> int | None:
     """N of python3.N; None for anything else."""
     match = _PYTHON.fullmatch(name)
     return int(match[1]) if match else None
+
+
+def is_custom(name: str) -> bool:
+    return name in CUSTOM
 
 
 def newest(names: list[str]) -> str | None:

@@ -263,6 +263,7 @@ class PutTarget(Message, frozen=True, kw_only=True):
         ("keep_alive_ms", "u32", 0),
         ("freeze_after_ms", "u32", 0),
         ("log_format", "u8", 0),
+        ("runtime_api", "u8", 0),
         ("configuration", "bytes", 65536),
     )
     plan: int = 0
@@ -279,6 +280,7 @@ class PutTarget(Message, frozen=True, kw_only=True):
     keep_alive_ms: int = 0
     freeze_after_ms: int = 0
     log_format: int = 0
+    runtime_api: int = 0
     configuration: bytes = b""
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from runtimed.link.mirror import Refused
 from runtimed.model import wire
-from runtimed.model.runtime import PYTHON_MINOR_MIN, RuntimeState, RuntimeStatus
+from runtimed.model.runtime import CUSTOM, PYTHON_MINOR_MIN, RuntimeState, RuntimeStatus, is_custom, newest
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.tasks import run_task
 
@@ -91,14 +91,22 @@ class Runtimes:
 
     def interpreter(self, name: str) -> int | None:
         """The number of the interpreter behind a runtime's name."""
-        probed = self._offered.get(name)
+        probed = self._offered.get(self.zygote(name))
         return probed.candidate.number if probed else None
+
+    def zygote(self, name: str) -> str:
+        """From whose zygotes a runtime's environments are forked: its own; of custom ones, those of the newest Python,
+        which execute the package's `bootstrap`."""
+        return newest(list(self._offered)) or name if is_custom(name) else name
 
     def status(self) -> list[RuntimeStatus]:
         """Offered ones first, newest first; then those that do not work, with the reason."""
         offered = sorted(self._offered.values(), key=lambda probed: probed.version, reverse=True)
         failed = [probed for probed in self._probed if probed.reason]
-        return [self._status(probed) for probed in [*offered, *failed]]
+        custom = [
+            msgspec.structs.replace(self._status(offered[0]), name=name, version="") for name in CUSTOM[: len(offered)]
+        ]
+        return [self._status(probed) for probed in offered] + custom + [self._status(probed) for probed in failed]
 
     def zygotes(self) -> list[tuple[str, int]]:
         """Name of a runtime and pid of one of its zygotes, as the launcher last said."""

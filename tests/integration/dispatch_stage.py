@@ -111,7 +111,16 @@ class Link:
 class Environment(Link):
     """What the dispatcher takes for an execution environment: the other ends of what LAUNCHED carried."""
 
-    def __init__(self, launcher: Link, number: int, directory: Path, *, peak: int, frozen: str) -> None:
+    def __init__(
+        self,
+        launcher: Link,
+        number: int,
+        directory: Path,
+        *,
+        peak: int,
+        frozen: str,
+        listener: socket.socket | None = None,
+    ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         super().__init__(ours)
         self.launcher, self.number = launcher, number
@@ -123,7 +132,11 @@ class Environment(Link):
         fds = (theirs.fileno(), read, os.open(self.freezer, os.O_RDWR), os.open(memory, os.O_RDONLY))
         flags = wire.LaunchedFlags
         kinds = flags.CHANNEL | flags.LOG | flags.FREEZE | flags.PEAK
-        launcher.send(wire.Launched(descriptors=int(kinds), uid=1000), fds=fds, object=number)
+        passed = fds
+        if listener is not None:
+            kinds |= flags.LISTENER
+            passed += (listener.fileno(),)
+        launcher.send(wire.Launched(descriptors=int(kinds), uid=1000), fds=passed, object=number)
         theirs.close()
         for fd in fds[1:]:
             os.close(fd)
@@ -318,13 +331,20 @@ class Stage:
         self.links.append(link)
         return link
 
-    def launch(self, *, peak: int = 10 << 20, frozen: str = "0\n", timeout: float = PATIENCE) -> Environment:
+    def launch(
+        self,
+        *,
+        peak: int = 10 << 20,
+        frozen: str = "0\n",
+        timeout: float = PATIENCE,
+        listener: socket.socket | None = None,
+    ) -> Environment:
         """The next LAUNCH, granted. END for one that hung up is passed over: it comes or not, as it happens."""
         header, message = self.launcher.next(timeout)
         while isinstance(message, wire.End):
             header, message = self.launcher.next(timeout)
         assert isinstance(message, wire.Launch)
-        made = Environment(self.launcher, header.object, self.directory, peak=peak, frozen=frozen)
+        made = Environment(self.launcher, header.object, self.directory, peak=peak, frozen=frozen, listener=listener)
         self.links.append(made)
         return made
 

@@ -2,7 +2,10 @@
  *
  * What comes in is hostile: decoded by the generated codec, checked against state and lengths announced, copied. No
  * descriptor is ever taken from it: the kernel is told to refuse them (SO_PASSRIGHTS, Linux 6.16), and they are
- * received into nothing. */
+ * received into nothing.
+ *
+ * Of a target that speaks the Runtime API (runtime_connection.h) the channel carries START and at most one INIT_ERROR:
+ * it ends with execve(2). From then on these functions stand for the runtime's connections. */
 #pragma once
 
 #include <stdint.h>

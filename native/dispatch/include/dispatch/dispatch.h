@@ -56,6 +56,7 @@ struct dispatch {
     struct table environments;   /* by id, until DEAD */
     struct list in_order;        /* the same, oldest first */
     struct list dead;            /* freed after the batch */
+    struct list runtime_closed;  /* connections, freed likewise */
     uint64_t account_generation; /* of the limit */
     uint64_t last_environment;
     uint32_t in_flight; /* invocations bound to environments */

@@ -128,6 +128,7 @@ enum freezer {
     FREEZER_THAWING, /* waits, likewise */
 };
 
+struct runtime;   /* runtime_connection.h */
 struct telemetry; /* subscription and bounded ring, early records kept; waits for the Telemetry API */
 
 struct environment {
@@ -149,12 +150,13 @@ struct environment {
     bool retire;                 /* when free */
     uint64_t served;
 
-    struct watch channel; /* fd -1: closed */
-    bool channel_writing; /* watched for EPOLLOUT: an INVOKE that did not fit */
-    bool sending_head;    /* INVOKE itself is not sent yet */
-    uint32_t sent;        /* bytes of the body that are */
+    struct watch channel;    /* fd -1: closed */
+    bool channel_writing;    /* watched for EPOLLOUT: an INVOKE that did not fit */
+    bool sending_head;       /* INVOKE itself is not sent yet */
+    uint32_t sent;           /* bytes of the body that are */
+    struct runtime *runtime; /* of a target that speaks the Runtime API; NULL: the channel is all */
     struct log_pipe log;
-    int freeze_fd, peak_fd, listener_fd; /* -1: none; listener waits for the Runtime API */
+    int freeze_fd, peak_fd, listener_fd; /* -1: none; listener: the Runtime API's */
     uint32_t uid;
 
     struct timer timer; /* what it means depends on the state, see perform.c */

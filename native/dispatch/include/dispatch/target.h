@@ -46,6 +46,7 @@ struct target {
     uint32_t memory_mb, timeout_ms, init_timeout_ms, keep_alive_ms, freeze_after_ms;
     uint32_t max_environments, max_waiting;
     uint8_t log_format;
+    bool runtime_api; /* its environments speak the Runtime API; their channel ends when they execute the runtime */
     uint8_t *configuration;
     uint32_t configuration_size;
 

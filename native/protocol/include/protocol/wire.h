@@ -350,6 +350,7 @@ struct wire_put_target {
     uint32_t keep_alive_ms;
     uint32_t freeze_after_ms;
     uint8_t log_format;
+    uint8_t runtime_api;
     struct wire_slice configuration;
 };
 int wire_put_target_encode(const struct wire_header *header, const struct wire_put_target *message,

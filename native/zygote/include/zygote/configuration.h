@@ -26,6 +26,7 @@ struct configuration {
     struct variable reserved[CONFIGURATION_RESERVED_MAX];
     unsigned n_reserved;
     const char *handler, *function_name, *function_version, *memory, *log_group, *log_stream;
+    bool custom;       /* a runtime of the function's own: its `bootstrap` is to be executed */
     const char *level; /* of application logs, NULL: the text format */
 };
 
