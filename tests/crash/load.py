@@ -217,7 +217,8 @@ class Load:
                             self._fault(f"{name} {nonce}: {failure}")
 
     def _passing(self, path: str, what: str, error: Exception) -> None:
-        self.told[f"{path}: {type(error).__name__}"] += 1
+        detail = f" ({error})" if isinstance(error, errors.ServiceError) else ""  # which of its causes
+        self.told[f"{path}: {type(error).__name__}{detail}"] += 1
         if type(error).__name__ == "TimedOut":
             self._fault(f"{what}: {error}")
         self._stop.wait(0.05)

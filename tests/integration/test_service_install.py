@@ -85,7 +85,8 @@ def test_install_serve_restart_remove(machine: Machine) -> None:
     assert builds(machine) == made
     assert invoke(machine) == {}
 
-    # A launcher that dies is started again by systemd, which leaves nothing of the one before.
+    # A launcher that dies is started again by systemd, which leaves nothing of the one before; who is frozen too.
+    await_true(lambda: "1 frozen" in machine.run("runtimectl", "status").stdout, PATIENCE, "a frozen environment")
     launcher = shown(machine, "MainPID")
     machine.run("kill", "-KILL", launcher)
     await_true(
