@@ -15,10 +15,11 @@ from msgspec import UNSET, UnsetType
 from runtimed.client import address as addresses
 from runtimed.client import flows, requests, rpc
 from runtimed.client.build import Progress, build
-from runtimed.client.errors import TimedOut, Unreachable
+from runtimed.client.direct import Direct
+from runtimed.client.errors import ClientError, TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
-from runtimed.model import errors, function, log, node, runtime
+from runtimed.model import errors, function, invocation, log, node, runtime
 from runtimed.model import key as keys
 from runtimed.model.shape import Shape
 
@@ -50,9 +51,16 @@ class AsyncClient:
         self._timeout = timeout
         self._channel = grpc.aio.insecure_channel(self.address.target, options=rpc.OPTIONS)
         self._metadata = rpc.metadata(self.address)
+        self._direct = Direct(self.address)
+        self._looking = asyncio.Lock()
+        self._dispatcher: grpc.aio.Channel | None = None
+        if self._direct.address is not None:
+            self._dispatcher = grpc.aio.insecure_channel(self._direct.address.target, options=rpc.OPTIONS)
 
     async def close(self) -> None:
         await self._channel.close(None)
+        if self._dispatcher is not None:
+            await self._dispatcher.close(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,7 +146,7 @@ class AsyncClient:
         Never repeated by itself: without an answer nobody knows whether the function ran.
         """
         request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, dry_run)
-        return Result(await self._call(rpc.INVOKE, request, timeout or requests.INVOKE_SECONDS))
+        return Result(await self._invoke(request, timeout or requests.INVOKE_SECONDS))
 
     async def logs(self, name: str, **wanted: Unpack[requests.Wanted]) -> AsyncGenerator[log.LogEvent, None]:
         """The function's log, oldest first: all that is kept, or what `wanted` says (`follow`, `since`, `limit` ...).
@@ -226,10 +234,29 @@ class AsyncClient:
             return await asyncio.to_thread(build, step.path, step.runtime, step.progress)
         return await self._call(step.rpc, step.request) if step.code is None else await self._upload(step)
 
-    async def _call(self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None) -> R:
+    async def _invoke(self, request: invocation.InvokeRequest, timeout: float) -> invocation.InvokeResponse:
+        if self._direct.due():
+            async with self._looking:
+                if self._direct.due():
+                    await asyncio.to_thread(self._direct.look)
+        if self._direct.known and self._dispatcher is not None:
+            try:
+                return await self._call(rpc.INVOKE, request, timeout, self._dispatcher)
+            except (errors.ApiError, ClientError) as error:
+                if not self._direct.refused(error):
+                    raise await asyncio.to_thread(self._direct.explain, error) from None
+                try:
+                    return await self._call(rpc.INVOKE, request, timeout)
+                except Unreachable:
+                    raise error from None
+        return await self._call(rpc.INVOKE, request, timeout)
+
+    async def _call(
+        self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None, channel: grpc.aio.Channel | None = None
+    ) -> R:
         method = called.method
         message = rpc.encode(called, request)
-        send = self._channel.unary_unary(
+        send = (channel or self._channel).unary_unary(
             method.path,
             request_serializer=method.input.SerializeToString,
             response_deserializer=method.output.FromString,

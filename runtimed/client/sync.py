@@ -13,10 +13,11 @@ from msgspec import UNSET, UnsetType
 from runtimed.client import address as addresses
 from runtimed.client import flows, requests, rpc
 from runtimed.client.build import Progress, build
-from runtimed.client.errors import TimedOut, Unreachable
+from runtimed.client.direct import Direct
+from runtimed.client.errors import ClientError, TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
-from runtimed.model import errors, function, log, node, runtime
+from runtimed.model import errors, function, invocation, log, node, runtime
 from runtimed.model import key as keys
 from runtimed.model.shape import Shape
 
@@ -48,9 +49,15 @@ class Client:
         self._timeout = timeout
         self._channel = grpc.insecure_channel(self.address.target, options=rpc.OPTIONS)
         self._metadata = rpc.metadata(self.address)
+        self._direct = Direct(self.address)
+        self._dispatcher: grpc.Channel | None = None
+        if self._direct.address is not None:
+            self._dispatcher = grpc.insecure_channel(self._direct.address.target, options=rpc.OPTIONS)
 
     def close(self) -> None:
         self._channel.close()
+        if self._dispatcher is not None:
+            self._dispatcher.close()
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +139,7 @@ class Client:
         Never repeated by itself: without an answer nobody knows whether the function ran.
         """
         request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, dry_run)
-        return Result(self._call(rpc.INVOKE, request, timeout or requests.INVOKE_SECONDS))
+        return Result(self._invoke(request, timeout or requests.INVOKE_SECONDS))
 
     def logs(self, name: str, **wanted: Unpack[requests.Wanted]) -> Iterator[log.LogEvent]:
         """The function's log, oldest first: all that is kept, or what `wanted` says (`follow`, `since`, `limit` ...).
@@ -214,10 +221,27 @@ class Client:
             return build(step.path, step.runtime, step.progress)
         return self._call(step.rpc, step.request) if step.code is None else self._upload(step)
 
-    def _call(self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None) -> R:
+    def _invoke(self, request: invocation.InvokeRequest, timeout: float) -> invocation.InvokeResponse:
+        if self._direct.due():
+            self._direct.look()
+        if self._direct.known and self._dispatcher is not None:
+            try:
+                return self._call(rpc.INVOKE, request, timeout, self._dispatcher)
+            except (errors.ApiError, ClientError) as error:
+                if not self._direct.refused(error):
+                    raise self._direct.explain(error) from None
+                try:
+                    return self._call(rpc.INVOKE, request, timeout)
+                except Unreachable:
+                    raise error from None
+        return self._call(rpc.INVOKE, request, timeout)
+
+    def _call(
+        self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None, channel: grpc.Channel | None = None
+    ) -> R:
         method = called.method
         message = rpc.encode(called, request)
-        send = self._channel.unary_unary(
+        send = (channel or self._channel).unary_unary(
             method.path,
             request_serializer=method.input.SerializeToString,
             response_deserializer=method.output.FromString,
