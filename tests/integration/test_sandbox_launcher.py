@@ -95,6 +95,8 @@ async def test_discovery_believes_only_what_it_must(stage: Stage) -> None:
     assert shown == [
         ("python3.12", "3.12.1", RuntimeState.READY),
         ("python3.11", "3.11.9", RuntimeState.PENDING),
+        ("provided.al2023", "", RuntimeState.READY),  # through the newest interpreter
+        ("provided", "", RuntimeState.READY),
         ("python3.12", "", RuntimeState.FAILED),
         ("python3.13", "", RuntimeState.FAILED),
     ]
