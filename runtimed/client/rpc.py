@@ -40,8 +40,8 @@ OPTIONS = (
     # Not between attempts, as its name says: this is how long one may take. Where nobody listens it fails at once.
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # No calls repeated behind our back: what may be repeated, we repeat. And while a server says GOAWAY, gRPC was seen to
-    # start a call again on the same connection, without pause, until its deadline.
+    # No call is repeated behind our back: what may be, we repeat. And gRPC was seen to start a call again and again on
+    # a connection that had said GOAWAY, without pause, until its deadline.
     ("grpc.enable_retries", 0),
 )
 
