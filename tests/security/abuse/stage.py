@@ -106,6 +106,8 @@ class Stage:
         self.node = node
         self.client = Client(node.address, timeout=PATIENCE)
         self.neighbour = Neighbour(node)
+        # Its connection to the dispatcher, made at its first call, is there at rest too.
+        self.client.invoke(self.neighbour.name, {"numbers": [], "call": 0})
         self._numbers = 0
         self.resting = self.rest()
         # What is made once, at a first deployment and deletion, is no leak.
