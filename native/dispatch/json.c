@@ -29,6 +29,31 @@ static bool is_hex(uint8_t c) {
     return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f');
 }
 
+/* What follows a first byte above 0x7f (RFC 3629, 4: no overlong forms, no surrogates, nothing above U+10FFFF). */
+static bool scan_utf8(struct scan *s, uint8_t first) {
+    uint8_t low = 0x80, high = 0xbf;
+    unsigned more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+
+    if (first < 0xc2 || first > 0xf4)
+        return false;
+    if (first == 0xe0)
+        low = 0xa0;
+    else if (first == 0xed)
+        high = 0x9f;
+    else if (first == 0xf0)
+        low = 0x90;
+    else if (first == 0xf4)
+        high = 0x8f;
+    for (; more > 0; more--) {
+        if (s->at == s->end || *s->at < low || *s->at > high)
+            return false;
+        s->at++;
+        low = 0x80;
+        high = 0xbf;
+    }
+    return true;
+}
+
 static bool scan_string(struct scan *s) {
     if (!take(s, '"'))
         return false;
@@ -36,7 +61,7 @@ static bool scan_string(struct scan *s) {
         uint8_t c = *s->at++;
         if (c == '"')
             return true;
-        if (c < 0x20)
+        if (c < 0x20 || (c > 0x7f && !scan_utf8(s, c)))
             return false;
         if (c != '\\')
             continue;

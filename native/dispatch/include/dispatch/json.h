@@ -1,4 +1,4 @@
-/* Is it JSON? RFC 8259, UTF-8 not checked beyond what strings must escape, nesting at most JSON_DEPTH_MAX. Pure. */
+/* Is it JSON? RFC 8259, in UTF-8, nesting at most JSON_DEPTH_MAX. Pure. */
 #pragma once
 
 #include <stdbool.h>
