@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -36,12 +37,15 @@ def named(stage: Stage, name: str) -> int:
 
 
 def zygotes(stage: Stage) -> list[int]:
-    return [
-        pid
-        for pid in processes_of(stage.pid)
-        if b"zygote.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        and Path(f"/proc/{pid}/status").read_text().split("\nNSpid:\t")[1].split("\n")[0].count("\t") == 0
-    ]
+    """The pids of the running zygotes; children of the launcher that end while one looks are not among them."""
+    found = []
+    for pid in processes_of(stage.pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            runs_zygote = b"zygote.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            pids = Path(f"/proc/{pid}/status").read_text().split("\nNSpid:\t")[1].split("\n")[0]
+            if runs_zygote and "\t" not in pids:  # environments have its command line too
+                found.append(pid)
+    return found
 
 
 def nothing_is_left(stage: Played) -> None:
