@@ -209,6 +209,12 @@ const char *wire_name(uint16_t type) {
         return "chunk";
     case WIRE_READY:
         return "ready";
+    case WIRE_STREAM_HEAD:
+        return "stream_head";
+    case WIRE_STREAM_CHUNK:
+        return "stream_chunk";
+    case WIRE_STREAM_END:
+        return "stream_end";
     case WIRE_CALL:
         return "call";
     case WIRE_CALL_CHUNK:
@@ -503,6 +509,9 @@ int wire_put_limit_encode(const struct wire_header *header, const struct wire_pu
     put_header(&w, header, WIRE_PUT_LIMIT);
     put(&w, message->concurrency, 4);
     put(&w, message->environments, 4);
+    put(&w, message->stream_bytes, 8);
+    put(&w, message->stream_burst, 4);
+    put(&w, message->stream_rate, 4);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -513,6 +522,9 @@ int wire_put_limit_decode(const uint8_t *data, size_t size, struct wire_header *
     struct wire_put_limit message = {0};
     message.concurrency = (uint32_t)get(&r, 4);
     message.environments = (uint32_t)get(&r, 4);
+    message.stream_bytes = (uint64_t)get(&r, 8);
+    message.stream_burst = (uint32_t)get(&r, 4);
+    message.stream_rate = (uint32_t)get(&r, 4);
     if (r.bad || r.at != r.end || header.type != WIRE_PUT_LIMIT)
         return -EBADMSG;
     *ret_header = header;
@@ -1370,6 +1382,77 @@ int wire_ready_decode(const uint8_t *data, size_t size, struct wire_header *ret_
     struct wire_header header = get_header(&r);
     struct wire_ready message = {0};
     if (r.bad || r.at != r.end || header.type != WIRE_READY)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_stream_head_encode(const struct wire_header *header, const struct wire_stream_head *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_STREAM_HEAD);
+    put_raw(&w, message->id, 16);
+    put_slice(&w, message->content_type, WIRE_STREAM_HEAD_CONTENT_TYPE_MAX, true);
+    put_slice(&w, message->data, WIRE_STREAM_HEAD_DATA_MAX, false);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_stream_head_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_stream_head *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_stream_head message = {0};
+    get_raw(&r, message.id, 16);
+    message.content_type = get_slice(&r, WIRE_STREAM_HEAD_CONTENT_TYPE_MAX, true);
+    message.data = get_slice(&r, WIRE_STREAM_HEAD_DATA_MAX, false);
+    if (r.bad || r.at != r.end || header.type != WIRE_STREAM_HEAD)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_stream_chunk_encode(const struct wire_header *header, const struct wire_stream_chunk *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_STREAM_CHUNK);
+    put_slice(&w, message->data, WIRE_STREAM_CHUNK_DATA_MAX, false);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_stream_chunk_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_stream_chunk *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_stream_chunk message = {0};
+    message.data = get_slice(&r, WIRE_STREAM_CHUNK_DATA_MAX, false);
+    if (r.bad || r.at != r.end || header.type != WIRE_STREAM_CHUNK)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_stream_end_encode(const struct wire_header *header, const struct wire_stream_end *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_STREAM_END);
+    put(&w, message->error, 1);
+    put_slice(&w, message->error_type, WIRE_STREAM_END_ERROR_TYPE_MAX, true);
+    put_slice(&w, message->body, WIRE_STREAM_END_BODY_MAX, false);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_stream_end_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_stream_end *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_stream_end message = {0};
+    message.error = (uint8_t)get(&r, 1);
+    message.error_type = get_slice(&r, WIRE_STREAM_END_ERROR_TYPE_MAX, true);
+    message.body = get_slice(&r, WIRE_STREAM_END_BODY_MAX, false);
+    if (r.bad || r.at != r.end || header.type != WIRE_STREAM_END)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;

@@ -172,6 +172,7 @@ class EndReason(IntEnum):
 class CallFlags(IntFlag):
     LOG_TAIL = 1
     DRY_RUN = 2
+    STREAM = 4
 
 
 class HeaderFlags(IntFlag):
@@ -313,9 +314,15 @@ class PutLimit(Message, frozen=True, kw_only=True):
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
         ("concurrency", "u32", 0),
         ("environments", "u32", 0),
+        ("stream_bytes", "u64", 0),
+        ("stream_burst", "u32", 0),
+        ("stream_rate", "u32", 0),
     )
     concurrency: int = 0
     environments: int = 0
+    stream_bytes: int = 0
+    stream_burst: int = 0
+    stream_rate: int = 0
 
 
 class EnvRetire(Message, frozen=True, kw_only=True):
@@ -698,6 +705,38 @@ class Ready(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 134
 
 
+class StreamHead(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 135
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("id", "id", 0),
+        ("content_type", "str", 256),
+        ("data", "bytes", 65536),
+    )
+    id: bytes = bytes(16)
+    content_type: str = ""
+    data: bytes = b""
+
+
+class StreamChunk(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 136
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("data", "bytes", 65536),
+    )
+    data: bytes = b""
+
+
+class StreamEnd(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 137
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("error", "u8", 0),
+        ("error_type", "str", 128),
+        ("body", "bytes", 65536),
+    )
+    error: int = 0
+    error_type: str = ""
+    body: bytes = b""
+
+
 class Call(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 160
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -818,6 +857,9 @@ MESSAGES: dict[int, type[Message]] = {
     132: Result,
     133: Chunk,
     134: Ready,
+    135: StreamHead,
+    136: StreamChunk,
+    137: StreamEnd,
     160: Call,
     161: CallChunk,
     162: Cancel,

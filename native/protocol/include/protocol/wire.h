@@ -56,6 +56,9 @@ enum wire_type {
     WIRE_RESULT = 132,
     WIRE_CHUNK = 133,
     WIRE_READY = 134,
+    WIRE_STREAM_HEAD = 135,
+    WIRE_STREAM_CHUNK = 136,
+    WIRE_STREAM_END = 137,
     WIRE_CALL = 160,
     WIRE_CALL_CHUNK = 161,
     WIRE_CANCEL = 162,
@@ -122,6 +125,7 @@ enum wire_end_reason {
 
 #define WIRE_CALL_LOG_TAIL 1u
 #define WIRE_CALL_DRY_RUN 2u
+#define WIRE_CALL_STREAM 4u
 
 #define WIRE_HEADER_READY 1u
 
@@ -180,6 +184,11 @@ enum wire_end_reason {
 #define WIRE_RESULT_ERROR_TYPE_MAX 128u
 #define WIRE_RESULT_BODY_MAX 65536u
 #define WIRE_CHUNK_DATA_MAX 65536u
+#define WIRE_STREAM_HEAD_CONTENT_TYPE_MAX 256u
+#define WIRE_STREAM_HEAD_DATA_MAX 65536u
+#define WIRE_STREAM_CHUNK_DATA_MAX 65536u
+#define WIRE_STREAM_END_ERROR_TYPE_MAX 128u
+#define WIRE_STREAM_END_BODY_MAX 65536u
 #define WIRE_CALL_NAME_MAX 140u
 #define WIRE_CALL_QUALIFIER_MAX 128u
 #define WIRE_CALL_TRACE_MAX 512u
@@ -244,6 +253,9 @@ enum wire_end_reason {
     X(result, RESULT) \
     X(chunk, CHUNK) \
     X(ready, READY) \
+    X(stream_head, STREAM_HEAD) \
+    X(stream_chunk, STREAM_CHUNK) \
+    X(stream_end, STREAM_END) \
     X(call, CALL) \
     X(call_chunk, CALL_CHUNK) \
     X(cancel, CANCEL) \
@@ -389,6 +401,9 @@ int wire_del_route_decode(const uint8_t *data, size_t size, struct wire_header *
 struct wire_put_limit {
     uint32_t concurrency;
     uint32_t environments;
+    uint64_t stream_bytes;
+    uint32_t stream_burst;
+    uint32_t stream_rate;
 };
 int wire_put_limit_encode(const struct wire_header *header, const struct wire_put_limit *message,
     uint8_t *buffer, size_t size);
@@ -738,6 +753,34 @@ int wire_ready_encode(const struct wire_header *header, const struct wire_ready 
     uint8_t *buffer, size_t size);
 int wire_ready_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_ready *ret_message);
+
+struct wire_stream_head {
+    uint8_t id[16];
+    struct wire_slice content_type;
+    struct wire_slice data;
+};
+int wire_stream_head_encode(const struct wire_header *header, const struct wire_stream_head *message,
+    uint8_t *buffer, size_t size);
+int wire_stream_head_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_stream_head *ret_message);
+
+struct wire_stream_chunk {
+    struct wire_slice data;
+};
+int wire_stream_chunk_encode(const struct wire_header *header, const struct wire_stream_chunk *message,
+    uint8_t *buffer, size_t size);
+int wire_stream_chunk_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_stream_chunk *ret_message);
+
+struct wire_stream_end {
+    uint8_t error;
+    struct wire_slice error_type;
+    struct wire_slice body;
+};
+int wire_stream_end_encode(const struct wire_header *header, const struct wire_stream_end *message,
+    uint8_t *buffer, size_t size);
+int wire_stream_end_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_stream_end *ret_message);
 
 struct wire_call {
     uint8_t flags;
