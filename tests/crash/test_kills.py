@@ -3,6 +3,7 @@ what. The long form, with a random mix, is tests/soak/test_crash_kills.py."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -24,15 +25,20 @@ SIDES = ("seater", "imager", "shellmaker")
 
 def kill_one(node: Node, kind: str, rng: random.Random) -> float:
     """One process of that kind, as soon as there is one; when (time.monotonic)."""
-    found: list[int] = []
+    moment = 0.0
 
-    def there() -> bool:
-        found[:] = census.by_kind(node).get(kind, [])
-        return bool(found)
+    def killed() -> bool:
+        nonlocal moment
+        found = census.by_kind(node).get(kind)
+        if not found:
+            return False
+        moment = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself in between: another one
+            os.kill(rng.choice(found), signal.SIGKILL)
+            return True
+        return False
 
-    await_true(there, SECONDS, f"a process of kind {kind}")
-    moment = time.monotonic()
-    os.kill(rng.choice(found), signal.SIGKILL)
+    await_true(killed, SECONDS, f"a process of kind {kind}")
     return moment
 
 
@@ -134,7 +140,8 @@ def test_an_environment_dies_while_the_control_plane_is_down(shared: Node, outco
     kinds = census.by_kind(shared)
     os.kill(kinds["control"][0], signal.SIGKILL)
     for pid in kinds["environment"]:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     for name in FUNCTIONS:
         # Each of those that are dying, or died frozen, takes one call along.
         for _ in [*kinds["environment"], "and one that is served"]:

@@ -237,11 +237,14 @@ class SubprocessInvoker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self.started.set()
+        # In a thread: uvloop now and then closes a child's standard input before it is written to. Shielded: a thread
+        # that was cancelled before it began would leave the child to nobody.
+        talk = asyncio.ensure_future(asyncio.to_thread(process.communicate, request.payload))
         try:
-            # In a thread: uvloop now and then closes a child's standard input before it is written to.
-            out, err = await asyncio.to_thread(process.communicate, request.payload)
+            out, err = await asyncio.shield(talk)
         except asyncio.CancelledError:
-            process.kill()  # the thread, which waits for its end, reaps it
+            process.kill()
+            await asyncio.wait({talk})
             raise
         self._logs.write(found.function_name, request_id, err.decode())
         return InvokeResponse(
