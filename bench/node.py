@@ -11,8 +11,10 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,7 @@ RUNTIMECTL = (
 )
 # How many times longer than usual everything may take here: an emulated machine is some twelve times slower.
 PATIENCE = float(os.environ.get("RUNTIMED_TEST_PATIENCE", "1"))
+SHARES = 200  # of user ids, for nodes beside each other
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -106,8 +109,7 @@ class Node:
         cls, environment: Mapping[str, str] | None = None, seconds: float = 60, prefix: Sequence[str] = ()
     ) -> Node:
         """A node that answers. What it wrote is part of the error when it does not."""
-        directory = pathlib.Path(tempfile.mkdtemp(prefix="runtimed-node-"))
-        directory.chmod(0o755)
+        directory = fresh_directory()
         node = cls(directory, {**private(directory), **(environment or {})}, prefix)
         try:
             await_true(node.answers, seconds, "the node's first answer")
@@ -194,7 +196,7 @@ class Node:
             return not left
 
         with contextlib.suppress(TimeoutError):  # the kernel takes network namespaces and loop devices down later
-            await_true(clean, 5, "clean")
+            await_true(clean, 30, "clean")
         found += left
         if not found:
             shutil.rmtree(self.directory)
@@ -213,8 +215,7 @@ class Node:
         found += [f"namespace {space}" for space in spaces & namespaces([p.pid for p in those])]
         found += [f"namespace mount {line}" for line in mounts() for space in spaces if space in line]
         for folder in (self.run_dir, self.state_dir / "tmp", self.state_dir / "staging"):
-            if folder.exists():
-                found += [f"file {path}" for path in sorted(folder.rglob("*")) if not path.is_dir()]
+            found += [f"file {top}/{name}" for top, _, names in os.walk(folder) for name in sorted(names)]
         return found
 
     def __enter__(self) -> Node:
@@ -226,9 +227,38 @@ class Node:
             raise AssertionError("left over:\n  " + "\n  ".join(left) + f"\nthe daemon's output is in {self.log}")
 
 
+def fresh_directory() -> pathlib.Path:
+    """For a node: none that is there has the same share of user ids, as far as there are enough of them."""
+    for _ in range(SHARES):
+        directory = pathlib.Path(tempfile.mkdtemp(prefix="runtimed-node-"))
+        if share_of(directory) not in {share_of(other) for other in directory.parent.glob("runtimed-node-*")
+                                       if other != directory}:  # fmt: skip
+            break
+        directory.rmdir()
+    else:
+        directory = pathlib.Path(tempfile.mkdtemp(prefix="runtimed-node-"))
+    directory.chmod(0o755)
+    return directory
+
+
+def share_of(directory: pathlib.Path) -> int:
+    """Which of the shares of user ids a node in that directory has."""
+    return int.from_bytes(hashlib.sha256(str(directory).encode()).digest()[:2]) % SHARES
+
+
+def free_address() -> str:
+    """An address of this machine on which nobody listens. Its port is not among those that the kernel gives to whoever
+    asks for any, so that it stays free until it is used."""
+    lowest = int((PROC / "sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(10_000, max(lowest, 11_000)), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return f"127.0.0.1:{port}"
+    raise OSError("no port is free")
+
+
 def private(directory: pathlib.Path) -> dict[str, str]:
     """Settings by which nodes on one machine stay apart: no TCP port, and user ids of their own (below 2.8e9)."""
-    share = int.from_bytes(hashlib.sha256(str(directory).encode()).digest()[:2]) % 200
+    share = share_of(directory)
     return {
         "RUNTIMED_API_LISTEN": "",
         "RUNTIMED_INVOKE_LISTEN": "",
@@ -255,6 +285,12 @@ def cgroups(name: str) -> list[pathlib.Path]:
             found.append(pathlib.Path(directory) / name)
             folders.remove(name)
     return found
+
+
+def below(top: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A directory and all below it; those that vanish while one looks are passed over."""
+    for directory, _, _ in os.walk(top):
+        yield pathlib.Path(directory)
 
 
 def mounts() -> list[str]:

@@ -24,7 +24,7 @@ import json
 def handler(event, context):
     return {"sum": sum(event["numbers"]), "for": event["call"]}
 """
-PATIENCE = 30.0  # seconds that a call may take before the node counts as stalled
+PATIENCE = 60.0  # seconds that a call may take before the node counts as stalled
 
 
 class Latency(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from bench.node import PROC, Node, Process, cgroups, loop_devices
+from bench.node import PROC, Node, Process, below, cgroups, loop_devices
 from runtimed.dispatch.counters import CounterPage
 
 NAMES = {
@@ -89,7 +89,10 @@ def consistent(node: Node) -> str:
     kinds = by_kind(node)
     if not all(kinds.get(name) for name in DAEMONS):
         return f"not all processes are there: {sorted(kinds)}"
-    page = counters(node, kinds["dispatch"][0])
+    try:
+        page = counters(node, kinds["dispatch"][0])
+    except (OSError, LookupError) as error:
+        return f"the dispatcher is about to be replaced: {error}"
     answers = sum(page[name] for name in ("answers_success", "answers_function_error", "answers_refused", "abandoned"))
     if page["calls"] != answers:
         return f"{page['calls']} calls, {answers} answers"
@@ -128,7 +131,7 @@ def take(node: Node) -> Census:
                 nets.add(os.readlink(PROC / str(pid) / "ns/net"))
     return Census(
         processes=Counter({name: len(pids) for name, pids in kinds.items()}),
-        cgroups=sum(1 for top in cgroups(node.cgroup) for entry in top.rglob("*") if entry.is_dir()),
+        cgroups=sum(1 for top in cgroups(node.cgroup) for _ in below(top)) - len(cgroups(node.cgroup)),
         loops=len(loop_devices(node.directory)),
         images=len(list((node.state_dir / "tmp").iterdir())),
         mounts=len((PROC / str(node.launcher.pid) / "mountinfo").read_text().splitlines()),

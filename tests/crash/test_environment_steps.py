@@ -84,8 +84,14 @@ def die_while_answering(node: Node, caller: load.Caller) -> None:
     calling = threading.Thread(target=lambda: got.append(judge(*caller.call("mortal", event), 5, 5_000_000)))
     calling.start()
     dispatch = node.roles()["dispatch"]
-    await_true(lambda: bool(waiting_in(node, sigwait)), SECONDS, "an environment with the event")
-    [pid] = waiting_in(node, sigwait)
+    found: list[int] = []
+
+    def there() -> bool:
+        found[:] = waiting_in(node, sigwait)
+        return bool(found)
+
+    await_true(there, SECONDS, "an environment with the event")
+    [pid] = found
     os.kill(dispatch, signal.SIGSTOP)
     try:
         await_true(lambda: psutil.Process(dispatch).status() == psutil.STATUS_STOPPED, SECONDS, "it stands still")

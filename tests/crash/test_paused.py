@@ -55,7 +55,7 @@ def test_each_in_turn(shared: Node, outcome: Outcome) -> None:
 @pytest.mark.case("fault", "an environment stands still (SIGSTOP)")
 def test_an_environment(shared: Node, outcome: Outcome) -> None:
     with Client(shared.address) as client:
-        client.deploy("brief", load.source("brief"), runtime="python3.11", handler="app.handler", timeout=1)
+        client.deploy("brief", load.source("brief"), runtime="python3.11", handler="app.handler", timeout=2)
         caller = load.Caller(shared)
         before = set(census.by_kind(shared).get("environment", []))
         caller.call("brief", {"nonce": 1})

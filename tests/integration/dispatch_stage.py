@@ -26,7 +26,7 @@ from runtimed.model import wire
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = Path(os.environ.get("RUNTIMED_DISPATCH", REPOSITORY / "runtimed" / "libexec" / "runtimed-dispatch"))
-PATIENCE = 10.0 * node.PATIENCE
+PATIENCE = 30.0 * node.PATIENCE
 PART = 65536
 UNSET = 0xFFFFFFFF
 FUNCTION = bytes(range(16))
@@ -376,6 +376,11 @@ class Stage:
         """All of them, once there are so many."""
         await_true(lambda: len(self.records(function)) >= count, f"{count} records")
         return self.records(function)
+
+    def descriptors(self) -> int:
+        """How many the dispatcher has open, once what was said until now is in the log, whose file it keeps open."""
+        await_true(lambda: any(self.logs.glob("*/*.log")), "a log on disk")
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def running(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None

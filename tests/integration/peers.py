@@ -129,7 +129,7 @@ def _write(descriptor: int, data: bytes) -> None:
         os.close(descriptor)
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Awaits the condition, turn by turn of the loop."""
     async with asyncio.timeout(seconds):
         while not condition():

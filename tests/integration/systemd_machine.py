@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.node import await_true
+from bench.node import await_true, below
 
 CGROUPS = Path("/sys/fs/cgroup")
 BOOT_SECONDS = 60.0
@@ -156,10 +156,11 @@ class Machine:
             self._process.kill()
             self._process.wait()
         for path in self._cgroups:
-            for state in path.rglob("freezer.state"):  # v1: who is frozen does not die
-                state.write_text("THAWED")
+            for folder in below(path):  # v1: who is frozen does not die
+                with contextlib.suppress(OSError):
+                    (folder / "freezer.state").write_text("THAWED")
         for path in self._cgroups:
-            await_true(lambda path=path: remove(path), 10, f"{path} is empty")  # type: ignore[misc]
+            await_true(lambda path=path: remove(path), 60, f"{path} is empty")  # type: ignore[misc]
         shutil.rmtree(self._directory)
 
     def __enter__(self) -> Machine:

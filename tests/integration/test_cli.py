@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -361,16 +361,18 @@ def test_deploy_waits_until_the_function_is_active(gateway: Gateway, ctl: Runtim
 
 
 def test_starting_is_quick(ctl: Runtimectl) -> None:
-    """No verb loads gRPC before it asks the daemon; measured in modules, and generously in time."""
+    """No verb loads gRPC before it asks the daemon; measured in modules, and generously in the
+    processor's time, which does not grow with what else the machine does."""
     program = PROGRAM.replace("sys.exit(main())", "main(['--help']); print(*sys.modules)")
     command = [sys.executable, "-c", program]
     out = subprocess.run(command, capture_output=True, env=ctl.environment, text=True, check=True).stdout
     assert not {"grpc", "rich", "msgspec", "google.protobuf", "asyncio"} & set(out.split())
     times = []
     for _ in range(5):
-        before = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, capture_output=True, env=ctl.environment, check=True)
-        times.append(time.monotonic() - before)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.5
 
 

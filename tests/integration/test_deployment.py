@@ -313,7 +313,7 @@ async def test_a_caller_who_goes_away_does_not_strand_the_function(stage: Stage)
             await asyncio.sleep(0.0002)
         creating.cancel()
         await asyncio.gather(creating, return_exceptions=True)
-    await asyncio.sleep(0.1)
+    await until(lambda: not [path for path in stage.staging() if path.suffix == ".zip"])
     await stage.deployer.settle()
     for function in await stage.functions.page("", 1000):
         assert function.state is State.ACTIVE

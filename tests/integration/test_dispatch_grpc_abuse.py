@@ -21,7 +21,7 @@ from hyperframe.frame import (
 )
 
 from runtimed.model import wire
-from tests.integration.dispatch_stage import Control, Stage, await_true, counters, staged
+from tests.integration.dispatch_stage import PATIENCE, Control, Stage, await_true, counters, staged
 from tests.integration.grpc_caller import CALM, PREFACE, Client, Peer
 
 NO_ERROR, REFUSED_STREAM = 0, 7
@@ -39,7 +39,7 @@ def control(stage: Stage) -> Iterator[Control]:
     control = stage.ready(max_environments=2, max_waiting=5000)
     yield control
     with Client(stage) as client:
-        assert client.start(invocation_type=3).result(10).status_code == 204
+        assert client.start(invocation_type=3).result(PATIENCE).status_code == 204
     page = counters(control)
     await_true(lambda: page.node()["calls_open"] == 0, "no call is open")
     await_true(lambda: page.node()["payload_bytes"] == 0, "no memory is charged")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.model import wire
-from tests.integration.dispatch_stage import Environment, Stage, await_true, counters, staged
+from tests.integration.dispatch_stage import Environment, Stage, await_true, counters, staged, target
 
 OTHER = bytes(range(100, 116))
 
@@ -138,9 +138,10 @@ def test_result_before_the_event_was_read(stage: Stage) -> None:
 
 
 def test_event_that_is_never_read_times_out(stage: Stage) -> None:
-    stage.ready(timeout_ms=200)
+    control = stage.ready()
     invoker = stage.invoker()
     environment = stage.warm(invoker)
+    control.acknowledged(control.put(target(timeout_ms=200), 1, 2))
     invoker.call(b'"' + b"x" * (4 << 20) + b'"')
     assert told(invoker.answer()[1])[0] == "Sandbox.Timedout"
     assert stage.ended(environment) == wire.EndReason.TIMEOUT
@@ -151,7 +152,7 @@ def test_descriptors_are_not_taken(stage: Stage) -> None:
     stage.ready()
     invoker = stage.invoker()
     environment = stage.warm(invoker)
-    before = len(os.listdir(f"/proc/{stage.pid}/fd"))
+    before = stage.descriptors()
     read, write = os.pipe()
     invoker.call()
     invoke, _ = environment.invoke()
@@ -165,7 +166,7 @@ def test_descriptors_are_not_taken(stage: Stage) -> None:
     os.set_blocking(read, False)
     assert os.read(read, 1) == b"", "no writer is left"
     os.close(read)
-    assert len(os.listdir(f"/proc/{stage.pid}/fd")) == before
+    await_true(lambda: stage.descriptors() <= before, "none more than before")
 
 
 def flood(environment: Environment, packet: bytes, count: int) -> None:

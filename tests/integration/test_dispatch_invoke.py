@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runtimed.model import wire
-from tests.integration.dispatch_stage import FUNCTION, Stage, await_true, counters, staged
+from tests.integration.dispatch_stage import FUNCTION, Stage, await_true, counters, staged, target
 
 TAIL = int(wire.CallFlags.LOG_TAIL)
 
@@ -38,6 +38,7 @@ def refused(answer: wire.Answer) -> tuple[int, str, str]:
 def test_first_call_launches_and_later_ones_reuse(stage: Stage) -> None:
     control = stage.ready()
     invoker = stage.invoker()
+    began = int(time.time() * 1000)
     first = invoker.call(b'{"a": 1}', trace="Root=1", client_context=b"{}", tenant="t")
     environment = stage.launch()
     start = environment.start()
@@ -48,7 +49,7 @@ def test_first_call_launches_and_later_ones_reuse(stage: Stage) -> None:
     assert (invoke.trace, invoke.client_context, invoke.tenant) == ("Root=1", b"{}", "t")
     assert invoke.arn == "arn:aws:lambda:us-east-1:000000000000:function:f"
     assert uuid.UUID(bytes=invoke.id).version == 4
-    assert 2000 < invoke.deadline_ms - time.time() * 1000 <= 3001
+    assert began + 3000 <= invoke.deadline_ms <= time.time() * 1000 + 3001
     environment.result(invoke.id, b'{"b": 2}')
     answer, body = invoker.answer(first)
     assert (answer.status, answer.outcome, body) == (200, wire.Outcome.SUCCESS, b'{"b": 2}')
@@ -182,9 +183,10 @@ def test_dry_run_runs_nothing(stage: Stage) -> None:
 
 
 def test_invocation_time_out(stage: Stage) -> None:
-    stage.ready(timeout_ms=100)
+    control = stage.ready()
     invoker = stage.invoker()
     environment = stage.warm(invoker)
+    control.acknowledged(control.put(target(timeout_ms=500), 1, 2))
     invoker.call(flags=TAIL)
     invoke, _ = environment.invoke()
     environment.print("thinking")
@@ -192,11 +194,11 @@ def test_invocation_time_out(stage: Stage) -> None:
     kind, message = error_of(body)
     assert answer.outcome == wire.Outcome.FUNCTION_ERROR
     assert kind == "Sandbox.Timedout"
-    assert message == f"RequestId: {uuid.UUID(bytes=invoke.id)} Error: Task timed out after 0.10 seconds"
+    assert message == f"RequestId: {uuid.UUID(bytes=invoke.id)} Error: Task timed out after 0.50 seconds"
     tail = answer.log_tail.decode()
     assert "thinking\n" in tail
     assert tail.endswith("\tStatus: timeout\n")
-    assert 100_000 <= answer.duration_us < 1_000_000
+    assert answer.duration_us >= 500_000
     assert stage.ended(environment) == wire.EndReason.TIMEOUT
     invoker.call()
     stage.launch().start()
@@ -336,7 +338,7 @@ def test_launch_that_fails_for_now_is_tried_again(stage: Stage) -> None:
 
 
 def test_suppressed_init(stage: Stage) -> None:
-    control = stage.ready(init_timeout_ms=100, timeout_ms=2000)
+    control = stage.ready(init_timeout_ms=100, timeout_ms=60_000)
     invoker = stage.invoker()
     invoker.call()
     slow = stage.launch()
@@ -347,14 +349,14 @@ def test_suppressed_init(stage: Stage) -> None:
     time.sleep(0.2)  # longer than the init limit, which does not hold any more
     again.send(wire.InitDone())
     invoke, _ = again.invoke()
-    assert 1000 < invoke.deadline_ms - time.time() * 1000 < 1900, "the init runs on the function's time"
+    assert 0 < invoke.deadline_ms - time.time() * 1000 < 59_900, "the init runs on the function's time"
     again.result(invoke.id)
     assert invoker.answer()[0].outcome == wire.Outcome.SUCCESS
     assert counters(control).node()["init_timeouts"] == 1
 
 
 def test_suppressed_init_under_the_functions_time_out(stage: Stage) -> None:
-    stage.ready(init_timeout_ms=50, timeout_ms=150)
+    stage.ready(init_timeout_ms=100, timeout_ms=1000)
     invoker = stage.invoker()
     invoker.call()
     slow = stage.launch()

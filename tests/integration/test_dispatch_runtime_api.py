@@ -228,7 +228,7 @@ def test_exit(stage: Stage, runtime: Runtime, invoker: Invoker, phase: str) -> N
 
 
 def test_time_out(stage: Stage, runtime: Runtime) -> None:
-    stage.ready(runtime_api=1, timeout_ms=300)
+    stage.ready(runtime_api=1, timeout_ms=1000)
     invoker = stage.invoker()
     connection, _ = invoked(runtime, invoker)
     assert json.loads(invoker.answer()[1])["errorType"] == "Sandbox.Timedout"

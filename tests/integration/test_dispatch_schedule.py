@@ -176,7 +176,7 @@ def test_freed_environment_comes_before_a_new_one(stage: Stage) -> None:
     invoker.call()
     invoke, _ = environment.invoke()
     invoker.call()
-    header, _ = stage.launcher.expect(wire.Launch, timeout=1)  # the first was not quick enough
+    header, _ = stage.launcher.expect(wire.Launch)  # the first was not quick enough
     environment.result(invoke.id)
     invoker.answer()
     environment.serve()
@@ -190,7 +190,7 @@ def test_keep_alive(stage: Stage) -> None:
     begun = time.monotonic()
     environment = stage.warm(invoker)
     assert stage.ended(environment) == wire.EndReason.SPINDOWN
-    assert 0.1 <= time.monotonic() - begun < 1
+    assert time.monotonic() - begun >= 0.1
     page = counters(control)
     await_true(lambda: page.node()["environments"] == 0, "it is gone")
 

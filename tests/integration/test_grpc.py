@@ -92,7 +92,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(gateway: Gateway, stub: Stub) 
         threading.Event().wait(30)
 
     thread = threading.Thread(
-        target=lambda: refused(lambda: stub.upload("CreateFunction", parts(), timeout=1)), daemon=True
+        target=lambda: refused(lambda: stub.upload("CreateFunction", parts(), timeout=3)), daemon=True
     )
     thread.start()
     assert hold.wait(30)

@@ -24,7 +24,7 @@ from tests.integration.stub import Stub, creation, package, refused, until
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS, PING, GOAWAY = 4, 6, 7
 CALM = 11  # RFC 9113, section 7: ENHANCE_YOUR_CALM
-LIMITS = Limits(calls=40, handshake_seconds=1.0, first_seconds=0.5, idle_seconds=1.0)
+LIMITS = Limits(calls=40, handshake_seconds=3.0, first_seconds=2.0, idle_seconds=1.0)
 HELD = functions_pb2.CreateFunctionUpload
 
 
@@ -65,7 +65,7 @@ def stub(narrow: Narrow) -> Iterator[Stub]:
 
 def connect(gateway: Gateway) -> socket.socket:
     made = socket.create_connection(("127.0.0.1", gateway.server.port), 30)
-    made.settimeout(30)
+    made.settimeout(60)
     return made
 
 
@@ -130,7 +130,7 @@ def test_an_upload_that_is_opened_and_left(narrow: Narrow, stub: Stub) -> None:
     over = threading.Event()
 
     def nothing() -> Iterator[HELD]:
-        over.wait(30)
+        over.wait(60)
         yield from ()
 
     try:
@@ -151,7 +151,7 @@ def test_more_calls_than_there_may_be(narrow: Narrow, stub: Stub) -> None:
 
     def held() -> Iterator[HELD]:
         yield next(creation(function_name="held"))
-        over.wait(30)
+        over.wait(60)
 
     make = greedy.channel.stream_unary(
         "/runtimed.v1.Functions/CreateFunction",
@@ -160,7 +160,7 @@ def test_more_calls_than_there_may_be(narrow: Narrow, stub: Stub) -> None:
     )
     calls = []
     try:
-        calls += [make.future(held(), metadata=key, timeout=30) for _ in range(LIMITS.calls)]
+        calls += [make.future(held(), metadata=key, timeout=60) for _ in range(LIMITS.calls)]
         late = Stub(narrow.tcp, key)
         until(lambda: busy(late))
         assert stub.invoke(payload=b"1").payload == b"1"

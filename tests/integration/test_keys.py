@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import botocore.exceptions
 import pytest
 
 from bench import calls
-from bench.node import Node, await_true
+from bench.node import Node, await_true, free_address
 from runtimed.client import Client
 from runtimed.model import errors, quotas
 from runtimed.model.key import CreatedKey
@@ -39,12 +38,6 @@ class Served(Node):
     """Listens on TCP."""
 
     invoke = api = ""
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def own_stage() -> Iterator[Played]:
         yield stage
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
@@ -80,8 +80,11 @@ def cgroups(stage: Stage) -> dict[Path, list[str]]:
 
 def loops(stage: Played) -> list[str]:
     """Loop devices whose files are in the stage's state directory."""
-    files = (path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file"))
-    return [file for file in files if file.startswith(str(stage.state_dir))]
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # somebody else's, let go of meanwhile
+            found.append(path.read_text())
+    return [file for file in found if file.startswith(f"{stage.state_dir}/")]
 
 
 # ---- a launch ---------------------------------------------------------------------------------------------------
@@ -282,8 +285,9 @@ def test_launches_outside_what_was_granted_are_refused(stage: Played) -> None:
     failed = stage.dispatch.expect(wire.LaunchFailed, stage.ask(12345))[1]
     assert (failed.error, failed.retryable, failed.step) == (ENOENT, 0, "plan")
     stage.put(7, plan(stage.deploy(ECHO), rate=1))
-    first = stage.launch(7)
-    failed = stage.dispatch.expect(wire.LaunchFailed, stage.ask(7))[1]
+    asked = stage.ask(7), stage.ask(7)  # both at once: a second later another one is granted
+    first = stage.launched(asked[0])
+    failed = stage.dispatch.expect(wire.LaunchFailed, asked[1])[1]
     assert (failed.error, failed.retryable) == (EAGAIN, 1)
     stage.dispatch.send(wire.Launch(plan=1), first.id)
     assert stage.dispatch.expect(wire.LaunchFailed, first.id)[1].error == EEXIST

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench import calls
-from bench.node import Node, await_true
+from bench.node import Node, await_true, free_address
 from runtimed.client import Client
 from runtimed.gateway.metrics import THREADS, MetricsServer
 from tests.conftest import need_root
@@ -25,12 +25,6 @@ def handler(event, context):
 """
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def asked(where: str, path: str = "/metrics", method: str = "GET") -> tuple[int, bytes]:
@@ -74,11 +68,24 @@ def measured() -> Iterator[Measured]:
         yield node
 
 
+def at_rest(found: Samples, calls: float) -> bool:
+    """All counted, nothing running, and the log written: what is told a moment after the answer."""
+    often = {name: found.get(of(f"function_{name}", function="often"), 0) for name in (
+        "invocations_total", "duration_seconds_count", "concurrent_executions", "log_bytes_total",
+    )}  # fmt: skip
+    return (
+        often["invocations_total"] == often["duration_seconds_count"] == calls
+        and often["concurrent_executions"] == 0
+        and often["log_bytes_total"] > 0
+    )
+
+
 def test_what_a_node_says(measured: Measured) -> None:
     before = scraped(measured.where).get(of("function_invocations_total", function="often"), 0)
     with Client(measured.address) as client:
         for event in ("x", "x", "fail"):
             client.invoke("often", event)
+    await_true(lambda: at_rest(scraped(measured.where), before + 3), 30, "what was called is counted, and over")
     found = scraped(measured.where)
     assert found[of("ready")] == 1
     assert found[of("functions")] == 2
@@ -133,7 +140,7 @@ def test_a_dispatcher_that_dies_counts_anew(measured: Measured) -> None:
             "the dispatcher's return",
         )
         client.invoke("often", "x")
-    assert scraped(measured.where)[of("function_invocations_total", function="often")] == 1
+    await_true(lambda: at_rest(scraped(measured.where), 1), 30, "one call since its end")
 
 
 def test_a_port_that_is_taken_stops_no_node() -> None:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.node import Node, await_true, private
+from bench.node import Node, await_true, fresh_directory, private
 from runtimed.client import Client
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a node makes sandboxes, which needs root")
@@ -28,7 +27,7 @@ def handler(event, context):
     time.sleep(event.get("seconds", 0))
     return event
 """
-PATIENCE = 30.0
+PATIENCE = 60.0
 WATCHDOG_USEC = 4_000_000
 
 
@@ -73,8 +72,7 @@ def told_to(tmp_path: Path) -> Iterator[ServiceManager]:
 
 def begin(told_to: ServiceManager, prepare: Callable[[Path], None] | None = None, **settings: str) -> Node:
     """A node that has just been started."""
-    directory = Path(tempfile.mkdtemp(prefix="runtimed-node-"))
-    directory.chmod(0o755)
+    directory = fresh_directory()
     if prepare is not None:
         prepare(directory)
     return Node(directory, {**private(directory), **told_to.environment, **settings})
@@ -126,7 +124,7 @@ def test_sigterm_drains(told_to: ServiceManager, tmp_path: Path) -> None:
 
         def call() -> None:
             with Client(node.address) as client:
-                answers.append(client.invoke("slow", {"seconds": 2}).payload)
+                answers.append(client.invoke("slow", {"seconds": 3}).payload)
 
         running = threading.Thread(target=call)
         running.start()
@@ -140,7 +138,7 @@ def test_sigterm_drains(told_to: ServiceManager, tmp_path: Path) -> None:
         told_to.expect("STATUS=Draining")
         assert node.launcher.wait(PATIENCE) == 0
         running.join(PATIENCE)
-    assert answers == [b'{"seconds": 2}']
+    assert answers == [b'{"seconds": 3}']
     assert "READY=1" in told_to.told
 
 

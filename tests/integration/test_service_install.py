@@ -98,12 +98,12 @@ def test_install_serve_restart_remove(machine: Machine) -> None:
 
     # What runs when it is stopped comes to its end.
     with subprocess.Popen(
-        machine.command("runtimectl", "invoke", "hello", "--payload", '{"seconds": 2}'), stdout=subprocess.PIPE
+        machine.command("runtimectl", "invoke", "hello", "--payload", '{"seconds": 6}'), stdout=subprocess.PIPE
     ) as running:
         assert running.stdout is not None
         await_true(lambda: "1 busy" in machine.run("runtimectl", "status").stdout, PATIENCE, "a call")
         machine.run("systemctl", "stop", "runtimed")
-        assert json.loads(running.stdout.read()) == {"seconds": 2}
+        assert json.loads(running.stdout.read()) == {"seconds": 6}
     assert (shown(machine, "Result"), shown(machine, "ExecMainStatus")) == ("success", "0")
     assert "runtimed" not in machine.run("find", "/sys/fs/cgroup", "-type", "d").stdout
     assert "runtimed" not in machine.run("cat", "/proc/mounts").stdout

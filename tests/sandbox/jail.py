@@ -49,8 +49,11 @@ class Jail:
 
     def command(self, *command: str, images: pathlib.Path = IMAGES, **plan: Any) -> subprocess.CompletedProcess[str]:
         """Runs it, however it ends."""
-        complete = {"command": list(command), "working_directory": "/", "timeout_ms": 60000, **plan}
-        return self.plan(json.dumps(complete), images)
+        return self.plan(self.complete(*command, **plan), images)
+
+    def complete(self, *command: str, **plan: Any) -> str:
+        """The plan as the program reads it."""
+        return json.dumps({"command": list(command), "working_directory": "/", "timeout_ms": 60000, **plan})
 
     def plan(self, text: str, images: pathlib.Path = IMAGES) -> subprocess.CompletedProcess[str]:
         arguments = [self.path, "--images", images]
@@ -59,7 +62,7 @@ class Jail:
     @contextlib.contextmanager
     def started(self, *command: str, **plan: Any) -> Iterator[subprocess.Popen[str]]:
         """Runs it beside the test, until the command has printed `started`; ends it afterwards."""
-        text = json.dumps({"command": list(command), "working_directory": "/", "timeout_ms": 60000, **plan})
+        text = self.complete(*command, **plan)
         with subprocess.Popen([self.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from bench.node import Node, await_true, cgroups, loop_devices
+from bench.node import Node, await_true, below, cgroups, loop_devices
 from runtimed.client import Client
 from runtimed.client.result import Result
 from tests.crash.census import by_kind, cpu_seconds
@@ -33,11 +33,11 @@ ROLES = ("launcher", "control", "dispatch")
 # What a daemon may have grown by one case: caches, arenas, log buffers.
 GROWTH_KB = 24 * 1024
 CALM = 0.35  # seconds of the no-op
-PATIENCE = 30.0
+PATIENCE = 60.0
 # What a clean end leaves to the next environment of the same function, and for some seconds after the function is gone:
 # a shell with its anchor, the launcher's descriptors of it, images for /tmp. Looked at when the session ends.
 KEPT = ("anchor ", "launcher", "loop devices")
-FROZEN = 8.0  # seconds, for what takes a tenth of one
+FROZEN = 30.0  # seconds, for what takes a tenth of one
 STILL = 1.5  # seconds; what comes back to the launcher's pools is let go of in steps of one second
 
 
@@ -147,7 +147,7 @@ class Stage:
         for role, pid in watched.items():
             with contextlib.suppress(FileNotFoundError):
                 descriptors[role] = len(os.listdir(f"/proc/{pid}/fd"))
-        leaves = sum(entry.is_dir() for path in cgroups(self.node.cgroup) for entry in path.iterdir())
+        leaves = sum(path.parent.name == self.node.cgroup for top in cgroups(self.node.cgroup) for path in below(top))
         names = Counter(f"{p.name} {p.command.split(' --')[0]}" for p in processes)
         return Census(roles, dict(names), leaves, len(loop_devices(self.node.directory)), descriptors)
 
@@ -206,7 +206,10 @@ class Stage:
 
         def still() -> bool:
             nonlocal last, since
-            now = {pid: cpu_seconds(pid) for pid in by_kind(self.node)["environment"]}
+            now = {}
+            for pid in by_kind(self.node)["environment"]:
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    now[pid] = cpu_seconds(pid)
             if now != last:
                 last, since = now, time.monotonic()
             return time.monotonic() - since > STILL

@@ -40,7 +40,7 @@ def handler(event, context):
 
     def has_report() -> bool:
         events[:] = arena.client.logs(name)
-        return events[-1].kind is LogKind.REPORT
+        return bool(events) and events[-1].kind is LogKind.REPORT
 
     await_true(has_report, PATIENCE, "the REPORT")
     own = [event for event in events if event.kind is LogKind.FUNCTION]
