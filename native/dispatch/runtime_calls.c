@@ -183,9 +183,29 @@ static void next(struct runtime_connection *connection) {
 
 /* ---- bodies ----------------------------------------------------------------------------------------------------- */
 
+bool runtime_hold(struct runtime_connection *connection, uint32_t size) {
+    struct runtime *runtime = connection->runtime;
+    if (size > RUNTIME_HELD_MAX - runtime->held || !budget_take(&connection->dispatch->budget, size))
+        return false;
+    runtime->held += size;
+    return true;
+}
+
+void runtime_let_go(struct runtime_connection *connection, uint32_t size) {
+    budget_give_back(&connection->dispatch->budget, size);
+    if (!connection->closed)
+        connection->runtime->held -= size;
+}
+
+void runtime_body_drop(struct runtime_connection *connection) {
+    free(connection->body);
+    runtime_let_go(connection, connection->body_room);
+    connection->body = NULL;
+    connection->body_size = connection->body_room = 0;
+}
+
 /* Room for `size` bytes altogether. False: read and forgotten from here on. */
 static bool make_room(struct runtime_connection *connection, uint64_t size) {
-    struct budget *budget = &connection->dispatch->budget;
     uint32_t room = connection->body_room;
     uint8_t *more;
 
@@ -195,14 +215,14 @@ static bool make_room(struct runtime_connection *connection, uint64_t size) {
         connection->too_large = true;
     } else if (size > room) {
         room = MIN(MAX((uint32_t)size, connection->head.chunked ? MAX(room * 2, BODY_ROOM) : 0), RESPONSE_BODY_MAX);
-        if (budget_take(budget, room - connection->body_room)) {
+        if (runtime_hold(connection, room - connection->body_room)) {
             more = realloc(connection->body, room);
             if (more != NULL) {
                 connection->body = more;
                 connection->body_room = room;
                 return true;
             }
-            budget_give_back(budget, room - connection->body_room);
+            runtime_let_go(connection, room - connection->body_room);
         }
         connection->no_memory = true;
     }
@@ -292,6 +312,8 @@ static void result(struct runtime_connection *connection, const struct environme
     if (connection->body != NULL && detail.body.data == connection->body) {
         invocation->result = steal_pointer(connection->body);
         invocation->result_charge = connection->body_room;
+        if (!connection->closed)
+            connection->runtime->held -= connection->body_room;
         connection->body_room = 0;
     }
     connection->runtime->state = RUNTIME_ANSWERED;

@@ -26,16 +26,9 @@ static void on_listener(struct watch *watch, uint32_t events);
 
 /* ---- the end --------------------------------------------------------------------------------------------------- */
 
-void runtime_body_drop(struct runtime_connection *connection) {
-    free(connection->body);
-    budget_give_back(&connection->dispatch->budget, connection->body_room);
-    connection->body = NULL;
-    connection->body_size = connection->body_room = 0;
-}
-
 static void drop_output(struct runtime_connection *connection) {
     free(connection->output);
-    budget_give_back(&connection->dispatch->budget, connection->output_charge);
+    runtime_let_go(connection, connection->output_charge);
     connection->output = NULL;
     connection->output_size = connection->output_sent = connection->output_charge = 0;
 }
@@ -58,14 +51,16 @@ void runtime_connection_close(struct runtime_connection *connection) {
 
     if (connection->closed)
         return;
+    drop_input(connection);
+    drop_output(connection);
+    /* The body may be what an answer under way is made of: it goes with the connection's memory, and that may outlive
+     * the runtime's. */
+    runtime->held -= connection->body_room;
     connection->closed = true;
     if (runtime->waiting == connection)
         runtime->waiting = NULL;
     loop_remove(&dispatch->loop, &connection->watch);
     cleanup_close(&connection->watch.fd);
-    drop_input(connection);
-    drop_output(connection);
-    /* The body may be what an answer under way is made of: it goes with the connection's memory. */
     list_remove(&connection->node);
     list_push_back(&dispatch->runtime_closed, &connection->node);
     runtime->n_connections--;
@@ -153,7 +148,7 @@ static bool keep_rest(
     struct runtime_connection *connection, struct wire_slice head, struct wire_slice body, uint32_t done) {
     uint32_t size = head.size + body.size - done, at = 0;
 
-    if (!budget_take(&connection->dispatch->budget, size))
+    if (!runtime_hold(connection, size))
         return false;
     connection->output_charge = size;
     connection->output = malloc(size);
@@ -168,6 +163,7 @@ static bool keep_rest(
         memcpy(connection->output + at, body.data + (done - head.size), size - at);
     connection->output_size = size;
     connection->output_sent = 0;
+    connection->reading = RUNTIME_SENDING;
     return true;
 }
 

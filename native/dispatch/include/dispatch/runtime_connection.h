@@ -3,9 +3,10 @@
  *
  * Bounds: RUNTIME_CONNECTIONS_MAX connections are taken, others wait in the kernel's queue; a head has H1_HEAD_MAX
  * bytes, a body RESPONSE_BODY_MAX (what is more is read and forgotten), both counted against the node's budget for
- * payloads where they are large. Time needs no bounds of its own: who sends slowly runs into the limits of init and
- * invocation, and everything here ends with the environment. What a connection will not take at once is copied, so an
- * invocation never waits for it. */
+ * payloads where they are large; of that budget one environment's connections hold RUNTIME_HELD_MAX together, enough
+ * for an event that is not read and a response. Time needs no bounds of its own: who sends slowly runs into the limits
+ * of init and invocation, and everything here ends with the environment. What a connection will not take at once is
+ * copied, so an invocation never waits for it. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,9 +15,11 @@
 #include "base/list.h"
 #include "dispatch/h1.h"
 #include "dispatch/loop.h"
+#include "dispatch/request.h"
 #include "dispatch/runtime_api.h"
 
 #define RUNTIME_CONNECTIONS_MAX 8u
+#define RUNTIME_HELD_MAX (2u * RESPONSE_BODY_MAX)
 
 struct dispatch;
 struct environment;
@@ -30,14 +33,16 @@ struct runtime {
     enum runtime_state state;
     struct list connections;
     uint32_t n_connections;
+    uint32_t held;                      /* bytes of the budget: bodies that are coming, answers that are not taken */
     struct runtime_connection *waiting; /* in next, for an event */
 };
 
 enum runtime_reading {
     RUNTIME_HEAD,
     RUNTIME_BODY,
-    RUNTIME_WAIT,   /* in next */
-    RUNTIME_LINGER, /* answered for the last time: read and forgotten until its end */
+    RUNTIME_WAIT,    /* in next */
+    RUNTIME_SENDING, /* answered, and the socket has not taken all of it: nothing is read */
+    RUNTIME_LINGER,  /* answered for the last time: read and forgotten until its end */
 };
 
 /* What is told instead of 202. */
@@ -100,6 +105,9 @@ void runtime_call_refuse(struct runtime_connection *connection, uint16_t status,
 /* Sends; what the socket does not take is copied and follows. May close the connection. */
 void runtime_send(struct runtime_connection *connection, struct wire_slice head, struct wire_slice body);
 void runtime_connection_close(struct runtime_connection *connection);
+/* From the budget, for one of its connections. False: it or its share is used up. */
+bool runtime_hold(struct runtime_connection *connection, uint32_t size);
+void runtime_let_go(struct runtime_connection *connection, uint32_t size);
 /* Gives the body's memory back. */
 void runtime_body_drop(struct runtime_connection *connection);
 /* Watches for what its state asks for. */
