@@ -1,0 +1,145 @@
+"""How long an idle environment is worth its memory, from the idle times that its function has shown. Pure.
+
+An environment falls idle; some time later it is used again, or never. A *gap* is that time, as it would be if nothing
+were ever ended: `Slots` measures it at the function, not at its environments, so that a policy does not judge itself
+by what it ended too early. `IdleTimes` keeps a function's gaps, newer ones weighing more; `windows` says in which
+stretches of an idle time an environment should be there:
+
+    idle since 0 |==== there ====|------ ended ------|==== there again ====|---- ended for good
+                 0         windows[0].end    windows[1].start       windows[1].end
+
+Each bin of idle time costs either its memory (for as long as the gap is likely to last into it) or the cold starts of
+the gaps that are likely to end in it, and coming back costs a launch. The cheapest way through all bins is found
+exactly, by dynamic programming over two states; the result is the best that can be said when gaps are what they were.
+
+The published policy nearest to this is the hybrid histogram (Shahrad et al., "Serverless in the Wild", USENIX ATC
+2020), which takes fixed percentiles of the gaps in place of prices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+PER_OCTAVE = 8  # bins to a doubling: each is 9 % wide, so that a timer's period falls into one or two
+FIRST_MS = 1_000.0  # nobody is ended sooner: bin 0 is all that is shorter
+LAST_MS = FIRST_MS * 2**17  # 36 hours; what is longer is beyond prediction
+BINS = 1 + 17 * PER_OCTAVE
+EDGES = (0.0, *(FIRST_MS * 2 ** (number / PER_OCTAVE) for number in range(BINS)))
+"""Bin n is [EDGES[n], EDGES[n + 1]) in milliseconds."""
+
+PRIOR = 2.0
+"""Observations that ignorance weighs: as many gaps in each octave as in any other. Two, so that a function's own third
+gap outweighs it."""
+MEMORY = 256.0
+"""Observations after which one has lost about two thirds of its weight."""
+KERNEL = (1 / 16, 2 / 16, 3 / 16, 4 / 16, 3 / 16, 2 / 16, 1 / 16)
+"""An observation's share of its bin and of those around it: the next gap is a little shorter or longer. Narrower, and
+what is left empty by chance ends environments; wider, and a timer is waited for too early."""
+
+
+class Window(Struct, frozen=True):
+    """Milliseconds of idle time during which an environment is there."""
+
+    start: float
+    end: float
+
+
+class Prices(Struct, frozen=True, kw_only=True):
+    """What is weighed, both in milliseconds of one idle environment."""
+
+    cold_start_ms: float
+    """How long an environment may sit idle to save one cold start."""
+    launch_ms: float
+    """The same for a launch ahead of demand."""
+
+
+def bin_of(gap_ms: float) -> int:
+    """Its number; BINS for what is beyond all bins."""
+    if gap_ms < FIRST_MS:
+        return 0
+    return min(BINS, 1 + int(PER_OCTAVE * math.log2(gap_ms / FIRST_MS)))
+
+
+class IdleTimes:
+    """The gaps that a function has shown."""
+
+    def __init__(self) -> None:
+        self._weights = [0.0] * (BINS + 1)
+        self._scale = 1.0
+        self.seen = 0
+        """Gaps, however old."""
+
+    def add(self, gap_ms: float) -> None:
+        """A gap that ended: an environment fell idle and was used again after this time."""
+        number = bin_of(gap_ms)
+        self.seen += 1
+        # The newest weighs most because each weighs more than the one before it.
+        self._scale *= 1 + 1 / MEMORY
+        if self._scale > 1e12:
+            self._weights = [weight / self._scale for weight in self._weights]
+            self._scale = 1.0
+        if number in (0, BINS):  # neither has neighbours that are as wide
+            self._weights[number] += self._scale
+            return
+        for at, share in enumerate(KERNEL, number - len(KERNEL) // 2):
+            self._weights[min(max(at, 0), BINS)] += self._scale * share
+
+    def shares(self) -> list[float]:
+        """The likelihood of each bin and of what is beyond them; the sum is 1."""
+        each = PRIOR / (BINS + 1)
+        total = sum(self._weights) / self._scale + PRIOR
+        return [(weight / self._scale + each) / total for weight in self._weights]
+
+
+def windows(shares: Sequence[float], prices: Prices) -> tuple[Window, ...]:
+    """In which stretches of an idle time an environment should be there; the first begins at 0.
+
+    `shares` are likelihoods of the bins, BINS of them or the first few, and, last, of what is beyond. An environment
+    that falls idle is there; it stays at least through bin 0."""
+    bins = len(shares) - 1
+    there, gone = 0.0, 0.0  # what the rest costs from the bin's start on, in either state; after the last bin: nothing
+    lasts = shares[bins]  # likelihood of a gap that reaches the bin's end
+    leave, come = [False] * bins, [False] * bins
+    for number in reversed(range(bins)):
+        ends, width = shares[number], EDGES[number + 1] - EDGES[number]
+        # At the bin's end: stay, or end; stay away, or come back.
+        back = there + prices.launch_ms * lasts
+        leave[number], come[number] = gone < there, back < gone
+        there, gone = (
+            width * (lasts + ends / 2) + (gone if leave[number] else there),
+            prices.cold_start_ms * ends + (back if come[number] else gone),
+        )
+        lasts += ends
+    found: list[Window] = []
+    start: float | None = 0.0
+    for number in range(bins):
+        edge = EDGES[number + 1]
+        if start is not None and (leave[number] or number == bins - 1):
+            found.append(Window(start, edge))
+            start = None
+        elif start is None and come[number]:
+            start = edge
+    return tuple(found)
+
+
+class KeepAlive:
+    """One function's: learns from each gap, and says what to do with an environment that falls idle now."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._times = IdleTimes()
+        self._due = 0
+        self._windows: tuple[Window, ...] = ()
+
+    def observe(self, gap_ms: float) -> None:
+        self._times.add(gap_ms)
+
+    def windows(self) -> tuple[Window, ...]:
+        """Reckoned anew when there is an eighth more to know, and every 64 gaps."""
+        if self._times.seen >= self._due:
+            self._due = self._times.seen + max(1, min(64, self._times.seen // 8))
+            self._windows = windows(self._times.shares(), self._prices)
+        return self._windows
