@@ -66,7 +66,7 @@ static void message(struct side *side, struct packet *packet) {
         return;
     memcpy(&answer, packet->data, sizeof(answer));
     if (answer.error == 0 && packet->n_fds != 1)
-        answer.error = -EBADMSG;
+        answer.error = -EMFILE;
     imager->made(
         imager->owner, answer.size_mb, answer.error == 0 ? steal_fd(&packet->fds[0]) : answer.error, answer.step);
 }

@@ -228,6 +228,11 @@ void leaf_close(struct leaf *leaf) {
     leaf->cgroup.name[0] = '\0';
 }
 
+static unsigned descriptors_of(const struct seater_answer *answer) {
+    return answer->hierarchies + ((answer->descriptors & SEATER_FREEZE) != 0 ? 1 : 0) +
+        ((answer->descriptors & SEATER_PEAK) != 0 ? 1 : 0);
+}
+
 static void message(struct side *side, struct packet *packet) {
     struct seater *seater = (struct seater *)(void *)((char *)side - offsetof(struct seater, side));
     struct seater_answer answer;
@@ -242,8 +247,12 @@ static void message(struct side *side, struct packet *packet) {
         return;
     }
     leaf_init(&leaf);
+    memcpy(leaf.cgroup.name, answer.name, sizeof(leaf.cgroup.name));
+    if (answer.error == 0 && packet->n_fds != descriptors_of(&answer)) { /* no room for them here */
+        answer.error = -EMFILE;
+        (void)seater_remove(seater, &leaf);
+    }
     if (answer.error == 0) {
-        memcpy(leaf.cgroup.name, answer.name, sizeof(leaf.cgroup.name));
         for (unsigned i = 0; i < answer.hierarchies; i++)
             leaf.cgroup.fds[i] = steal_fd(&packet->fds[n++]);
         if ((answer.descriptors & SEATER_FREEZE) != 0)

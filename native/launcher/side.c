@@ -27,11 +27,11 @@ static void ready(void *owner, uint32_t events) {
         int n = packet_receive(side->socket, &packet, MSG_DONTWAIT);
         if (n == -EAGAIN)
             return;
-        if (n <= 0) { /* its end is reaped soon */
+        if (n == 0 || (n < 0 && packet.size == 0)) { /* its end is reaped soon */
             loop_unwatch(side->loop, &side->watch);
             return;
         }
-        side->message(side, &packet);
+        side->message(side, &packet); /* also one whose descriptors found no room here: it says so by their number */
         packet_close_fds(&packet);
     }
 }
