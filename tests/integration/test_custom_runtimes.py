@@ -42,6 +42,34 @@ while true; do
 done
 """
 
+BASH_ALONE = r"""#!/bin/bash
+# No other program: the shell's own connection, kept open.
+set -euo pipefail
+LC_ALL=C
+exec 3<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API/://}"
+
+ask() { # method, path, body: sets id and answer
+    printf '%s /2018-06-01/runtime/invocation/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s' \
+        "$1" "$2" "${#3}" "$3" >&3
+    local line length=0
+    answer=
+    while read -r -u 3 line; do
+        line=${line%$'\r'}
+        [ -n "$line" ] || break
+        case ${line,,} in
+        lambda-runtime-aws-request-id:*) id=${line#*: } ;;
+        content-length:*) length=${line#*: } ;;
+        esac
+    done
+    [ "$length" = 0 ] || IFS= read -r -u 3 -N "$length" answer
+}
+
+while true; do
+    ask GET next ''
+    ask POST "$id/response" "{\"bash\":$answer}"
+done
+"""
+
 C = r"""
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -175,14 +203,23 @@ def test_init_failures(node: Node, client: Client, tmp_path: Path, bootstrap: st
     assert failure(client, f"custom-{abs(hash((bootstrap, handler)))}", {})["errorType"] == kind
 
 
-def test_compiled(node: Node, client: Client, tmp_path: Path) -> None:
+def test_bash_alone(node: Node, client: Client, tmp_path: Path) -> None:
+    deployed(node, "custom-bash", package(tmp_path / "code", BASH_ALONE))
+    events: list[Any] = [{"n": 1}, {"text": "\u00e4\u2028 two\nlines"}, {"pad": "p" * 200_000}]
+    for event in events:
+        assert client.invoke("custom-bash", event).value == {"bash": event}
+
+
+@pytest.mark.parametrize("linked", ["-static", "-pie"])
+def test_compiled(node: Node, client: Client, tmp_path: Path, linked: str) -> None:
     source = tmp_path / "bootstrap.c"
     source.write_text(C)
     code = tmp_path / "code"
     code.mkdir()
-    subprocess.run(["cc", "-O1", "-o", code / "bootstrap", source], check=True)
-    deployed(node, "custom-c", code)
-    assert [client.invoke("custom-c", {"n": n}).value for n in range(3)] == [{"c": {"n": n}} for n in range(3)]
+    subprocess.run(["cc", "-O1", linked, "-o", code / "bootstrap", source], check=True)
+    name = f"custom-c{linked}"
+    deployed(node, name, code)
+    assert [client.invoke(name, {"n": n}).value for n in range(3)] == [{"c": {"n": n}} for n in range(3)]
 
 
 def test_lambda_runtime_interface_client(node: Node, client: Client, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from runtimed.gateway.grpc.status import REASON
 from runtimed.model import wire
 from tests.integration.dispatch_stage import PATIENCE, ROUTE, Control, Stage, await_true, counters, staged, target
-from tests.integration.grpc_caller import Client, status
+from tests.integration.grpc_caller import Client, Peer, status
 from tests.integration.http_caller import Caller
 
 LIMIT = 6 << 20
@@ -146,6 +146,52 @@ def test_a_deadline_releases_the_caller(stage: Stage, control: Control, client: 
     again = client.start()
     environment.serve(b"2")
     assert again.result(PATIENCE).payload == b"2"
+    page.close()
+
+
+def test_a_deadline_that_only_the_server_keeps(stage: Stage, control: Control) -> None:
+    """The peer says grpc-timeout and waits: it is told, the environment finishes, and its slot is there again."""
+    control.put(target(max_concurrency=1), 1, 2)
+    control.acknowledged(control.put(ROUTE, 1, 2))
+    page = counters(control)
+    environment = stage.warm(stage.invoker())
+    with Peer(stage) as peer:
+        for stream in (1, 5, 9):
+            peer.call(stream, grpc_timeout="100m")
+            invoke, _ = environment.invoke()
+            assert peer.trailers(stream)["grpc-status"] == "4"
+            assert page.node()["invocations_in_flight"] == 1, "it is not interrupted"
+            peer.call(stream + 2, grpc_timeout="10S")
+            assert peer.trailers(stream + 2)["grpc-status"] == "8", "and has its slot as long as it takes"
+            environment.result(invoke.id)
+            await_true(lambda: page.node()["invocations_in_flight"] == 0, "the environment is free")
+        peer.call(13, grpc_timeout="10S")
+        environment.serve(b"2")
+        assert peer.trailers(13)["grpc-status"] == "0"
+    page.close()
+
+
+def test_a_deadline_while_waiting(stage: Stage, control: Control) -> None:
+    """Who waits in the queue leaves it: the environment never hears of it."""
+    control.put(target(max_environments=1), 1, 2)
+    control.acknowledged(control.put(ROUTE, 1, 2))
+    page = counters(control)
+    environment = stage.warm(stage.invoker())
+    with Peer(stage) as peer:
+        peer.call(1, b"1")
+        invoke, _ = environment.invoke()
+        peer.call(3, b"3", grpc_timeout="50m")
+        assert peer.trailers(3)["grpc-status"] == "4"
+        assert page.node()["waiting"] == 0
+        peer.call(5, b"5", grpc_timeout="0n")
+        assert peer.trailers(5)["grpc-status"] == "4"
+        environment.result(invoke.id)
+        assert peer.trailers(1)["grpc-status"] == "0"
+        peer.call(7, b"7")
+        invoke, event = environment.invoke()
+        assert event == b"7"
+        environment.result(invoke.id)
+        assert peer.trailers(7)["grpc-status"] == "0"
     page.close()
 
 

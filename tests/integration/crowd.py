@@ -1,0 +1,270 @@
+"""A crowd of callers at the dispatcher's sockets, most of them rude, and a ledger of what became of each call.
+
+Every call bears a number, unique in the run. The handlers count what they are given, callers write down what they are
+told; whatever does not fit together is a sentence in `Ledger.wrong`. Everything runs in one asyncio loop and draws its
+choices from one seeded generator. How callers behave: crowd_callers.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtimed.model import wire
+from tests.integration.dispatch_stage import PATIENCE, ROUTE, Control, Environment, Stage, await_true, counters, target
+
+TOKEN = "token-of-the-crowd"
+KEY = wire.PutPrincipal(key_id="RTCROWDKEY0000000001", token=hashlib.sha256(TOKEN.encode()).digest(), signing=b"")
+SLOW = 0.03  # seconds, of a handler that takes its time
+TARGET = 1
+CROWDED = {"max_environments": 12, "max_waiting": 100, "timeout_ms": 60_000, "init_timeout_ms": 60_000}
+"""Too little for all of them at once, so that some are throttled; and no time-out of the function's own."""
+
+
+class Call(Struct):
+    """One invocation that a caller asks for."""
+
+    number: int
+    do: str = ""
+    """What the handler shall do: answer, take its time ("slow"), fail ("error"), leave ("die")."""
+    pad: int = 0
+    """Bytes of ballast in the event."""
+    size: int = 0
+    """Bytes of ballast in the result."""
+
+    @property
+    def event(self) -> bytes:
+        return json.dumps({"n": self.number, "do": self.do, "size": self.size, "pad": "p" * self.pad}).encode()
+
+    @property
+    def result(self) -> bytes:
+        return json.dumps({"n": self.number, "result": "r" * self.size}).encode()
+
+
+class Ledger:
+    """What was asked, handled and told."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.calls: dict[int, Call] = {}
+        self.handled: Counter[int] = Counter()
+        self.nameless = 0
+        self.told: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.answered: dict[int, str] = {}
+
+    def call(self, *, large: bool = False) -> Call:
+        """A new one. `large`: event or result may be."""
+        rng = self.rng
+        call = Call(number=len(self.calls) + 1)
+        call.do = rng.choices(("", "slow", "error", "die"), (80, 15, 4, 0.3))[0]
+        if large:
+            call.pad, call.size = rng.choice(((0, 0), (70_000, 0), (0, 70_000), (300_000, 300_000), (0, 1_500_000)))
+        self.calls[call.number] = call
+        return call
+
+    def take(self, event: bytes) -> Call:
+        """A handler got it. A request whose head lost its length has the empty event, and no number."""
+        if event == b"{}":
+            self.nameless += 1
+            return Call(number=0)
+        call = self.calls.get(json.loads(event)["n"])
+        if call is None or event != call.event:
+            self.complain(f"an event that nobody sent: {event[:100]!r}")
+            return Call(number=0)
+        self.handled[call.number] += 1
+        if self.handled[call.number] > 1:
+            self.complain(f"call {call.number} was handled twice")
+        return call
+
+    def complain(self, text: str) -> None:
+        self.wrong.append(text)
+
+    def tell(self, call: Call, what: str, body: bytes = b"") -> None:
+        """An honest caller was answered: "success", "error", "throttled" or "deadline"."""
+        self.told[what] += 1
+        if call.number in self.answered:
+            self.complain(f"call {call.number} was answered twice")
+        self.answered[call.number] = what
+        times = self.handled[call.number]
+        if what == "success" and (call.do in ("error", "die") or body != call.result or times != 1):
+            self.complain(f"{call}: handled {times} times, succeeded with {body[:100]!r}")
+        elif what == "error":
+            kind = json.loads(body).get("errorType")
+            expected = {"error": "Mine", "die": "Runtime.ExitError"}.get(call.do)
+            if kind != expected or times != 1:
+                self.complain(f"{call}: handled {times} times, failed with {body[:100]!r}")
+        elif what == "throttled" and times != 0:
+            self.complain(f"{call}: throttled, and handled")
+
+
+class Handlers:
+    """The environments that the dispatcher asks for, as many as it likes: the ledger's witnesses."""
+
+    def __init__(self, stage: Stage, ledger: Ledger) -> None:
+        self.stage, self.ledger = stage, ledger
+        self.environments: dict[int, Environment] = {}
+        self.loop = asyncio.get_running_loop()
+        self.loop.add_reader(stage.launcher.sock, self._launcher)
+
+    def close(self) -> None:
+        self.loop.remove_reader(self.stage.launcher.sock)
+        for environment in list(self.environments.values()):
+            self._leave(environment)
+
+    def _launcher(self) -> None:
+        header, message = self.stage.launcher.next()
+        if isinstance(message, wire.Launch):
+            environment = Environment(
+                self.stage.launcher, header.object, self.stage.directory, peak=10 << 20, frozen="0\n"
+            )
+            environment.start()
+            self.environments[environment.number] = environment
+            self.loop.add_reader(environment.sock, self._event, environment)
+        elif isinstance(message, wire.End) and header.object in self.environments:
+            self._leave(self.environments[header.object], signal.SIGKILL)
+
+    def _leave(self, environment: Environment, status: int = 1 << 8) -> None:
+        del self.environments[environment.number]
+        self.loop.remove_reader(environment.sock)
+        for fd in environment.received:
+            os.close(fd)
+        environment.received.clear()
+        environment.exit(status)
+
+    def _event(self, environment: Environment) -> None:
+        try:
+            invoke, body = environment.invoke()
+        except (EOFError, ConnectionError):
+            self.loop.remove_reader(environment.sock)  # its END comes
+            return
+        call = self.ledger.take(body)
+        if call.do == "die":
+            self._leave(environment)
+        elif call.do == "slow":
+            self.loop.call_later(SLOW, self._answer, environment, invoke.id, call)
+        else:
+            self._answer(environment, invoke.id, call)
+
+    def _answer(self, environment: Environment, number: bytes, call: Call) -> None:
+        if environment.number not in self.environments:
+            return
+        try:
+            if call.do == "error":
+                environment.result(number, b'{"errorType":"Mine","errorMessage":"as asked"}', error="Mine")
+            else:
+                environment.result(number, call.result)
+        except ConnectionError as error:
+            self.ledger.complain(f"call {call.number}: the dispatcher hung up on an honest environment: {error}")
+
+
+class Measured(Struct, frozen=True):
+    """What the dispatcher holds."""
+
+    descriptors: int
+    resident_kb: int
+
+
+def measure(stage: Stage) -> Measured:
+    status = Path(f"/proc/{stage.pid}/status").read_text()
+    kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    return Measured(len(os.listdir(f"/proc/{stage.pid}/fd")), kb)
+
+
+def open_doors(stage: Stage) -> Control:
+    """The function for the crowd, and its key."""
+    control = stage.control()
+    control.greet()
+    control.synchronise((TARGET, target(**CROWDED)), (1, ROUTE), (5, KEY))
+    return control
+
+
+async def storm(stage: Stage, control: Control, ledger: Ledger, callers: int, seconds: float) -> dict[str, int]:
+    """So many callers at once for so long, then each ends what it is at. The node's counters when all have gone."""
+    from tests.integration.crowd_callers import Caller
+
+    handlers = Handlers(stage, ledger)
+    until = time.monotonic() + seconds
+    page = counters(control)
+    try:
+        async with asyncio.timeout(seconds + 12 * PATIENCE):
+            async with asyncio.TaskGroup() as crowd:
+                for number in range(callers):
+                    crowd.create_task(Caller(stage, ledger).run(until, honest=number % 4 == 0))
+            while not at_rest(page.node()):
+                await asyncio.sleep(0.02)
+        node = page.node()
+        slot = page.target(TARGET)
+        assert slot is not None
+        return {**{f"function_{name}": value for name, value in slot.items()}, **node}
+    finally:
+        page.close()
+        handlers.close()
+
+
+def at_peace(stage: Stage, control: Control, descriptors: int = 1 << 30) -> Measured:
+    """Once the last environment has gone, and with it all descriptors above so many: what is held."""
+    page = counters(control)
+    await_true(lambda: page.node()["environments"] == 0, "the end of all environments")
+    page.close()
+    await_true(lambda: measure(stage).descriptors <= descriptors, f"no more than {descriptors} descriptors")
+    return measure(stage)
+
+
+def at_rest(node: dict[str, int]) -> bool:
+    """Nobody is there, nothing is under way."""
+    busy = ("connections", "calls_open", "invocations_in_flight", "waiting", "payload_bytes")
+    return not any(node[name] for name in busy)
+
+
+def balance(ledger: Ledger, seen: dict[str, int]) -> list[str]:
+    """What of the counters does not agree with each other, or with what handlers and callers saw."""
+    told = ledger.told
+    handled = sum(ledger.handled.values()) + ledger.nameless
+    answers = seen["answers_success"] + seen["answers_function_error"] + seen["answers_refused"]
+    results = seen["function_success"] + seen["function_function_errors"] + seen["function_exits"]
+    checks = {
+        "calls are answers and what was abandoned": seen["calls"] == answers + seen["abandoned"],
+        "each invocation was handled": seen["invocations"] == handled,
+        "each invocation had one result": results == handled,
+        "no time-out, no violation": not (seen["timeouts"] or seen["violations"] or seen["logic_errors"]),
+        "who left was asked to": seen["exits"] == sum(ledger.calls[n].do == "die" for n in ledger.handled),
+        "errors are those that were asked for": seen["function_function_errors"]
+        == sum(ledger.calls[n].do == "error" for n in ledger.handled),
+        "throttles: node and function agree": seen["function_throttles"] == seen["throttled_target"],
+        "honest callers' successes are among the answers": told["success"] <= seen["answers_success"],
+        "honest callers' throttles are among them": told["throttled"] <= seen["throttled_target"],
+        "honest callers' deadlines are among the cancelled": told["deadline"] <= seen["cancelled"],
+    }
+    return [f"not so: {name}" for name, good in checks.items() if not good]
+
+
+async def withstand(stage: Stage, *, callers: int, seconds: float, seed: int, growth_kb: int | None) -> str:
+    """The whole: a short storm from which the sizes are taken, a long one, and the search for what is left. Says what
+    happened. `growth_kb`: of resident memory, over the long one; None: not looked at."""
+    control = open_doors(stage)
+    ledger = Ledger(random.Random(seed))
+    await storm(stage, control, ledger, callers, max(1.0, seconds / 8))
+    between = at_peace(stage, control)
+    seen = await storm(stage, control, ledger, callers, seconds)
+    after = at_peace(stage, control, between.descriptors)
+    assert stage.running()
+    wrong = ledger.wrong + balance(ledger, seen)
+    told = (
+        f"seed {seed}: {len(ledger.calls)} calls, {seen['invocations']} invocations, {seen['abandoned']} abandoned, "
+        f"{seen['http_malformed']} malformed; honest callers: {dict(ledger.told)}; {between} -> {after}"
+    )
+    assert not wrong, "\n".join([told, *wrong[:20], str(seen)])
+    assert min(ledger.told[what] for what in ("success", "error", "deadline")) > 0, told
+    if growth_kb is not None:
+        assert after.resident_kb - between.resident_kb < growth_kb, told
+    return told

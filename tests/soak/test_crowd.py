@@ -1,0 +1,27 @@
+"""The rude crowd for two minutes: on the program as it is installed, and on the one with the sanitizers, which looks
+for leaks when it leaves. RUNTIMED_CROWD_SEED repeats one; RUNTIMED_CROWD_SECONDS says how long."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.integration import dispatch_stage
+from tests.integration.crowd import withstand
+from tests.integration.test_dispatch_crowd import SEED
+from tests.native.test_native import BUILD
+
+SECONDS = float(os.environ.get("RUNTIMED_CROWD_SECONDS", "120"))
+PROGRAMS = {"installed": dispatch_stage.PROGRAM, "sanitized": BUILD / "dispatch" / "runtimed-dispatch"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_a_rude_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    print(f"RUNTIMED_CROWD_SEED={SEED}")
+    monkeypatch.setattr(dispatch_stage, "PROGRAM", PROGRAMS[program])
+    growth = 32 * 1024 if program == "installed" else None
+    with dispatch_stage.staged(tmp_path) as stage:
+        print(await withstand(stage, callers=200, seconds=SECONDS, seed=SEED, growth_kb=growth))
