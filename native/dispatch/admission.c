@@ -5,43 +5,75 @@ static uint32_t less(uint32_t a, uint32_t b) {
     return a > b ? a - b : 0;
 }
 
-enum admission admission_take(
-    struct account *account, struct concurrency *function, const struct load *load, uint32_t *ret_tokens) {
-    uint32_t tokens = TOKEN_FUNCTION;
-
-    if (function->reserved != RESERVED_UNSET) {
-        if (function->in_use >= function->reserved)
-            return ADMISSION_FUNCTION;
-    } else {
-        if (account->unreserved_in_use >= less(account->limit, account->reserved))
-            return ADMISSION_ACCOUNT;
-        tokens |= TOKEN_ACCOUNT;
-    }
-    if ((uint64_t)load->in_flight >= (uint64_t)load->max_environments + load->max_waiting)
-        return ADMISSION_TARGET;
-    account->in_use++;
-    function->in_use++;
-    if (tokens & TOKEN_ACCOUNT)
-        account->unreserved_in_use++;
-    *ret_tokens = tokens;
-    return ADMISSION_GRANTED;
+int account_init(struct account *account, unsigned loops, uint32_t limit) {
+    account->limit = limit;
+    account->reserved = 0;
+    return pool_init(&account->unreserved, loops, limit);
 }
 
-void admission_give_back(struct account *account, struct concurrency *function, uint32_t tokens) {
+void account_done(struct account *account) {
+    pool_done(&account->unreserved);
+}
+
+void account_limit(struct account *account, uint32_t limit) {
+    account->limit = limit;
+    pool_resize(&account->unreserved, less(limit, account->reserved));
+}
+
+int concurrency_init(struct concurrency *function, unsigned loops) {
+    function->reserved = RESERVED_UNSET;
+    return pool_init(&function->pool, loops, POOL_ENDLESS);
+}
+
+void concurrency_done(struct concurrency *function) {
+    pool_done(&function->pool);
+}
+
+enum admission admission_take(
+    struct account *account, struct concurrency *function, struct pool *load, unsigned loop, uint32_t *ret_tokens) {
+    uint32_t tokens = TOKEN_FUNCTION;
+    enum admission refusal;
+
+    if (!pool_take(&function->pool, loop))
+        return ADMISSION_FUNCTION;
+    if (function->reserved == RESERVED_UNSET) {
+        refusal = ADMISSION_ACCOUNT;
+        if (!pool_take(&account->unreserved, loop))
+            goto refuse;
+        tokens |= TOKEN_ACCOUNT;
+    }
+    refusal = ADMISSION_TARGET;
+    if (!pool_take(load, loop))
+        goto refuse;
+    *ret_tokens = tokens;
+    return ADMISSION_GRANTED;
+refuse:
+    if (tokens & TOKEN_ACCOUNT)
+        pool_give(&account->unreserved, loop);
+    pool_give(&function->pool, loop);
+    return refusal;
+}
+
+void admission_give_back(
+    struct account *account, struct concurrency *function, struct pool *load, unsigned loop, uint32_t tokens) {
     if (tokens == 0)
         return;
-    account->in_use--;
-    function->in_use--;
+    pool_give(load, loop);
     if (tokens & TOKEN_ACCOUNT)
-        account->unreserved_in_use--;
+        pool_give(&account->unreserved, loop);
+    pool_give(&function->pool, loop);
 }
 
 void admission_reserve(struct account *account, struct concurrency *function, uint32_t reserved) {
+    if (function->reserved == reserved)
+        return;
     if (function->reserved != RESERVED_UNSET)
         account->reserved -= function->reserved;
     function->reserved = reserved;
     if (reserved != RESERVED_UNSET)
         account->reserved += reserved;
+    pool_resize(&function->pool, reserved != RESERVED_UNSET ? (int64_t)reserved : POOL_ENDLESS);
+    account_limit(account, account->limit);
 }
 
 uint32_t start_count(const struct start_view *view) {

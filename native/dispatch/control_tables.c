@@ -57,8 +57,8 @@ static int put_limit(struct control *control, const uint8_t *packet, size_t size
     if (header.generation < dispatch->account_generation)
         return 0;
     dispatch->account_generation = header.generation;
-    dispatch->account.limit = message.concurrency;
-    dispatch->room.limit = message.environments;
+    account_limit(&dispatch->loops->account, message.concurrency);
+    dispatch->loops->room.limit = message.environments;
     room_changed(dispatch);
     levels_account(dispatch);
     return 0;

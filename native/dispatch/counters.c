@@ -17,29 +17,8 @@ static_assert(COUNTERS_HISTOGRAMS_OFFSET + sizeof(struct counters_histograms) <=
 static_assert(offsetof(struct counters_slot, duration_us) == 256, "slot");
 static_assert(sizeof(struct counters_slot) == COUNTERS_SLOT_SIZE, "slot");
 
-int counters_open(struct counters *ret_counters, uint64_t started_us) {
-    _cleanup_close_ int fd = memfd_create("runtimed-counters", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    uint8_t *page;
-
-    if (fd < 0 || ftruncate(fd, COUNTERS_SIZE) < 0)
-        return -errno;
-    page = mmap(NULL, COUNTERS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (page == MAP_FAILED)
-        return -errno;
-    /* Our mapping stays writable, no other can become so. */
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0) {
-        int error = -errno;
-        munmap(page, COUNTERS_SIZE);
-        return error;
-    }
-    struct counters counters = {
-        .page = page,
-        .head = (void *)page,
-        .node = (void *)(page + COUNTERS_NODE_OFFSET),
-        .histograms = (void *)(page + COUNTERS_HISTOGRAMS_OFFSET),
-        .slots = (void *)(page + COUNTERS_SLOTS_OFFSET),
-        .free_from = 1,
-    };
+static void begin_region(uint8_t *at, unsigned region, unsigned regions, uint64_t started_us) {
+    struct counters_slot *slots = (void *)(at + COUNTERS_SLOTS_OFFSET);
     struct counters_head head = {
         .magic = COUNTERS_MAGIC,
         .version = COUNTERS_VERSION,
@@ -54,18 +33,53 @@ int counters_open(struct counters *ret_counters, uint64_t started_us) {
 #undef X
         .slots_offset = COUNTERS_SLOTS_OFFSET,
         .started_us = started_us,
+        .regions = regions,
+        .region = region,
     };
-    memcpy(page, &head, sizeof(head));
-    counters.slots[0].target = UINT64_MAX;
-    counters.fd = steal_fd(&fd);
-    *ret_counters = counters;
+    memcpy(at, &head, sizeof(head));
+    slots[0].target = UINT64_MAX;
+}
+
+static void use_region(uint8_t *at, struct counters *ret_counters) {
+    ret_counters->head = (void *)at;
+    ret_counters->node = (void *)(at + COUNTERS_NODE_OFFSET);
+    ret_counters->histograms = (void *)(at + COUNTERS_HISTOGRAMS_OFFSET);
+    ret_counters->slots = (void *)(at + COUNTERS_SLOTS_OFFSET);
+    ret_counters->free_from = 1;
+}
+
+int counters_open(struct counters *ret_counters, unsigned regions, uint64_t started_us) {
+    _cleanup_close_ int fd = memfd_create("runtimed-counters", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    const size_t size = (size_t)regions * COUNTERS_SIZE;
+    uint8_t *page;
+
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+        return -errno;
+    page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED)
+        return -errno;
+    /* Our mapping stays writable, no other can become so. */
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0) {
+        int error = -errno;
+        munmap(page, size);
+        return error;
+    }
+    for (unsigned region = 0; region < regions; region++)
+        begin_region(page + (size_t)region * COUNTERS_SIZE, region, regions, started_us);
+    *ret_counters = (struct counters){.page = page, .regions = regions, .fd = steal_fd(&fd)};
+    use_region(page, ret_counters);
     return 0;
+}
+
+void counters_region(const struct counters *first, unsigned region, struct counters *ret_counters) {
+    *ret_counters = (struct counters){.fd = -1, .regions = first->regions};
+    use_region(first->page + (size_t)region * COUNTERS_SIZE, ret_counters);
 }
 
 void counters_close(struct counters *counters) {
     if (counters->page == NULL)
         return;
-    munmap(counters->page, COUNTERS_SIZE);
+    munmap(counters->page, (size_t)counters->regions * COUNTERS_SIZE);
     cleanup_close(&counters->fd);
     counters->page = NULL;
 }

@@ -1,4 +1,4 @@
-/* The whole: opening, one turn, closing; see the header. */
+/* A loop's whole: opening, one turn, closing; see the header. */
 #include "dispatch/dispatch.h"
 
 #include <errno.h>
@@ -11,6 +11,8 @@
 #include "dispatch/channel.h"
 #include "dispatch/h2.h"
 #include "dispatch/invocation.h"
+#include "dispatch/log_ring.h"
+#include "dispatch/log_writer.h"
 #include "dispatch/perform.h"
 #include "dispatch/runtime_connection.h"
 
@@ -21,21 +23,26 @@ static uint64_t payload_budget(void) {
     return MAX(BUDGET_MIN, MIN(quarter, BUDGET_MAX));
 }
 
-int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *options) {
-    int r;
+/* What a loop has of its own. */
+static int open_own(
+    struct dispatch *dispatch, const struct dispatch_options *options, struct loops *loops, unsigned number) {
+    const bool first = number == 0;
 
     memset(dispatch, 0, sizeof(*dispatch));
+    dispatch->loops = loops;
+    dispatch->number = number;
+    loops->each[number] = dispatch;
     dispatch->loop.epoll = -1;
     dispatch->counters.fd = -1;
-    dispatch->account.limit = ACCOUNT_CONCURRENCY_DEFAULT;
-    dispatch->budget.limit = payload_budget();
+    dispatch->budget.common = &loops->budget;
     room_init(&dispatch->room);
     list_init(&dispatch->in_order);
     list_init(&dispatch->dead);
     list_init(&dispatch->runtime_closed);
     control_init(&dispatch->control, dispatch);
-    transport_init(&dispatch->transport, options->listener, options->allow_uids);
-    http_init(&dispatch->http, options->http, options->http_tcp, options->http_group);
+    transport_init(&dispatch->transport, first ? options->listener : -1, options->allow_uids);
+    http_init(&dispatch->http, first ? options->http : -1, first ? options->http_tcp : -1, options->http_group);
+    dispatch->http.unproven_max = loops->budget.limit / HTTP_UNPROVEN_SHARE / loops->n;
     random_bytes(&dispatch->randomness, (uint8_t *)&dispatch->routes.seed, sizeof(dispatch->routes.seed));
     dispatch->packet_in = malloc(WIRE_MESSAGE_MAX);
     dispatch->packet_out = malloc(WIRE_MESSAGE_MAX);
@@ -44,16 +51,53 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     if (dispatch->packet_in == NULL || dispatch->packet_out == NULL || dispatch->http.input == NULL ||
         dispatch->http.output == NULL)
         return -ENOMEM;
-    r = loop_open(&dispatch->loop);
+    return loop_open(&dispatch->loop);
+}
+
+int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *options) {
+    struct loops *loops;
+    int r;
+
+    memset(dispatch, 0, sizeof(*dispatch));
+    dispatch->loop.epoll = -1;
+    r = loops_new(&loops, MAX(options->loops, 1u), payload_budget(), ACCOUNT_CONCURRENCY_DEFAULT);
+    if (r < 0)
+        return r;
+    r = open_own(dispatch, options, loops, 0);
     if (r >= 0)
-        r = counters_open(&dispatch->counters, clock_real_us());
+        r = counters_open(&dispatch->counters, loops->n, clock_real_us());
     if (r >= 0)
-        r = logs_open(&dispatch->logs, &dispatch->counters, options->logs, &options->log_limits, options->confine);
+        r = logs_open(&dispatch->logs, &dispatch->counters, &loops->log_bucket);
+    if (r >= 0)
+        r = log_writer_start(&loops->log_writer, dispatch->logs.ring, &dispatch->counters, options->logs,
+            &options->log_limits, options->confine);
     if (r >= 0)
         r = options->confine != NULL ? options->confine() : 0;
     if (r >= 0)
         r = launcher_open(&dispatch->launcher, dispatch, options->launcher);
     return r;
+}
+
+enum admission dispatch_admit(struct dispatch *dispatch, struct target *target, uint32_t *ret_tokens) {
+    enum admission admission = admission_take(&dispatch->loops->account, &target->function->common->concurrency,
+        &target->common->load, dispatch->number, ret_tokens);
+    if (admission == ADMISSION_GRANTED)
+        count_one(&dispatch->in_use);
+    return admission;
+}
+
+void dispatch_give_back(struct dispatch *dispatch, struct target *target, uint32_t tokens) {
+    if (tokens != 0)
+        count_less(&dispatch->in_use, 1);
+    admission_give_back(&dispatch->loops->account, &target->function->common->concurrency, &target->common->load,
+        dispatch->number, tokens);
+}
+
+uint64_t dispatch_in_use(const struct loops *loops) {
+    uint64_t in_use = 0;
+    for (unsigned i = 0; i < loops->n; i++)
+        in_use += atomic_load_explicit(&loops->each[i]->in_use, memory_order_relaxed);
+    return in_use;
 }
 
 void dispatch_drain(struct dispatch *dispatch, bool leave) {
@@ -64,7 +108,7 @@ void dispatch_drain(struct dispatch *dispatch, bool leave) {
 }
 
 static bool drained(const struct dispatch *dispatch) {
-    return dispatch->leave_drained && dispatch->account.in_use == 0 && transport_flushed(&dispatch->transport) &&
+    return dispatch->leave_drained && dispatch->in_use == 0 && transport_flushed(&dispatch->transport) &&
         http_flushed(&dispatch->http);
 }
 
@@ -123,9 +167,13 @@ void dispatch_close(struct dispatch *dispatch) {
     targets_done(dispatch);
     routes_done(&dispatch->routes);
     principals_done(&dispatch->principals);
+    if (dispatch->loops->log_writer != NULL)
+        ring_stop(dispatch->logs.ring);
+    log_writer_join(dispatch->loops->log_writer);
     logs_close(&dispatch->logs);
     counters_close(&dispatch->counters);
     loop_close(&dispatch->loop);
     free(dispatch->packet_in);
     free(dispatch->packet_out);
+    loops_free(dispatch->loops);
 }

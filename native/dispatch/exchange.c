@@ -101,7 +101,6 @@ void exchange_finish(struct exchange *exchange) {
     struct target *target = resolve(dispatch, request->name, request->qualifier);
     struct invocation *invocation;
     enum admission admission;
-    struct load load;
     uint32_t tokens;
 
     exchange->complete_us = clock_monotonic_us();
@@ -121,15 +120,14 @@ void exchange_finish(struct exchange *exchange) {
         dry_run(exchange, target);
         return;
     }
-    load = (struct load){target->in_flight, target->max_environments, target->max_waiting};
-    admission = admission_take(&dispatch->account, &target->function->concurrency, &load, &tokens);
+    admission = dispatch_admit(dispatch, target, &tokens);
     if (admission != ADMISSION_GRANTED) {
         throttle(exchange, target, admission);
         return;
     }
     invocation = invocation_new(target, request, exchange, tokens);
     if (invocation == NULL) {
-        admission_give_back(&dispatch->account, &target->function->concurrency, tokens);
+        dispatch_give_back(dispatch, target, tokens);
         refuse_memory(exchange);
         return;
     }

@@ -51,7 +51,7 @@ static bool begin_signature(struct http_connection *connection, const uint8_t *d
     struct http *http = http_of(connection);
     enum sigv4_error error;
 
-    if (body > connection->caller.dispatch->budget.limit / HTTP_UNPROVEN_SHARE - http->unproven) {
+    if (http->unproven + body > http->unproven_max) {
         http_refuse_request(connection, 503, "ServiceException",
             "Too many requests wait for their bodies to prove their signatures; try again.");
         return false;

@@ -57,7 +57,7 @@ void invocation_free(struct invocation *invocation) {
     struct dispatch *dispatch = target->dispatch;
 
     schedule_unqueue(invocation);
-    admission_give_back(&dispatch->account, &target->function->concurrency, invocation->tokens);
+    dispatch_give_back(dispatch, target, invocation->tokens);
     levels_account(dispatch);
     target->in_flight--;
     levels_target(target);

@@ -102,8 +102,8 @@ static int send_demand(struct control *control, const struct target *target) {
 
 static int send_account(struct control *control) {
     struct wire_header header = {.epoch = control->epoch};
-    struct wire_limit_state message = {
-        .in_use = control->dispatch->account.in_use, .limit = control->dispatch->account.limit};
+    struct wire_limit_state message = {.in_use = (uint32_t)dispatch_in_use(control->dispatch->loops),
+        .limit = control->dispatch->loops->account.limit};
     return control_send(
         control, wire_limit_state_encode(&header, &message, control->dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
 }

@@ -91,13 +91,13 @@ void log_emit(struct environment *environment, enum log_kind kind, const struct 
         store(lost, function->lost_records, 8);
         store(lost + 8, function->lost_bytes, 8);
         lost[16] = LOG_DROPPED_BUSY;
-        r = try_emit(logs, function->log, LOG_KIND_DROPPED, &outside, time_us, (struct wire_slice){lost, sizeof(lost)},
-            (struct wire_slice){0});
+        r = try_emit(logs, function->common->log, LOG_KIND_DROPPED, &outside, time_us,
+            (struct wire_slice){lost, sizeof(lost)}, (struct wire_slice){0});
         if (r >= 0)
             function->lost_records = function->lost_bytes = 0;
     }
     if (r >= 0)
-        r = try_emit(logs, function->log, kind, tag, time_us, first, second);
+        r = try_emit(logs, function->common->log, kind, tag, time_us, first, second);
     if (r < 0) {
         function->lost_records++;
         function->lost_bytes += first.size + second.size;

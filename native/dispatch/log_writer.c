@@ -39,13 +39,15 @@ struct log_file {
     uint64_t size;             /* of the segment */
     uint8_t *buffer;
     uint32_t used, records;
+    unsigned partings; /* rings that said that no more will come */
     uint64_t written_us, failed_us;
     uint64_t dropped_records, dropped_bytes; /* since the last DROPPED record */
 };
 
 struct log_writer {
     pthread_t thread;
-    struct log_ring *ring;
+    struct log_ring *rings; /* the first; each loop has one */
+    unsigned n_rings;
     struct counters *counters;
     int directory;
     struct list files;
@@ -294,23 +296,55 @@ static void sweep(struct log_writer *w, uint64_t now) {
 
 /* ---- the thread ------------------------------------------------------------------------------------------------ */
 
+/* When the record was made; an empty entry waits for nothing. */
+static uint64_t time_of(const struct ring_entry *entry) {
+    uint64_t time = 0;
+    if (entry->payload_size >= LOG_RECORD_HEADER)
+        memcpy(&time, entry->payload + 8, sizeof(time));
+    return time;
+}
+
+static const struct ring_entry *oldest(struct log_writer *w, struct log_ring **ret_ring) {
+    const struct ring_entry *found = NULL;
+    for (struct log_ring *ring = w->rings; ring != NULL; ring = ring->next) {
+        const struct ring_entry *entry = ring_peek(ring);
+        if (entry != NULL && (found == NULL || time_of(entry) < time_of(found))) {
+            found = entry;
+            *ret_ring = ring;
+        }
+    }
+    return found;
+}
+
+/* The next record in the order of time. Of an environment that went to another loop, what it said before is in another
+ * ring than what follows: whoever sees the one by looking twice sees the other. */
+static const struct ring_entry *next(struct log_writer *w, struct log_ring **ret_ring) {
+    const struct ring_entry *entry = oldest(w, ret_ring);
+    return entry == NULL || w->n_rings == 1 ? entry : oldest(w, ret_ring);
+}
+
+static void take(struct log_writer *w, const struct ring_entry *entry) {
+    struct log_file *file = entry->file;
+    if (entry->payload_size == 0) {
+        if (++file->partings == w->n_rings)
+            file_free(w, file);
+        return;
+    }
+    list_remove(&file->node);
+    list_push_back(&w->files, &file->node);
+    file->pass = w->passes;
+    append(w, file, entry->payload, entry->payload_size);
+}
+
 static void pass(struct log_writer *w) {
     const struct ring_entry *entry;
+    struct log_ring *ring = w->rings;
     uint64_t now = clock_monotonic_us();
 
     w->passes++;
-    while ((entry = ring_peek(w->ring)) != NULL) {
-        struct log_file *file = entry->file;
-        if (entry->payload_size == 0) {
-            ring_release(w->ring, entry);
-            file_free(w, file);
-            continue;
-        }
-        list_remove(&file->node);
-        list_push_back(&w->files, &file->node);
-        file->pass = w->passes;
-        append(w, file, entry->payload, entry->payload_size);
-        ring_release(w->ring, entry);
+    while ((entry = next(w, &ring)) != NULL) {
+        take(w, entry);
+        ring_release(ring, entry);
     }
     /* The list is in the order of use: those of this pass at its end, those whose buffer is gone already at its
      * front. */
@@ -334,9 +368,9 @@ static void *run(void *argument) {
     if (w->confine != NULL && w->confine() < 0)
         abort();
     pthread_barrier_wait(&w->confined);
-    while (atomic_load(&w->ring->stop) == 0) {
+    while (atomic_load(&w->rings->stop) == 0) {
         sweep(w, clock_monotonic_us());
-        ring_wait(w->ring, QUIET_US);
+        ring_wait(w->rings, QUIET_US);
         pass(w);
         tell_losses(w, clock_monotonic_us());
     }
@@ -347,7 +381,7 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int log_writer_start(struct log_writer **ret_writer, struct log_ring *ring, struct counters *counters, int directory,
+int log_writer_start(struct log_writer **ret_writer, struct log_ring *rings, struct counters *counters, int directory,
     const struct log_limits *limits, int (*confine)(void)) {
     struct log_writer *w = calloc(1, sizeof(*w));
     sigset_t all, before;
@@ -355,7 +389,9 @@ int log_writer_start(struct log_writer **ret_writer, struct log_ring *ring, stru
 
     if (w == NULL)
         return -ENOMEM;
-    w->ring = ring;
+    w->rings = rings;
+    for (const struct log_ring *ring = rings; ring != NULL; ring = ring->next)
+        w->n_rings++;
     w->counters = counters;
     w->directory = directory;
     w->limits = *limits;

@@ -20,34 +20,34 @@
 
 /* ---- the token bucket ------------------------------------------------------------------------------------------ */
 
-#define BUCKET_BURST_SECONDS 2
+#define BUCKET_BURST_NS UINT64_C(2000000000)
+#define SECOND_NS UINT64_C(1000000000)
+
+/* Idleness earns no more than the burst. */
+static uint64_t earliest(uint64_t now_ns) {
+    return now_ns > BUCKET_BURST_NS ? now_ns - BUCKET_BURST_NS : 0;
+}
+
+static uint64_t until(uint64_t paid_ns, uint64_t now_ns) {
+    return paid_ns > now_ns ? (paid_ns - now_ns) / 1000 + 1 : 0;
+}
 
 void bucket_init(struct bucket *bucket, uint64_t rate, uint64_t now_us) {
-    *bucket = (struct bucket){.tokens = (int64_t)rate * BUCKET_BURST_SECONDS, .rate = rate, .filled_us = now_us};
+    bucket->rate = rate;
+    atomic_store_explicit(&bucket->paid_ns, earliest(now_us * 1000), memory_order_relaxed);
 }
 
-static void bucket_fill(struct bucket *bucket, uint64_t now_us) {
-    uint64_t passed = now_us - bucket->filled_us;
-    /* Whole tokens only; the rest of the time stays for the next filling. */
-    uint64_t more = MIN(passed, 10u * 1000000u) * bucket->rate / 1000000;
-    int64_t most = (int64_t)bucket->rate * BUCKET_BURST_SECONDS;
-    if (more == 0)
-        return;
-    bucket->tokens = MIN(bucket->tokens + (int64_t)more, most);
-    bucket->filled_us = now_us;
-}
-
-uint64_t bucket_wait(struct bucket *bucket, uint64_t now_us) {
-    bucket_fill(bucket, now_us);
-    if (bucket->tokens >= 0)
-        return 0;
-    return (uint64_t)-bucket->tokens * 1000000 / bucket->rate + 1;
+uint64_t bucket_wait(const struct bucket *bucket, uint64_t now_us) {
+    return until(atomic_load_explicit(&bucket->paid_ns, memory_order_relaxed), now_us * 1000);
 }
 
 uint64_t bucket_take(struct bucket *bucket, uint64_t n, uint64_t now_us) {
-    bucket_fill(bucket, now_us);
-    bucket->tokens -= (int64_t)n;
-    return bucket_wait(bucket, now_us);
+    uint64_t now_ns = now_us * 1000, before = atomic_load_explicit(&bucket->paid_ns, memory_order_relaxed), after;
+    do
+        after = MAX(before, earliest(now_ns)) + n * SECOND_NS / bucket->rate;
+    while (!atomic_compare_exchange_weak_explicit(
+        &bucket->paid_ns, &before, after, memory_order_relaxed, memory_order_relaxed));
+    return until(after, now_ns);
 }
 
 /* ---- lines ----------------------------------------------------------------------------------------------------- */
@@ -163,16 +163,16 @@ static uint32_t read_once(struct environment *environment, uint64_t *cost) {
 
 /* Charges both buckets. Returns for how long the pipe should be left alone. */
 static uint64_t charge(struct environment *environment, uint64_t n, uint64_t now) {
-    uint64_t function = bucket_take(&environment->target->function->log_bucket, n, now);
-    uint64_t node = bucket_take(&environment->dispatch->logs.bucket, n, now);
+    uint64_t function = bucket_take(&environment->target->function->common->log_bucket, n, now);
+    uint64_t node = bucket_take(environment->dispatch->logs.bucket, n, now);
     return MAX(function, node);
 }
 
 static void read_pipe(struct environment *environment, uint64_t now) {
     struct log_pipe *log = &environment->log;
     struct timers *timers = &environment->dispatch->loop.timers;
-    uint64_t debt = MAX(bucket_wait(&environment->target->function->log_bucket, now),
-        bucket_wait(&environment->dispatch->logs.bucket, now));
+    uint64_t debt = MAX(bucket_wait(&environment->target->function->common->log_bucket, now),
+        bucket_wait(environment->dispatch->logs.bucket, now));
     uint64_t cost = 0;
     uint32_t n;
 
@@ -242,36 +242,21 @@ void logs_detach(struct environment *environment) {
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
 
-int logs_open(struct logs *logs, struct counters *counters, int directory, const struct log_limits *limits,
-    int (*confine)(void)) {
-    struct logs opened = {.counters = counters};
-    int r;
+int logs_open(struct logs *logs, struct counters *counters, struct bucket *bucket) {
+    struct logs opened = {.counters = counters, .bucket = bucket};
 
     opened.buffer = malloc(LOG_READ_SIZE);
-    opened.ring = aligned_alloc(64, (sizeof(*opened.ring) + 63) & ~(size_t)63);
+    opened.ring = ring_new();
     if (opened.buffer == NULL || opened.ring == NULL) {
         free(opened.buffer);
         free(opened.ring);
         return -ENOMEM;
     }
-    /* The data part is not touched: memory comes with use. */
-    memset(opened.ring, 0, offsetof(struct log_ring, data));
-    r = log_writer_start(&opened.writer, opened.ring, counters, directory, limits, confine);
-    if (r < 0) {
-        free(opened.buffer);
-        free(opened.ring);
-        return r;
-    }
-    bucket_init(&opened.bucket, LOG_NODE_RATE, clock_monotonic_us());
     *logs = opened;
     return 0;
 }
 
 void logs_close(struct logs *logs) {
-    if (logs->ring == NULL)
-        return;
-    ring_stop(logs->ring);
-    log_writer_join(logs->writer);
     free(logs->ring);
     free(logs->buffer);
     *logs = (struct logs){0};

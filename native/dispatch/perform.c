@@ -211,6 +211,7 @@ static void gone(struct environment *environment) {
     count_less(&dispatch->counters.node->environments, 1);
     count_one(&dispatch->counters.node->environments_ended);
     list_push_back(&dispatch->dead, &environment->node);
+    room_give_back(dispatch);
     room_changed(dispatch);
 }
 
@@ -236,9 +237,8 @@ static void enter(struct environment *environment, enum environment_state next) 
         list_remove(&environment->by_use);
         count_less(&dispatch->counters.node->environments_idle, 1);
     }
-    dispatch->room.leaving += (next == ENVIRONMENT_STOPPING) - (before == ENVIRONMENT_STOPPING);
-    target->in_state[before]--;
-    target->in_state[next]++;
+    room_leaving(dispatch, (next == ENVIRONMENT_STOPPING) - (before == ENVIRONMENT_STOPPING));
+    target_count(target, before, next);
     environment->state = next;
     if (next == ENVIRONMENT_IDLE)
         count_one(&dispatch->counters.node->environments_idle);

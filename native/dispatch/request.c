@@ -7,15 +7,46 @@
 
 #include "base/cleanup.h"
 
-bool budget_take(struct budget *budget, uint64_t size) {
-    if (size > budget->limit - budget->used)
+/* Up to `most`, no less than `least`. */
+static bool draw(struct budget *budget, uint64_t least, uint64_t most) {
+    uint64_t left;
+
+    if (budget->common == NULL)
         return false;
-    budget->used += size;
+    left = atomic_load_explicit(&budget->common->left, memory_order_relaxed);
+    while (left >= least) {
+        uint64_t drawn = MIN(left, most);
+        if (atomic_compare_exchange_weak_explicit(
+                &budget->common->left, &left, left - drawn, memory_order_relaxed, memory_order_relaxed)) {
+            budget->limit += drawn;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool budget_take(struct budget *budget, uint64_t size) {
+    uint64_t used = budget->used + size;
+    if (used > budget->limit && !draw(budget, used - budget->limit, used - budget->limit + BUDGET_CHUNK))
+        return false;
+    budget->used = used;
     return true;
 }
 
+void budget_take_over(struct budget *budget, uint64_t size) {
+    if (!budget_take(budget, size))
+        budget->used += size;
+}
+
 void budget_give_back(struct budget *budget, uint64_t size) {
+    uint64_t spare;
+
     budget->used -= size;
+    if (budget->common == NULL || budget->limit < budget->used + 2 * BUDGET_CHUNK)
+        return;
+    spare = budget->limit - budget->used - BUDGET_CHUNK;
+    budget->limit -= spare;
+    atomic_fetch_add_explicit(&budget->common->left, spare, memory_order_relaxed);
 }
 
 static struct wire_slice keep(uint8_t **at, struct wire_slice slice) {

@@ -12,19 +12,50 @@ void room_init(struct room *room) {
     list_init(&room->waiting);
 }
 
-uint32_t room_left(const struct dispatch *dispatch) {
-    const struct room *room = &dispatch->room;
-    if (room->limit == 0)
-        return UINT32_MAX;
-    return dispatch->environments.size < room->limit ? room->limit - (uint32_t)dispatch->environments.size : 0;
+static struct room_common *common_of(const struct dispatch *dispatch) {
+    return &dispatch->loops->room;
+}
+
+static uint32_t value(const _Atomic uint32_t *of) {
+    return atomic_load_explicit(of, memory_order_relaxed);
+}
+
+bool room_is_left(const struct dispatch *dispatch) {
+    const struct room_common *room = common_of(dispatch);
+    return room->limit == 0 || value(&room->environments) < room->limit;
+}
+
+bool room_claim(struct dispatch *dispatch) {
+    struct room_common *room = common_of(dispatch);
+    uint32_t environments = value(&room->environments);
+    do {
+        if (room->limit != 0 && environments >= room->limit)
+            return false;
+    } while (!atomic_compare_exchange_weak(&room->environments, &environments, environments + 1));
+    return true;
+}
+
+void room_take(struct dispatch *dispatch) {
+    atomic_fetch_add(&common_of(dispatch)->environments, 1);
+}
+
+void room_give_back(struct dispatch *dispatch) {
+    atomic_fetch_sub(&common_of(dispatch)->environments, 1);
+}
+
+void room_leaving(struct dispatch *dispatch, int change) {
+    if (change != 0)
+        atomic_fetch_add(&common_of(dispatch)->leaving, (uint32_t)change);
 }
 
 /* More than what is leaving has to go. */
 static bool is_short(const struct dispatch *dispatch) {
-    const struct room *room = &dispatch->room;
+    const struct room_common *room = common_of(dispatch);
+    uint32_t leaving;
     if (room->limit == 0)
         return false;
-    return room->leaving < room->wanted || dispatch->environments.size > (size_t)room->limit + room->leaving;
+    leaving = value(&room->leaving);
+    return leaving < value(&room->wanted) || value(&room->environments) > (uint64_t)room->limit + leaving;
 }
 
 static void make(struct dispatch *dispatch) {
@@ -36,7 +67,8 @@ static void make(struct dispatch *dispatch) {
 void room_want(struct target *target, uint32_t missing) {
     struct room *room = &target->dispatch->room;
 
-    room->wanted += missing - target->missing;
+    if (missing != target->missing)
+        atomic_fetch_add(&common_of(target->dispatch)->wanted, missing - target->missing);
     target->missing = missing;
     if (missing == 0) {
         list_remove(&target->room);
@@ -68,7 +100,7 @@ void room_changed(struct dispatch *dispatch) {
     struct list *node;
 
     /* First who waits, so that what is wanted is known anew. */
-    while (room_left(dispatch) > 0 && (node = list_pop_front(&dispatch->room.waiting)) != NULL)
+    while (room_is_left(dispatch) && (node = list_pop_front(&dispatch->room.waiting)) != NULL)
         schedule_target(list_entry(node, struct target, room));
     make(dispatch);
 }

@@ -101,12 +101,26 @@ void schedule_environment(struct environment *environment) {
     timer_set(&dispatch->loop.timers, &environment->timer, now + keep * 1000);
 }
 
+/* One environment more of the target and of the node. */
+static void unclaim(struct target *target) {
+    atomic_fetch_sub(&target->common->live, 1);
+    room_give_back(target->dispatch);
+}
+
 struct environment *schedule_launch(struct target *target, struct invocation *reserved, uint32_t incarnation) {
-    struct environment *environment = environment_new(target);
+    struct environment *environment;
     uint64_t limit;
 
-    if (environment == NULL)
+    /* An init that is repeated takes the place of its predecessor, which is still ending. */
+    if (reserved != NULL) {
+        atomic_fetch_add(&target->common->live, 1);
+        room_take(target->dispatch);
+    }
+    environment = environment_new(target);
+    if (environment == NULL) {
+        unclaim(target);
         return NULL;
+    }
     environment->incarnation = incarnation;
     environment->reserved_for = reserved;
     limit = environment->launched_us + PERFORM_LAUNCH_US;
@@ -155,7 +169,7 @@ void schedule_target(struct target *target) {
         .waiting = target->n_waiting,
         .starting = target_starting(target),
         .established = target_established(target),
-        .live = target_live(target),
+        .live = atomic_load_explicit(&target->common->live, memory_order_relaxed),
         .max_environments = target->max_environments,
     };
     if (view.established > 0 && view.live < view.max_environments)
@@ -166,11 +180,18 @@ void schedule_target(struct target *target) {
         launches = 0;
     }
     for (; launches > 0; launches--) {
-        if (room_left(dispatch) == 0) {
+        if (dispatch->launcher.launching >= SCHEDULE_LAUNCHES_MAX / dispatch->loops->n) {
+            next = MIN(next, now + START_PATIENCE_US);
+            break;
+        }
+        if (!common_target_claim(target->common, target->max_environments))
+            break;
+        if (!room_claim(dispatch)) {
+            atomic_fetch_sub(&target->common->live, 1);
             missing = launches;
             break;
         }
-        if (dispatch->launcher.launching >= SCHEDULE_LAUNCHES_MAX || schedule_launch(target, NULL, 0) == NULL) {
+        if (schedule_launch(target, NULL, 0) == NULL) {
             next = MIN(next, now + START_PATIENCE_US);
             break;
         }

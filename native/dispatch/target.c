@@ -8,8 +8,6 @@
 #include "base/cleanup.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/invocation.h"
-#include "dispatch/log_ring.h"
-#include "dispatch/log_writer.h"
 #include "dispatch/perform.h"
 #include "dispatch/schedule.h"
 
@@ -38,26 +36,16 @@ static struct function *function_take(struct dispatch *dispatch, const uint8_t u
     if (function == NULL)
         return NULL;
     memcpy(function->uid, uid, 16);
-    function->concurrency.reserved = RESERVED_UNSET;
-    function->log = log_file_new(uid);
     function->next = first;
-    if (function->log == NULL || table_put(&dispatch->targets.functions, uid_key(uid), function) < 0) {
-        free(function->log);
+    function->common = common_function_take(dispatch->loops, uid);
+    if (function->common == NULL || table_put(&dispatch->targets.functions, uid_key(uid), function) < 0) {
+        if (function->common != NULL)
+            common_function_let_go(dispatch->loops, function->common);
         free(function);
         return NULL;
     }
-    bucket_init(&function->log_bucket, LOG_FUNCTION_RATE, dispatch->loop.now_us);
     function->targets = 1;
     return function;
-}
-
-/* The log's file belongs to the writer's thread: an empty entry, behind all records, tells it to let go. */
-static void log_let_go(struct logs *logs, struct log_file *log) {
-    struct ring_entry *entry = ring_reserve(logs->ring, 0, true);
-    if (entry == NULL)
-        return; /* cannot be: its reserve is larger than all functions that can end in a turn */
-    entry->file = log;
-    ring_commit(logs->ring, entry);
 }
 
 static void function_let_go(struct dispatch *dispatch, struct function *function) {
@@ -65,7 +53,6 @@ static void function_let_go(struct dispatch *dispatch, struct function *function
 
     if (--function->targets > 0)
         return;
-    admission_reserve(&dispatch->account, &function->concurrency, RESERVED_UNSET);
     first = table_get(&dispatch->targets.functions, uid_key(function->uid));
     if (first == function) {
         table_remove(&dispatch->targets.functions, uid_key(function->uid));
@@ -76,7 +63,7 @@ static void function_let_go(struct dispatch *dispatch, struct function *function
             first = first->next;
         first->next = function->next;
     }
-    log_let_go(&dispatch->logs, function->log);
+    common_function_let_go(dispatch->loops, function->common);
     free(function);
 }
 
@@ -121,6 +108,7 @@ static void target_free(struct target *target) {
     room_want(target, 0);
     list_remove(&target->dirty);
     counters_give_back(&dispatch->counters, target->slot);
+    common_target_let_go(dispatch->loops, target->common);
     function_let_go(dispatch, target->function);
     free(target->configuration);
     free(target);
@@ -134,6 +122,12 @@ static struct target *target_new(
         return NULL;
     target->function = function_take(dispatch, message->function_uid);
     if (target->function == NULL) {
+        free(target);
+        return NULL;
+    }
+    target->common = common_target_take(dispatch->loops, header->object);
+    if (target->common == NULL) {
+        function_let_go(dispatch, target->function);
         free(target);
         return NULL;
     }
@@ -203,7 +197,8 @@ int target_put(struct dispatch *dispatch, const struct wire_header *header, cons
     target->retired = false;
     target->mark = dispatch->control.mark;
     fill(target, header, message);
-    admission_reserve(&dispatch->account, &target->function->concurrency, message->max_concurrency);
+    pool_resize(&target->common->load, (int64_t)target->max_environments + target->max_waiting);
+    admission_reserve(&dispatch->loops->account, &target->function->common->concurrency, message->max_concurrency);
     schedule_target(target);
     return 0;
 }
@@ -288,6 +283,14 @@ uint32_t target_established(const struct target *target) {
     return target->in_state[ENVIRONMENT_IDLE] + target_busy(target);
 }
 
-uint32_t target_live(const struct target *target) {
-    return target_starting(target) + target->reserved_starting + target_established(target);
+/* Not ending. */
+static bool is_live(enum environment_state state) {
+    return state != ENVIRONMENT_FAILING && state != ENVIRONMENT_STOPPING && state != ENVIRONMENT_DEAD;
+}
+
+void target_count(struct target *target, enum environment_state before, enum environment_state next) {
+    target->in_state[before]--;
+    target->in_state[next]++;
+    if (is_live(before) && !is_live(next))
+        atomic_fetch_sub(&target->common->live, 1);
 }

@@ -381,7 +381,7 @@ static void settle(struct stage *stage) {
     }
     turn(stage);
     CHECK(node->invocations_in_flight == 0 && node->waiting == 0 && node->environments_idle == 0);
-    CHECK(node->logic_errors == 0 && stage->dispatch.account.in_use == 0 && stage->dispatch.budget.used == 0);
+    CHECK(node->logic_errors == 0 && stage->dispatch.in_use == 0 && stage->dispatch.budget.used == 0);
     CHECK(stage->dispatch.launcher.launching == 0 && stage->dispatch.in_flight == 0);
     CHECK(
         node->calls == node->answers_success + node->answers_function_error + node->answers_refused + node->abandoned);

@@ -190,7 +190,7 @@ static void run(struct stage *stage, const uint8_t *data, size_t size) {
         CHECK(round < 100);
         turn(stage, -1);
     }
-    CHECK(node->logic_errors == 0 && node->waiting == 0 && stage->dispatch.account.in_use == 0);
+    CHECK(node->logic_errors == 0 && node->waiting == 0 && stage->dispatch.in_use == 0);
     CHECK(stage->dispatch.budget.used == 0 && stage->dispatch.http.unproven == 0);
     CHECK(
         node->calls == node->answers_success + node->answers_function_error + node->answers_refused + node->abandoned);

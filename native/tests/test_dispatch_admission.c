@@ -14,16 +14,36 @@
 
 #define SMALL 5
 
+struct load {
+    uint32_t in_flight, max_environments, max_waiting;
+};
+
+static void fill(struct pool *pool, unsigned loop, uint32_t in_use) {
+    int64_t capacity = pool->capacity;
+    pool_resize(pool, POOL_ENDLESS);
+    for (uint32_t i = 0; i < in_use; i++)
+        CHECK(pool_take(pool, (loop + i) % pool->loops));
+    pool_resize(pool, capacity);
+}
+
 static void check_take(
-    uint32_t limit, uint32_t reserved_by_others, uint32_t reserved, uint32_t in_use, struct load load) {
-    struct account account = {.limit = limit, .reserved = reserved_by_others, .in_use = in_use};
-    struct concurrency function = {.reserved = RESERVED_UNSET, .in_use = in_use};
+    unsigned loops, uint32_t limit, uint32_t reserved_by_others, uint32_t reserved, uint32_t in_use, struct load load) {
+    const unsigned loop = in_use % loops;
+    struct account account;
+    struct concurrency function, other;
+    struct pool target;
     uint32_t tokens = 77;
 
+    CHECK(account_init(&account, loops, limit) == 0);
+    CHECK(concurrency_init(&function, loops) == 0 && concurrency_init(&other, loops) == 0);
+    CHECK(pool_init(&target, loops, (int64_t)load.max_environments + load.max_waiting) == 0);
+    admission_reserve(&account, &other, reserved_by_others);
     admission_reserve(&account, &function, reserved);
+    fill(&function.pool, loop, in_use);
     if (reserved == RESERVED_UNSET)
-        account.unreserved_in_use = in_use;
-    struct account before = account;
+        fill(&account.unreserved, loop, in_use);
+    fill(&target, loop, load.in_flight);
+    const int64_t unreserved = pool_in_use(&account.unreserved);
     enum admission expected = ADMISSION_GRANTED;
     int64_t shared = (int64_t)limit - reserved_by_others;
     if (reserved != RESERVED_UNSET && in_use >= reserved)
@@ -33,19 +53,23 @@ static void check_take(
     else if (load.in_flight >= (uint64_t)load.max_environments + load.max_waiting)
         expected = ADMISSION_TARGET;
 
-    CHECK(admission_take(&account, &function, &load, &tokens) == expected);
-    if (expected != ADMISSION_GRANTED) {
-        CHECK(tokens == 77 && account.in_use == before.in_use && function.in_use == in_use);
-        CHECK(account.unreserved_in_use == before.unreserved_in_use);
-        return;
+    CHECK(admission_take(&account, &function, &target, loop, &tokens) == expected);
+    if (expected == ADMISSION_GRANTED) {
+        CHECK(pool_in_use(&function.pool) == in_use + 1 && pool_in_use(&target) == load.in_flight + 1);
+        /* A reservation changed meanwhile does not confuse what was taken. */
+        admission_reserve(&account, &function, reserved == RESERVED_UNSET ? 3 : RESERVED_UNSET);
+        admission_give_back(&account, &function, &target, (loop + 1) % loops, tokens);
+        admission_reserve(&account, &function, reserved);
+    } else {
+        CHECK(tokens == 77);
     }
-    CHECK(account.in_use == in_use + 1 && function.in_use == in_use + 1);
-    /* A reservation changed meanwhile does not confuse what was taken. */
-    admission_reserve(&account, &function, reserved == RESERVED_UNSET ? 3 : RESERVED_UNSET);
-    admission_give_back(&account, &function, tokens);
-    admission_reserve(&account, &function, reserved);
-    CHECK(account.in_use == before.in_use && function.in_use == in_use);
-    CHECK(account.unreserved_in_use == before.unreserved_in_use && account.reserved == before.reserved);
+    CHECK(pool_in_use(&function.pool) == in_use && pool_in_use(&target) == load.in_flight);
+    CHECK(pool_in_use(&account.unreserved) == unreserved);
+    CHECK(account.reserved == (uint64_t)reserved_by_others + (reserved != RESERVED_UNSET ? reserved : 0));
+    account_done(&account);
+    concurrency_done(&function);
+    concurrency_done(&other);
+    pool_done(&target);
 }
 
 static void test_take(void) {
@@ -58,9 +82,10 @@ static void test_take(void) {
                     for (load.in_flight = 0; load.in_flight < SMALL; load.in_flight++)
                         for (load.max_environments = 1; load.max_environments < SMALL; load.max_environments++)
                             for (load.max_waiting = 0; load.max_waiting < SMALL; load.max_waiting++)
-                                check_take(limit, others, reservations[r], in_use, load);
-    load = (struct load){.in_flight = UINT32_MAX, .max_environments = UINT32_MAX, .max_waiting = UINT32_MAX};
-    check_take(10, 0, RESERVED_UNSET, 0, load);
+                                for (unsigned loops = 1; loops < 4; loops++)
+                                    check_take(loops, limit, others, reservations[r], in_use, load);
+    load = (struct load){.in_flight = 7, .max_environments = UINT32_MAX, .max_waiting = UINT32_MAX};
+    check_take(1, 10, 0, RESERVED_UNSET, 0, load);
 }
 
 static void test_start(void) {

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 MAGIC = 0x50435452
 VERSION = 1
-HEAD = struct.Struct("<10IQQ")
+HEAD = struct.Struct("<10IQQ2I")
 NODE_OFFSET = 256
 _SLOT_HEAD = struct.Struct("<Q16s")
 HISTOGRAMS_OFFSET = 1024
@@ -52,7 +52,10 @@ class Slot(Struct, frozen=True, kw_only=True):
 
 
 class CounterPage:
-    """Maps the page read-only; owns and closes the descriptor. ValueError when it is not what it should be."""
+    """Maps the page read-only; owns and closes the descriptor. ValueError when it is not what it should be.
+
+    Each loop of the dispatcher counts in a region of its own; what is told here is the sum of them.
+    """
 
     def __init__(self, descriptor: int) -> None:
         try:
@@ -65,16 +68,23 @@ class CounterPage:
         head = HEAD.unpack_from(self._page)
         magic, version, length, self._slots, self._slot_size, self._buckets = head[:6]
         self._n_node, self._n_histograms, self._n_slot, self._slots_offset, self.started_us = head[6:11]
-        if magic != MAGIC or version != VERSION or length != size:
+        self.loops: int = max(1, head[12])
+        """Event loops of the dispatcher."""
+        if magic != MAGIC or version != VERSION or length * self.loops != size:
             self._page.close()
             raise ValueError(f"a counters page of version {version}; this reader knows {VERSION}")
+        self._regions = range(0, size, length)
 
     def close(self) -> None:
         self._page.close()
 
     def node(self) -> dict[str, int]:
         """All counters of the node by name."""
-        return self._counters(NODE, NODE_OFFSET, self._n_node)
+        return add([self._counters(NODE, base + NODE_OFFSET, self._n_node) for base in self._regions])
+
+    def loop(self, number: int) -> dict[str, int]:
+        """The same of one loop alone; its levels may be below 0, modulo 2^64."""
+        return self._counters(NODE, self._regions[number] + NODE_OFFSET, self._n_node)
 
     def quantile(self, histogram: str, per_mille: int) -> int:
         """Of a node histogram, in microseconds; 0 when it is empty."""
@@ -86,9 +96,20 @@ class CounterPage:
 
     def targets(self) -> Iterator[Slot]:
         """All targets with a slot of their own. ValueError when the page is closed meanwhile."""
-        high = min(HEAD.unpack_from(self._page)[11], self._slots - 1)
+        if self.loops == 1:
+            yield from self._slots_of(0)
+            return
+        found: dict[int, list[Slot]] = {}
+        for base in self._regions:
+            for slot in self._slots_of(base):
+                found.setdefault(slot.target, []).append(slot)
+        for slots in found.values():
+            yield slots[0] if len(slots) == 1 else _sum(slots)
+
+    def _slots_of(self, base: int) -> Iterator[Slot]:
+        high = min(HEAD.unpack_from(self._page, base)[11], self._slots - 1)
         for slot in range(SHARED_SLOT + 1, high + 1):
-            at = self._slots_offset + slot * self._slot_size
+            at = base + self._slots_offset + slot * self._slot_size
             target, uid = _SLOT_HEAD.unpack_from(self._page, at)
             if target == 0:
                 continue
@@ -106,8 +127,38 @@ class CounterPage:
     def histogram(self, name: str) -> bytes:
         """A node histogram as `buckets` reads it."""
         index, size = HISTOGRAMS.index(name), self._buckets * 8
-        at = HISTOGRAMS_OFFSET + index * size
-        return self._page[at : at + size] if index < self._n_histograms else b""
+        if index >= self._n_histograms:
+            return b""
+        starts = [base + HISTOGRAMS_OFFSET + index * size for base in self._regions]
+        return add_histograms([self._page[at : at + size] for at in starts])
+
+
+def add(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    """The same counters of several loops, added modulo 2^64; `peak_kb` is the highest."""
+    if len(counts) == 1:
+        return counts[0]
+    total = {name: sum(each[name] for each in counts) % 2**64 for name in counts[0]}
+    if "peak_kb" in total:
+        total["peak_kb"] = max(each["peak_kb"] for each in counts)
+    return total
+
+
+def add_histograms(parts: Sequence[bytes]) -> bytes:
+    """Histograms of the same width as one."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = [sum(column) for column in zip(*map(buckets, parts), strict=True)]
+    return struct.pack(f"<{len(counts)}Q", *counts)
+
+
+def _sum(slots: Sequence[Slot]) -> Slot:
+    return Slot(
+        target=slots[0].target,
+        function_uid=slots[0].function_uid,
+        counts=add([slot.counts for slot in slots]),
+        durations=add_histograms([slot.durations for slot in slots]),
+        inits=add_histograms([slot.inits for slot in slots]),
+    )
 
 
 def buckets(data: bytes) -> tuple[int, ...]:

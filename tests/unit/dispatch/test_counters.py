@@ -20,6 +20,7 @@ from runtimed.dispatch.counters import (
     SLOT,
     CounterPage,
     bucket_floor,
+    buckets,
     quantile,
 )
 
@@ -41,7 +42,7 @@ def test_the_names_are_the_headers() -> None:
     assert list(SLOT) == names_in_header("COUNTERS_SLOT")
 
 
-def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC) -> bytearray:
+def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions: int = 0) -> bytearray:
     size = SLOTS_OFFSET + SLOTS * SLOT_SIZE
     data = bytearray(size)
     HEAD.pack_into(
@@ -59,6 +60,8 @@ def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC) -> bytea
         SLOTS_OFFSET,
         77,
         3,
+        regions,
+        0,
     )
     struct.pack_into(f"<{n_node}Q", data, NODE_OFFSET, *range(100, 100 + n_node))
     return data
@@ -100,6 +103,35 @@ def test_nothing_is_read_above_the_highest_slot_ever_given() -> None:
     counters.close()
 
 
+def test_the_regions_of_several_loops_are_added_up() -> None:
+    first, second = page(regions=2), page(regions=2)
+    struct.pack_into(
+        "<Q", second, NODE_OFFSET + NODE.index("waiting") * 8, 2**64 - 3
+    )  # a level that moved between them
+    struct.pack_into("<2Q", first, HISTOGRAMS_OFFSET + 5 * BUCKETS * 8, 1, 2)
+    struct.pack_into("<2Q", second, HISTOGRAMS_OFFSET + 5 * BUCKETS * 8, 10, 20)
+    for region, slot, success, peak in ((first, 3, 5, 100), (second, 1, 7, 90)):
+        at = SLOTS_OFFSET + slot * SLOT_SIZE
+        struct.pack_into("<Q16s", region, at, 4711, b"\7" * 16)
+        struct.pack_into("<Q", region, at + 32 + SLOT.index("success") * 8, success)
+        struct.pack_into("<Q", region, at + 32 + SLOT.index("peak_kb") * 8, peak)
+        struct.pack_into("<Q", region, at + 256, success)
+    struct.pack_into("<Q", second, SLOTS_OFFSET + 2 * SLOT_SIZE, 4712)
+    counters = opened(first + second)
+    assert counters.loops == 2
+    assert counters.node()["calls"] == 200
+    assert counters.node()["waiting"] == 100 + NODE.index("waiting") - 3
+    assert counters.loop(1)["waiting"] == 2**64 - 3
+    assert buckets(counters.histogram("duration_us"))[:3] == (11, 22, 0)
+    found = {slot.target: slot for slot in counters.targets()}
+    assert sorted(found) == [4711, 4712]
+    assert (found[4711].counts["success"], found[4711].counts["peak_kb"]) == (12, 100)
+    assert buckets(found[4711].durations)[0] == 12
+    counters.close()
+    with pytest.raises(ValueError, match="counters page"):
+        opened(first)
+
+
 def test_pages_of_neighbouring_versions() -> None:
     fewer = opened(page(n_node=3))
     assert list(fewer.node().values())[:5] == [100, 101, 102, 0, 0]
@@ -122,7 +154,7 @@ def test_buckets_are_at_most_an_eighth_wide() -> None:
 
 @pytest.mark.parametrize(("per_mille", "value"), [(1, 3), (500, 3), (990, 3), (991, 108)])
 def test_quantiles(per_mille: int, value: int) -> None:
-    buckets = [0] * BUCKETS
-    buckets[3] = 99
-    buckets[8 + 8 * 3 + 5] = 1  # 104 to 111
-    assert quantile(buckets, per_mille) == value
+    counts = [0] * BUCKETS
+    counts[3] = 99
+    counts[8 + 8 * 3 + 5] = 1  # 104 to 111
+    assert quantile(counts, per_mille) == value

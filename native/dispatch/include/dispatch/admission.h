@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dispatch/pool.h"
+
 #define RESERVED_UNSET UINT32_MAX
 
 /* Tokens that an invocation holds, one bit each. */
@@ -17,16 +19,16 @@
 #define TOKEN_PROVISION 4u /* waits for provisioned concurrency */
 #define TOKEN_MAPPING 8u   /* waits for event source mappings */
 
+/* Changed while all loops but one stand still; what is in use is in the pools, which all of them draw on. */
 struct account {
     uint32_t limit;
-    uint32_t reserved; /* sum over functions with a reservation */
-    uint32_t in_use;   /* all invocations that hold a token */
-    uint32_t unreserved_in_use;
+    uint32_t reserved;      /* sum over functions with a reservation */
+    struct pool unreserved; /* what is left for all others */
 };
 
 struct concurrency { /* of one function */
     uint32_t reserved;
-    uint32_t in_use;
+    struct pool pool; /* of every invocation; endless without a reservation */
 };
 
 enum admission {
@@ -36,16 +38,18 @@ enum admission {
     ADMISSION_TARGET,   /* environments and waiting queue are full: ConcurrentInvocationLimitExceeded */
 };
 
-struct load {           /* of one target */
-    uint32_t in_flight; /* waiting, or bound to an environment */
-    uint32_t max_environments;
-    uint32_t max_waiting;
-};
+/* 0 or -ENOMEM. */
+int account_init(struct account *account, unsigned loops, uint32_t limit);
+void account_done(struct account *account);
+void account_limit(struct account *account, uint32_t limit);
+int concurrency_init(struct concurrency *function, unsigned loops);
+void concurrency_done(struct concurrency *function);
 
-/* Takes the tokens when granted, and says which. */
+/* Takes the tokens when granted, and says which. load: of the target, as many as may wait or be at work. */
 enum admission admission_take(
-    struct account *account, struct concurrency *function, const struct load *load, uint32_t *ret_tokens);
-void admission_give_back(struct account *account, struct concurrency *function, uint32_t tokens);
+    struct account *account, struct concurrency *function, struct pool *load, unsigned loop, uint32_t *ret_tokens);
+void admission_give_back(
+    struct account *account, struct concurrency *function, struct pool *load, unsigned loop, uint32_t tokens);
 /* Changes a function's reservation; tokens already taken stay what they were. */
 void admission_reserve(struct account *account, struct concurrency *function, uint32_t reserved);
 

@@ -1,7 +1,10 @@
 /* The counters page: a memfd made by the dispatcher, written by its threads, read by the control plane, which gets
  * the descriptor with HELLO and maps it read-only. Nothing is sent per invocation; who wants to know looks here.
  *
- * Layout (little-endian, every field naturally aligned, size COUNTERS_SIZE, sealed against resizing and against new
+ * Each loop of the dispatcher has a region of its own, COUNTERS_SIZE bytes, one behind the other, all of the layout below:
+ * who reads adds them up (slots by their target). Levels, too: one loop's may be below 0, the sum modulo 2^64 is right.
+ *
+ * Layout of a region (little-endian, every field naturally aligned, size COUNTERS_SIZE, sealed against resizing and against new
  * writable mappings):
  *
  *      0  struct counters_head: magic "RTCP", version, where the parts are, when this dispatcher started
@@ -129,6 +132,8 @@ struct counters_head {
     uint32_t slots_offset;
     uint64_t started_us;         /* since the epoch */
     _Atomic uint64_t slots_high; /* level: the highest slot ever given; 0: none */
+    uint32_t regions;            /* in the page, this one included; 0: one */
+    uint32_t region;             /* which one this is */
 };
 
 struct histogram {
@@ -160,8 +165,9 @@ struct counters_histograms {
 };
 
 struct counters {
-    int fd;
-    uint8_t *page;
+    int fd;        /* of the first region's; -1 */
+    uint8_t *page; /* all of it, of the first region's; NULL */
+    unsigned regions;
     struct counters_head *head;
     struct counters_node *node;
     struct counters_histograms *histograms;
@@ -169,7 +175,10 @@ struct counters {
     uint32_t free_from; /* no slot below it is free */
 };
 
-int counters_open(struct counters *ret_counters, uint64_t started_us);
+/* Makes the page; the first region is opened. */
+int counters_open(struct counters *ret_counters, unsigned regions, uint64_t started_us);
+/* Another one, as long as the first is open. */
+void counters_region(const struct counters *first, unsigned region, struct counters *ret_counters);
 void counters_close(struct counters *counters);
 
 /* Never NULL: slot 0 when all are taken. */

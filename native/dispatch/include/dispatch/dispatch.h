@@ -27,6 +27,7 @@
 #include "dispatch/log_sweep.h"
 #include "dispatch/logs.h"
 #include "dispatch/loop.h"
+#include "dispatch/loops.h"
 #include "dispatch/principal.h"
 #include "dispatch/random.h"
 #include "dispatch/request.h"
@@ -38,6 +39,8 @@
 #define ACCOUNT_CONCURRENCY_DEFAULT 1000u
 
 struct dispatch {
+    struct loops *loops;
+    unsigned number; /* of this loop; 0: the first */
     struct loop loop;
     struct counters counters;
     struct randomness randomness;
@@ -47,7 +50,7 @@ struct dispatch {
     struct transport transport;
     struct http http;
 
-    struct account account;
+    _Atomic uint64_t in_use; /* invocations that hold tokens */
     struct budget budget;
     struct room room;
     struct routes routes;
@@ -69,6 +72,7 @@ struct dispatch {
 };
 
 struct dispatch_options {
+    unsigned loops;               /* threads that serve; 0: one */
     int launcher, listener, logs; /* descriptors, taken over */
     int http;                     /* the listener of RUN/invoke.sock, or -1; taken over */
     int http_tcp;                 /* the listener of a port, or -1; taken over */
@@ -85,3 +89,9 @@ int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us);
 void dispatch_close(struct dispatch *dispatch);
 /* DRAIN. */
 void dispatch_drain(struct dispatch *dispatch, bool leave);
+
+/* Admission, and its end. */
+enum admission dispatch_admit(struct dispatch *dispatch, struct target *target, uint32_t *ret_tokens);
+void dispatch_give_back(struct dispatch *dispatch, struct target *target, uint32_t tokens);
+/* Invocations of all loops that hold tokens. */
+uint64_t dispatch_in_use(const struct loops *loops);

@@ -72,9 +72,10 @@ struct http {
     struct timer pause; /* accepting failed */
     gid_t group;        /* whose members may call */
     uint64_t unproven;  /* bytes of bodies whose signatures are not checked yet */
-    uint8_t *input;     /* HTTP_INPUT_MAX: what was just read; holds nothing across turns */
-    uint8_t *output;    /* H2_OUTPUT_SIZE; the same for what is sent */
-    char date[32];      /* of answers, and of which second */
+    uint64_t unproven_max;
+    uint8_t *input;  /* HTTP_INPUT_MAX: what was just read; holds nothing across turns */
+    uint8_t *output; /* H2_OUTPUT_SIZE; the same for what is sent */
+    char date[32];   /* of answers, and of which second */
     uint64_t date_s;
 };
 

@@ -1,8 +1,8 @@
 /* Logs of functions: what arrives by an environment's log pipe and what the platform says about it, as records in
  * files.
  *
- * Runs in the dispatcher: the loop reads the pipes and tags lines (logs.c), a thread of its own writes files
- * (log_writer.c), a ring is between them (log_ring.h), so that a slow disk never stalls an invocation.
+ * Runs in the dispatcher: each loop reads its environments' pipes and tags lines (logs.c), a thread of its own writes files
+ * (log_writer.c), a ring is between each loop and it (log_ring.h), so that a slow disk never stalls an invocation.
  *
  * Files: <function uid, 32 hex>/<sequence, 8 hex>.log below the logs directory. A segment is closed at
  * LOG_SEGMENT_BYTES; how many of them are kept, and for how long: log_sweep.h. A
@@ -38,6 +38,7 @@
  * goes into debt. A full disk drops records and counts them. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -102,10 +103,10 @@ struct log_tag {
     uint8_t request_id[16];
 };
 
+/* A token bucket as one moment: when all that was taken is paid for, at `rate` a second. Of several loops. */
 struct bucket {
-    int64_t tokens;
-    uint64_t rate; /* a second */
-    uint64_t filled_us;
+    _Atomic uint64_t paid_ns;
+    uint64_t rate;
 };
 
 struct counters;
@@ -120,9 +121,8 @@ struct invocation;
 
 struct logs {
     struct log_ring *ring;
-    struct log_writer *writer;
-    struct bucket bucket;
-    uint8_t *buffer; /* LOG_READ_SIZE */
+    struct bucket *bucket; /* the node's */
+    uint8_t *buffer;       /* LOG_READ_SIZE */
     struct counters *counters;
 };
 
@@ -135,10 +135,8 @@ struct log_pipe {
     struct log_tail *early; /* what came before the first invocation, for its tail; NULL: nothing */
 };
 
-/* confine: called by the thread before anything else; NULL: nothing. */
-int logs_open(
-    struct logs *logs, struct counters *counters, int directory, const struct log_limits *limits, int (*confine)(void));
-/* Writes what is there, ends the thread. */
+/* One loop's side: its ring, in front of which a writer is to be started. */
+int logs_open(struct logs *logs, struct counters *counters, struct bucket *bucket);
 void logs_close(struct logs *logs);
 
 void logs_attach(struct environment *environment, int fd);
@@ -159,7 +157,7 @@ void logs_init_report(struct environment *environment, const struct log_report *
 void bucket_init(struct bucket *bucket, uint64_t rate, uint64_t now_us);
 /* Takes n, into debt if need be. Returns how long until the bucket is out of debt: 0 when it is not in it. */
 uint64_t bucket_take(struct bucket *bucket, uint64_t n, uint64_t now_us);
-uint64_t bucket_wait(struct bucket *bucket, uint64_t now_us);
+uint64_t bucket_wait(const struct bucket *bucket, uint64_t now_us);
 void log_stream_hex(uint64_t environment, char ret_hex[33]);
 /* Writes YYYY/MM/DD/[version]hex, terminated; size at least 80. */
 void log_stream_name(uint64_t environment, const char *version, char *ret_name, size_t size);

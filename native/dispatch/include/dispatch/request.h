@@ -1,6 +1,7 @@
 /* An event and what came with it, in one block of memory, counted against the node's budget for payloads. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,15 +11,24 @@
 #define REQUEST_BODY_MAX (6u << 20)           /* Lambda: synchronous payload */
 #define RESPONSE_BODY_MAX ((6u << 20) + 100u) /* the runtime API's ceiling */
 
-/* Memory for payloads, both directions, of the node. */
-struct budget {
+/* Memory for payloads, both directions, of the node. Several loops draw on what they have in common, a chunk at a time,
+ * and keep at most two chunks that they do not use: a refusal may come so much too early, never too late. */
+struct budget_common {
     uint64_t limit;
-    uint64_t used;
+    _Atomic uint64_t left; /* not drawn by any loop */
 };
+struct budget {
+    uint64_t limit; /* drawn */
+    uint64_t used;
+    struct budget_common *common; /* NULL: the limit is all there is */
+};
+#define BUDGET_CHUNK (1ull << 20)
 #define BUDGET_MIN (64ull << 20)
 #define BUDGET_MAX (512ull << 20)
 
 bool budget_take(struct budget *budget, uint64_t size);
+/* What is in use already changes hands: never refused. */
+void budget_take_over(struct budget *budget, uint64_t size);
 void budget_give_back(struct budget *budget, uint64_t size);
 
 /* What a caller asks for, as its transport read it; slices last as long as the reading does. */

@@ -8,6 +8,7 @@
  * others out for ever. (An init repeated inside an invocation is launched while its predecessor ends: one above.) */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,17 +20,31 @@ struct dispatch;
 struct environment;
 struct target;
 
+/* Of all loops. */
+struct room_common {
+    uint32_t limit;                /* 0: none; changed while all loops but one stand still */
+    _Atomic uint32_t environments; /* from LAUNCH to EXITED */
+    _Atomic uint32_t leaving;      /* environments that were told to end and have not */
+    _Atomic uint32_t wanted;       /* sum of the targets' missing ones */
+};
+
+/* Of one loop. */
 struct room {
-    uint32_t limit;      /* 0: none */
-    uint32_t leaving;    /* environments that were told to end and have not */
-    uint32_t wanted;     /* sum of the targets' missing ones */
     struct list idle;    /* environments, used longest ago first */
     struct list waiting; /* targets that miss some, in turn */
 };
 
 void room_init(struct room *room);
-/* How many may be launched now. */
-uint32_t room_left(const struct dispatch *dispatch);
+/* May one be launched? Then it counts from now on. */
+bool room_claim(struct dispatch *dispatch);
+/* Counts one, room or not. */
+void room_take(struct dispatch *dispatch);
+/* One is gone, or was not launched after all. */
+void room_give_back(struct dispatch *dispatch);
+/* May any be launched now? */
+bool room_is_left(const struct dispatch *dispatch);
+/* One has been told to end (+1), or has (-1). */
+void room_leaving(struct dispatch *dispatch, int change);
 /* The target needs so many more than there is room for; 0: none. Ends idle environments of others. */
 void room_want(struct target *target, uint32_t missing);
 /* Must this environment, which is free, make room instead of going on? */

@@ -1,5 +1,6 @@
 /* Targets: one immutable function version as deployed, with its limits, idle environments and waiting queue; and
- * functions, which their versions share: reservation, log.
+ * functions, which their versions share: reservation, log. Each loop has its own structures of both; what the loops have
+ * in common of them is in common.h.
  *
  * A target is retired when it is deleted or not put again: no route leads to it any more, its idle environments end,
  * what waits or runs is finished; the structure goes with its last environment and invocation. */
@@ -9,7 +10,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
-#include "dispatch/admission.h"
+#include "dispatch/common.h"
 #include "dispatch/counters.h"
 #include "dispatch/environment.h"
 #include "dispatch/logs.h"
@@ -22,9 +23,7 @@ struct dispatch;
 struct function {
     uint8_t uid[16];
     struct function *next; /* another with the same hash */
-    struct concurrency concurrency;
-    struct log_file *log;
-    struct bucket log_bucket;
+    struct common_function *common;
     uint64_t log_window, log_recent, log_before; /* bytes of lines in the ring's present half and the one before */
     uint64_t lost_records, lost_bytes;           /* that the log ring did not take, until a DROPPED record says so */
     uint32_t targets;
@@ -36,6 +35,7 @@ struct target {
     bool retired;
     struct dispatch *dispatch;
     struct function *function;
+    struct common_target *common;
     struct counters_slot *slot;
 
     uint64_t plan;
@@ -88,8 +88,8 @@ bool target_is_at(const struct target *target, struct wire_slice region, struct 
 void target_settle(struct target *target);
 void targets_done(struct dispatch *dispatch);
 
-/* Environments that are not ending. */
-uint32_t target_live(const struct target *target);
+/* An environment goes from one state to another. */
+void target_count(struct target *target, enum environment_state before, enum environment_state next);
 uint32_t target_starting(const struct target *target);
 uint32_t target_established(const struct target *target);
 uint32_t target_busy(const struct target *target);
