@@ -1,0 +1,170 @@
+/* Opening, sweeping, compacting and closing the log; see log.h. The loop's side. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "log_parts.h"
+
+#define ENTRIES 256u /* of a footer, read at a time */
+
+static int check_options(const struct log_options *o) {
+    if (o->segment_events == 0 || o->segment_events > SEGMENT_EVENTS_MAX || o->salt == NULL)
+        return -EINVAL;
+    if (o->segment_bytes % SECTOR != 0 || o->segment_bytes > (uint64_t)UINT32_MAX * 8 ||
+        o->segment_bytes < segment_start(o->segment_events) + segment_footer_max(o->segment_events) + 16u * SECTOR)
+        return -EINVAL;
+    if (o->group_bytes < SECTOR ||
+        o->group_bytes > o->segment_bytes - segment_start(o->segment_events) - segment_footer_max(o->segment_events) -
+                DROP_SECTORS * SECTOR)
+        return -EINVAL;
+    return 0;
+}
+
+int log_open(struct log *log, struct files *files, const struct log_options *options, const struct log_sink *sink,
+    uint64_t now_ms, struct log_report *ret_report) {
+    int r = check_options(options);
+    if (r < 0)
+        return r;
+    *log = (struct log){.files = files, .options = *options, .sink = *sink, .wake_fd = -1};
+    list_init(&log->segments);
+    log->done_end = &log->done;
+    pthread_mutex_init(&log->mutex, NULL);
+    pthread_cond_init(&log->wake, NULL);
+    r = log_recover(log, now_ms, ret_report);
+    if (r < 0)
+        log_close(log);
+    return r;
+}
+
+void log_close(struct log *log) {
+    if (log->writer.file >= 0) {
+        struct batch batch = {0};
+        (void)writer_seal(log, &batch);
+        footer_done(&batch.sealed_footer);
+    }
+    for (struct batch *next; log->open != NULL; log->open = next) {
+        next = log->open->next;
+        batch_free(log->open);
+    }
+    for (struct batch *next; log->done != NULL; log->done = next) {
+        next = log->done->next;
+        if (log->done->begun != NULL)
+            log_segment_free(log, log->done->begun);
+        batch_free(log->done);
+    }
+    batch_free(log->free_batch);
+    list_for_each_safe(node, &log->segments) {
+        log_segment_free(log, list_entry(node, struct log_segment, node));
+    }
+    builder_done(&log->writer.builder);
+    pthread_cond_destroy(&log->wake);
+    pthread_mutex_destroy(&log->mutex);
+}
+
+/* ---- removal --------------------------------------------------------------------------------------------------- */
+
+void log_discard(struct log *log, uint64_t keep_keys_ms) {
+    if (log->dropping != 0) {
+        if (log->collected < log->dropping_batch)
+            return;
+        list_for_each_safe(node, &log->segments) {
+            struct log_segment *segment = list_entry(node, struct log_segment, node);
+            if (segment->sequence > log->dropping)
+                break;
+            log_segment_free(log, segment);
+        }
+        pthread_mutex_lock(&log->mutex);
+        log->remove = log->dropping;
+        pthread_cond_signal(&log->wake);
+        pthread_mutex_unlock(&log->mutex);
+        log->dropping = 0;
+        log->compacting = 0;
+    }
+    uint64_t last = 0;
+    list_for_each(node, &log->segments) {
+        struct log_segment *segment = list_entry(node, struct log_segment, node);
+        if (segment == log->last || segment->live > 0 || (segment->keyed_ms != 0 && segment->keyed_ms >= keep_keys_ms))
+            break;
+        last = segment->sequence;
+    }
+    if (last == 0)
+        return;
+    struct record_change change = {.place = {last, ORDINAL_ALL}, .phase = PHASE_SETTLED};
+    uint8_t record[RECORD_CHANGE_SIZE];
+    record_put_change(record, &change);
+    if (log_append_change(log, record, &log->dropping_batch) == 0)
+        log->dropping = last;
+}
+
+/* ---- compaction ------------------------------------------------------------------------------------------------ */
+
+static bool worth_it(struct log *log, const struct log_segment *oldest) {
+    uint64_t live = 0, there = 0, n = 0;
+    if (!oldest->sealed || oldest == log->last || oldest->live == 0)
+        return false;
+    list_for_each(node, &log->segments) {
+        const struct log_segment *segment = list_entry(node, struct log_segment, node);
+        uint64_t bytes = segment->sealed ? segment->end - segment_start(segment->header.events_max) : 0;
+        there += log->options.segment_bytes;
+        live += segment->ordinals > 0 ? bytes * segment->live / segment->ordinals : 0;
+        n++;
+    }
+    return n > 3 && live < there / 2;
+}
+
+static int move_one(struct log *log, struct log_segment *segment, const struct footer_event *entry, uint64_t now_ms,
+    uint8_t **buffer, size_t *capacity) {
+    uint32_t ordinal = event_ordinal(entry);
+    uint8_t *state = &segment->states[ordinal];
+    struct record record;
+
+    int r = log_read(log, segment, entry->where, entry->size, buffer, capacity, &record);
+    if (r < 0)
+        return r;
+    struct record_event event = record.event;
+    event.origin = (struct place){segment->sequence, ordinal};
+    event.due_ms = state_attempts(*state) > record.event.attempts ? now_ms : record.event.due_ms;
+    event.attempts = state_attempts(*state);
+    event.phase = state_phase(*state);
+    r = log_move(log, &event, TAG_MOVE);
+    if (r == 0) {
+        *state |= EVENT_TAKEN;
+        log->moving++;
+    }
+    return r;
+}
+
+int log_compact(struct log *log, uint64_t now_ms, uint64_t bytes) {
+    struct footer_event entries[ENTRIES];
+    uint8_t *buffer = NULL;
+    size_t capacity = 0;
+    int moved = 0, r = 0;
+
+    if (list_empty(&log->segments) || log->dropping != 0 || log->moving > 0)
+        return 0;
+    struct log_segment *oldest = list_entry(log->segments.next, struct log_segment, node);
+    if (!worth_it(log, oldest))
+        return 0;
+    while (bytes > 0 && r == 0) {
+        uint64_t left = oldest->entries > log->compacting ? oldest->entries - log->compacting : 0;
+        uint32_t n = (uint32_t)MIN(left, ENTRIES), i;
+        if (n == 0) {
+            log->compacting = 0; /* once more later: what was in flight may have ended */
+            break;
+        }
+        r = log_read_entries(log, oldest, (uint32_t)log->compacting, n, entries);
+        for (i = 0; i < n && r == 0 && bytes > 0; i++) {
+            uint8_t state = oldest->states[event_ordinal(&entries[i])];
+            if (state_phase(state) == PHASE_SETTLED || (state & EVENT_TAKEN) != 0)
+                continue;
+            r = move_one(log, oldest, &entries[i], now_ms, &buffer, &capacity);
+            bytes -= MIN(bytes, entries[i].size);
+            moved += r == 0;
+        }
+        log->compacting += r < 0 ? i - 1 : i;
+    }
+    free(buffer);
+    log->moved += (uint64_t)moved;
+    return r < 0 && r != -ENOBUFS ? r : moved;
+}

@@ -1,0 +1,186 @@
+/* The flusher's segments: making, sealing, giving up, removing. Runs in the flusher, or where none runs.
+ *
+ * A segment is made in a file that was one before, `next`, or in `new`, or in `spare`, which is always there but on a full
+ * disk: allocated whole, its header written and synced, then renamed, then the directory synced. A crash between leaves `new` (removed at the next
+ * start), `spare`, or an empty segment that nobody's `previous` names. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "log_parts.h"
+
+#define NEW "new"
+#define SPARE "spare"
+#define NEXT "next"
+
+uint64_t writer_limit(const struct segment_header *header) {
+    return header->size - segment_footer_max(header->events_max);
+}
+
+static int make_file(struct log *log, const char *name) {
+    const struct file_operations *op = log->files->operations;
+    int file = op->open(log->files, name, 1);
+    if (file == -EEXIST) {
+        int r = op->remove(log->files, name);
+        file = r < 0 ? r : op->open(log->files, name, 1);
+    }
+    if (file < 0)
+        return file;
+    int r = op->allocate(log->files, file, log->options.segment_bytes);
+    if (r < 0) {
+        op->close(log->files, file);
+        (void)op->remove(log->files, name);
+        return r;
+    }
+    return file;
+}
+
+int writer_ensure_spare(struct log *log) {
+    if (log->writer.spare)
+        return 0;
+    int file = make_file(log, SPARE);
+    if (file < 0)
+        return file;
+    /* The allocation has to be on the disk as well: it is what a full disk is met with. */
+    int r = log->files->operations->sync(log->files, file);
+    log->files->operations->close(log->files, file);
+    if (r == 0)
+        r = log->files->operations->sync_directory(log->files);
+    log->writer.spare = r == 0;
+    if (r < 0)
+        (void)log->files->operations->remove(log->files, SPARE);
+    return r;
+}
+
+void writer_abandon(struct log *log) {
+    struct writer *w = &log->writer;
+    w->previous = w->header.sequence;
+    w->previous_end = w->offset;
+    w->file = -1;
+}
+
+int writer_seal(struct log *log, struct batch *batch) {
+    struct writer *w = &log->writer;
+    const struct file_operations *op = log->files->operations;
+    struct footer footer = {0};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+
+    int r = builder_footer(&w->builder, &footer);
+    if (r == 0)
+        r = footer_encode(&footer, w->header.salt, w->offset, &bytes, &size);
+    if (r == 0)
+        r = op->write(log->files, w->file, bytes, size, w->offset);
+    if (r == 0)
+        r = op->sync(log->files, w->file);
+    free(bytes);
+    if (r == 0 && batch != NULL) {
+        batch->sealed = w->header.sequence;
+        batch->sealed_end = w->offset;
+        batch->sealed_footer = footer;
+    } else {
+        footer_done(&footer);
+    }
+    /* Without footer it is read by its groups after the next start; nothing is lost. */
+    writer_abandon(log);
+    return r;
+}
+
+/* Returns the file; *ret_name is what it is called. */
+static int acquire(struct log *log, bool spare_allowed, const char **ret_name) {
+    int r = spare_allowed ? 0 : writer_ensure_spare(log);
+    if (r < 0)
+        return r;
+    if (log->writer.next) {
+        log->writer.next = false;
+        *ret_name = NEXT;
+        int next = log->files->operations->open(log->files, NEXT, 0);
+        if (next >= 0)
+            return next;
+    }
+    int file = make_file(log, NEW);
+    *ret_name = NEW;
+    if (file >= 0 || !spare_allowed || !log->writer.spare)
+        return file;
+    *ret_name = SPARE;
+    log->writer.spare = false;
+    return log->files->operations->open(log->files, SPARE, 0);
+}
+
+int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct batch *batch) {
+    struct writer *w = &log->writer;
+    const struct file_operations *op = log->files->operations;
+    uint8_t bytes[HEADER_SIZE];
+    char name[SEGMENT_NAME_SIZE];
+    const char *from;
+
+    int file = acquire(log, spare_allowed, &from);
+    if (file < 0)
+        return file;
+    if (w->file >= 0)
+        (void)writer_seal(log, batch);
+    struct segment_header header = {
+        .salt = log->options.salt(log->options.salt_context),
+        .sequence = ++w->sequence,
+        .size = log->options.segment_bytes,
+        .events_max = log->options.segment_events,
+        .oldest = w->oldest,
+        .previous = w->previous,
+        .previous_end = w->previous_end,
+        .created_ms = now_ms,
+    };
+    segment_put_header(bytes, &header);
+    segment_name(name, header.sequence);
+    int r = op->write(log->files, file, bytes, sizeof(bytes), 0);
+    if (r == 0)
+        r = op->sync(log->files, file);
+    if (r == 0) {
+        r = op->rename(log->files, from, name);
+        if (r == 0) {
+            from = name;
+            r = op->sync_directory(log->files);
+        }
+    }
+    batch->begun = r < 0 ? NULL : log_segment_new(&header, file);
+    if (r == 0 && batch->begun == NULL)
+        r = -ENOMEM;
+    if (r < 0) {
+        op->close(log->files, file);
+        (void)op->remove(log->files, from);
+        return r;
+    }
+    w->header = header;
+    w->file = file;
+    w->number = 0;
+    w->offset = segment_start(header.events_max);
+    builder_reset(&w->builder, header.sequence);
+    return 0;
+}
+
+int writer_remove(struct log *log, uint64_t sequence) {
+    struct writer *w = &log->writer;
+    const struct file_operations *op = log->files->operations;
+    char name[SEGMENT_NAME_SIZE];
+    uint64_t size;
+    int r;
+
+    segment_name(name, sequence);
+    int file = op->open(log->files, name, 0);
+    if (file == -ENOENT)
+        return 0;
+    if (file < 0)
+        return file;
+    r = op->size(log->files, file, &size);
+    op->close(log->files, file);
+    if (r == 0 && !w->spare && size >= log->options.segment_bytes) {
+        r = op->rename(log->files, name, SPARE);
+        w->spare = r == 0;
+    } else if (r == 0 && !w->next && size >= log->options.segment_bytes) {
+        r = op->rename(log->files, name, NEXT);
+        w->next = r == 0;
+    } else if (r == 0) {
+        r = op->remove(log->files, name);
+    }
+    return r < 0 ? r : op->sync_directory(log->files);
+}
