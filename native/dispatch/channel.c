@@ -48,7 +48,8 @@ int channel_start(struct environment *environment) {
 static int send_head(struct environment *environment, const struct invocation *invocation) {
     struct dispatch *dispatch = environment->dispatch;
     const struct request *request = invocation->request;
-    struct wire_header header = {.object = environment->id};
+    struct wire_header header = {
+        .object = environment->id, .flags = arena_is_offered(environment) ? WIRE_HEADER_ARENA : 0};
     char arn[WIRE_INVOKE_ARN_MAX + 1];
     uint64_t now = clock_monotonic_us();
     uint64_t left = invocation->deadline_us > now ? invocation->deadline_us - now : 0;
@@ -59,7 +60,7 @@ static int send_head(struct environment *environment, const struct invocation *i
         .cognito_identity = request->cognito_identity,
         .tenant = request->tenant,
         .total = request->total,
-        .body = {request->body, MIN(request->total, WIRE_INVOKE_BODY_MAX)},
+        .body = {request->body, environment->body_in_arena ? 0 : MIN(request->total, WIRE_INVOKE_BODY_MAX)},
     };
     int size;
 
@@ -88,7 +89,7 @@ static int send_more(struct environment *environment) {
         r = send_head(environment, invocation);
         if (r >= 0) {
             environment->sending_head = false;
-            environment->sent = MIN(request->total, WIRE_INVOKE_BODY_MAX);
+            environment->sent = environment->body_in_arena ? request->total : MIN(request->total, WIRE_INVOKE_BODY_MAX);
         }
     }
     while (r >= 0 && environment->sent < request->total) {
@@ -109,12 +110,30 @@ static bool sent_all(const struct environment *environment) {
     return invocation != NULL && !environment->sending_head && environment->sent == invocation->request->total;
 }
 
+/* Into the arena, when it is large and the environment has one that holds it. */
+static int place_body(struct environment *environment) {
+    const struct request *request = environment->invocations[0]->request;
+    bool large = request->total > ARENA_LEAST;
+    int r = arena_prepare(environment, request->total);
+
+    environment->body_in_arena = large && arena_holds(environment, request->total);
+    if (environment->body_in_arena) {
+        memcpy(environment->arena.memory, request->body, request->total);
+        count_one(&environment->dispatch->counters.node->arena_payloads);
+    } else if (large) {
+        arena_want(environment);
+    }
+    return r;
+}
+
 int channel_invoke(struct environment *environment) {
+    int r;
     if (environment->runtime != NULL)
         return runtime_invoke(environment);
     environment->sending_head = true;
     environment->sent = 0;
-    return send_more(environment);
+    r = place_body(environment);
+    return r < 0 ? r : send_more(environment);
 }
 
 /* ---- in -------------------------------------------------------------------------------------------------------- */
@@ -148,6 +167,34 @@ static bool expect_rest(struct invocation *invocation, uint32_t total) {
     return invocation->result != NULL;
 }
 
+/* The caller is told already; what the environment sends is read and forgotten. */
+static void refuse_result(struct invocation *invocation) {
+    count_one(&invocation->target->dispatch->counters.node->refused_memory);
+    invocation_refuse(
+        invocation, 503, "ServiceException", NULL, "The node's memory for payloads is in use; try again.");
+    invocation->result_discarded = invocation->result_refused = true;
+}
+
+/* The body lies in the arena; it is sent from there, and what its caller does not take at once is copied. */
+static void take_from_arena(struct environment *environment, uint32_t total, struct environment_detail *detail) {
+    struct invocation *invocation = environment->invocations[0];
+    const struct budget *budget = &environment->dispatch->budget;
+
+    if (!invocation->result_discarded && total > budget->limit - budget->used)
+        refuse_result(invocation); /* there would be no room for a copy */
+    detail->body = (struct wire_slice){environment->arena.memory, total};
+    count_one(&environment->dispatch->counters.node->arena_payloads);
+}
+
+static bool is_result_in_order(
+    struct environment *environment, const struct wire_header *header, const struct wire_result *message) {
+    if (!sent_all(environment) || message->body.size > message->total)
+        return false;
+    if (header->flags & WIRE_HEADER_ARENA)
+        return message->total > 0 && message->body.size == 0 && arena_holds(environment, message->total);
+    return message->total == 0 || message->body.size > 0;
+}
+
 static void on_result(struct environment *environment, const uint8_t *data, size_t size) {
     struct invocation *invocation = environment->invocations[0];
     struct wire_header header;
@@ -162,7 +209,7 @@ static void on_result(struct environment *environment, const uint8_t *data, size
         violate(environment, "RESULT for an invocation that it does not have");
         return;
     }
-    if (!sent_all(environment) || message.body.size > message.total || (message.total > 0 && message.body.size == 0)) {
+    if (!is_result_in_order(environment, &header, &message)) {
         violate(environment, "RESULT out of order");
         return;
     }
@@ -170,7 +217,9 @@ static void on_result(struct environment *environment, const uint8_t *data, size
     detail.error = message.error != 0;
     detail.error_type = message.error_type;
     invocation->result_discarded = message.total > RESPONSE_BODY_MAX;
-    if (message.body.size == message.total) {
+    if (header.flags & WIRE_HEADER_ARENA)
+        take_from_arena(environment, message.total, &detail);
+    if (detail.body.size == message.total) {
         environment_handle(environment, header.flags & WIRE_HEADER_READY ? EVENT_RESULT_READY : EVENT_RESULT, &detail);
         return;
     }
@@ -179,12 +228,10 @@ static void on_result(struct environment *environment, const uint8_t *data, size
     invocation->result_ready = (header.flags & WIRE_HEADER_READY) != 0;
     snprintf(invocation->error_type, sizeof(invocation->error_type), "%.*s", (int)message.error_type.size,
         (const char *)message.error_type.data);
-    if (!invocation->result_discarded && !expect_rest(invocation, message.total)) {
-        count_one(&environment->dispatch->counters.node->refused_memory);
-        invocation_refuse(
-            invocation, 503, "ServiceException", NULL, "The node's memory for payloads is in use; try again.");
-        invocation->result_discarded = invocation->result_refused = true;
-    }
+    if (!invocation->result_discarded && !expect_rest(invocation, message.total))
+        refuse_result(invocation);
+    if (message.total > ARENA_LEAST)
+        arena_want(environment);
     if (!invocation->result_discarded)
         memcpy(invocation->result, message.body.data, message.body.size);
     invocation->result_size = message.body.size;
@@ -223,6 +270,7 @@ static void on_packet(struct environment *environment, const uint8_t *data, size
     struct wire_header header;
     struct wire_init_done init_done;
     struct wire_ready ready;
+    struct wire_attached attached;
 
     if (wire_peek(data, size, &header) < 0) {
         violate(environment, "malformed header");
@@ -247,6 +295,12 @@ static void on_packet(struct environment *environment, const uint8_t *data, size
         return;
     case WIRE_CHUNK:
         on_chunk(environment, data, size);
+        return;
+    case WIRE_ATTACHED:
+        if (wire_attached_decode(data, size, &header, &attached) < 0)
+            violate(environment, "malformed ATTACHED");
+        else if (arena_attached(environment, attached.error) < 0)
+            violate(environment, "ATTACHED out of order, or an arena with seals of its own");
         return;
     case WIRE_READY:
         if (wire_ready_decode(data, size, &header, &ready) < 0)

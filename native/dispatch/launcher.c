@@ -33,6 +33,14 @@ static int send_launch(struct launcher_link *link, const struct environment *env
     return size < 0 ? size : packet_send(link->watch.fd, packet, (size_t)size, NULL, 0);
 }
 
+static int send_arena(struct launcher_link *link, const struct environment *environment) {
+    uint8_t *packet = link->dispatch->packet_out;
+    struct wire_header header = {.epoch = link->epoch, .object = environment->id};
+    struct wire_arena arena = {0};
+    int size = wire_arena_encode(&header, &arena, packet, WIRE_MESSAGE_MAX);
+    return size < 0 ? size : packet_send(link->watch.fd, packet, (size_t)size, NULL, 0);
+}
+
 static int send_end(struct launcher_link *link, const struct environment *environment) {
     uint8_t *packet = link->dispatch->packet_out;
     struct wire_header header = {.epoch = link->epoch, .object = environment->id};
@@ -63,6 +71,9 @@ static bool flush(struct launcher_link *link) {
         if (environment->launch_unsent && send_launch(link, environment) == -EAGAIN)
             return false;
         environment->launch_unsent = false;
+        if (environment->arena_unsent && send_arena(link, environment) == -EAGAIN)
+            return false;
+        environment->arena_unsent = false;
         if (environment->end_unsent && send_end(link, environment) == -EAGAIN)
             return false;
         environment->end_unsent = false;
@@ -84,6 +95,14 @@ void launcher_launch(struct environment *environment) {
     link->launching++;
     count_one(&environment->dispatch->counters.node->launches);
     environment->launch_unsent = true;
+    list_push_back(&link->outbox, &environment->outbox);
+    flush_and_watch(link);
+}
+
+void launcher_ask_arena(struct environment *environment) {
+    struct launcher_link *link = &environment->dispatch->launcher;
+    environment->arena_unsent = true;
+    list_remove(&environment->outbox);
     list_push_back(&link->outbox, &environment->outbox);
     flush_and_watch(link);
 }
@@ -160,6 +179,18 @@ static void on_launch_failed(struct launcher_link *link, const struct packet *pa
     environment_handle(environment, EVENT_LAUNCH_FAILED, &detail);
 }
 
+static void on_arena(struct launcher_link *link, struct packet *packet) {
+    struct wire_header header;
+    struct wire_arena message;
+    struct environment *environment;
+
+    if (wire_arena_decode(packet->data, packet->size, &header, &message) < 0)
+        return;
+    environment = find(link, header.object);
+    if (environment != NULL)
+        arena_came(environment, packet->n_fds == 1 ? steal_fd(&packet->fds[0]) : -1, message.size);
+}
+
 static void on_exited(struct launcher_link *link, const struct packet *packet) {
     struct wire_header header;
     struct wire_exited message;
@@ -216,6 +247,9 @@ static void on_packet(struct launcher_link *link, struct packet *packet) {
         break;
     case WIRE_LAUNCH_FAILED:
         on_launch_failed(link, packet);
+        break;
+    case WIRE_ARENA:
+        on_arena(link, packet);
         break;
     case WIRE_EXITED:
         on_exited(link, packet);

@@ -1,9 +1,9 @@
 /* Carries out the state table's commands; see the header. Runs in the loop.
  *
  * The one timer of an environment means, by state: LAUNCHING and INITIALIZING the limit of the phase (or the deadline
- * of the invocation that the init runs inside); IDLE the moment to freeze, then the end of keep-alive; BUSY,
- * REPLYING, SETTLING the invocation's deadline; INIT_FAILING and FAILING the moment for END, then the wait for
- * EXITED. */
+ * of the invocation that the init runs inside); IDLE the moment to freeze, then that to let go of the arena, then the
+ * end of keep-alive; BUSY, REPLYING, SETTLING the invocation's deadline; INIT_FAILING and FAILING the moment for END,
+ * then the wait for EXITED. */
 #include "dispatch/perform.h"
 
 #include <errno.h>
@@ -43,6 +43,7 @@ struct environment *environment_new(struct target *target) {
     environment->capacity = ENVIRONMENT_CAPACITY;
     environment->participants = 1;
     environment->channel.fd = environment->log.watch.fd = -1;
+    arena_init(environment);
     environment->freeze_fd = environment->peak_fd = environment->listener_fd = -1;
     environment->launched_us = dispatch->loop.now_us;
     timer_init(&environment->timer, on_timer);
@@ -64,6 +65,7 @@ struct environment *environment_new(struct target *target) {
 static void close_all(struct environment *environment) {
     channel_detach(environment);
     logs_detach(environment);
+    arena_done(environment);
     cleanup_close(&environment->freeze_fd);
     cleanup_close(&environment->peak_fd);
     cleanup_close(&environment->listener_fd);
@@ -320,6 +322,28 @@ void environment_handle(
         target_settle(target);
 }
 
+/* First frozen, then without its arena, for which it must run a moment, at last retired. */
+static void on_idle(struct environment *environment, uint64_t now) {
+    const struct target *target = environment->target;
+    uint64_t next = environment->idle_us + (uint64_t)target->keep_alive_ms * 1000;
+
+    if (now >= next) {
+        environment_handle(environment, EVENT_RETIRE, NULL);
+        return;
+    }
+    if (arena_is_shared(environment) && now >= environment->idle_us + ARENA_IDLE_US) {
+        environment_thaw(environment);
+        arena_release(environment);
+        next = MIN(next, now + ARENA_LEAVE_US);
+    } else {
+        if (target->freeze_after_ms != 0)
+            environment_freeze(environment);
+        if (arena_is_shared(environment))
+            next = MIN(next, environment->idle_us + ARENA_IDLE_US);
+    }
+    timer_set(&environment->dispatch->loop.timers, &environment->timer, next);
+}
+
 static void on_timer(struct timer *timer, uint64_t now) {
     struct environment *environment = list_entry(timer, struct environment, timer);
     struct environment_detail detail = {.what = "the launcher did not answer", .errno_value = ETIMEDOUT};
@@ -332,16 +356,9 @@ static void on_timer(struct timer *timer, uint64_t now) {
                                                                                                : EVENT_INIT_TIMEOUT,
             &detail);
         break;
-    case ENVIRONMENT_IDLE: {
-        uint64_t expires = environment->idle_us + (uint64_t)environment->target->keep_alive_ms * 1000;
-        if (now < expires) {
-            environment_freeze(environment);
-            timer_set(&environment->dispatch->loop.timers, timer, expires);
-        } else {
-            environment_handle(environment, EVENT_RETIRE, NULL);
-        }
+    case ENVIRONMENT_IDLE:
+        on_idle(environment, now);
         break;
-    }
     case ENVIRONMENT_BUSY:
     case ENVIRONMENT_REPLYING:
     case ENVIRONMENT_SETTLING:

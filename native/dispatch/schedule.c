@@ -98,6 +98,8 @@ void schedule_environment(struct environment *environment) {
     keep = target->keep_alive_ms;
     if (target->freeze_after_ms != 0 && environment->freeze_fd >= 0)
         keep = MIN(keep, (uint64_t)target->freeze_after_ms);
+    else if (arena_is_shared(environment))
+        keep = MIN(keep, (uint64_t)(ARENA_IDLE_US / 1000));
     timer_set(&dispatch->loop.timers, &environment->timer, now + keep * 1000);
 }
 

@@ -346,12 +346,19 @@ static void take_launch(struct server *server, uint64_t id, uint64_t plan_id) {
 int launches_message(struct server *server, const struct wire_header *header, const struct packet *packet) {
     struct wire_header h;
     struct wire_launch launch_message;
+    struct wire_arena arena;
     struct wire_end end;
 
     if (header->type == WIRE_LAUNCH) {
         if (wire_launch_decode(packet->data, packet->size, &h, &launch_message) < 0)
             return -EBADMSG;
         take_launch(server, h.object, launch_message.plan);
+        return 0;
+    }
+    if (header->type == WIRE_ARENA) {
+        if (wire_arena_decode(packet->data, packet->size, &h, &arena) < 0)
+            return -EBADMSG;
+        launches_send_arena(server, h.object);
         return 0;
     }
     if (header->type != WIRE_END || wire_end_decode(packet->data, packet->size, &h, &end) < 0)

@@ -75,8 +75,10 @@ struct launches {
 };
 
 int launches_init(struct server *server);
-/* LAUNCH and END. 0, or -EBADMSG. */
+/* LAUNCH, ARENA and END. 0, or -EBADMSG. */
 int launches_message(struct server *server, const struct wire_header *header, const struct packet *packet);
+/* ARENA: a fresh one for that environment, or none (arenas.c). */
+void launches_send_arena(struct server *server, uint64_t id);
 /* FORKED and FORK_FAILED. */
 int launches_zygote_message(struct zygote *zygote, const struct wire_header *header, struct packet *packet);
 /* Something arrived that launches of the runtime may wait for. */

@@ -187,6 +187,8 @@ const char *wire_name(uint16_t type) {
         return "end";
     case WIRE_EXITED:
         return "exited";
+    case WIRE_ARENA:
+        return "arena";
     case WIRE_ZYGOTE_READY:
         return "zygote_ready";
     case WIRE_FORK:
@@ -215,6 +217,10 @@ const char *wire_name(uint16_t type) {
         return "stream_chunk";
     case WIRE_STREAM_END:
         return "stream_end";
+    case WIRE_ATTACH:
+        return "attach";
+    case WIRE_ATTACHED:
+        return "attached";
     case WIRE_CALL:
         return "call";
     case WIRE_CALL_CHUNK:
@@ -1117,6 +1123,27 @@ int wire_exited_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
+int wire_arena_encode(const struct wire_header *header, const struct wire_arena *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_ARENA);
+    put(&w, message->size, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_arena_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_arena *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_arena message = {0};
+    message.size = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_ARENA)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
 int wire_zygote_ready_encode(const struct wire_header *header, const struct wire_zygote_ready *message,
     uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
@@ -1453,6 +1480,50 @@ int wire_stream_end_decode(const uint8_t *data, size_t size, struct wire_header 
     message.error_type = get_slice(&r, WIRE_STREAM_END_ERROR_TYPE_MAX, true);
     message.body = get_slice(&r, WIRE_STREAM_END_BODY_MAX, false);
     if (r.bad || r.at != r.end || header.type != WIRE_STREAM_END)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_attach_encode(const struct wire_header *header, const struct wire_attach *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_ATTACH);
+    put(&w, message->size, 4);
+    put(&w, message->fill, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_attach_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_attach *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_attach message = {0};
+    message.size = (uint32_t)get(&r, 4);
+    message.fill = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_ATTACH)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_attached_encode(const struct wire_header *header, const struct wire_attached *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_ATTACHED);
+    put(&w, message->error, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_attached_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_attached *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_attached message = {0};
+    message.error = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_ATTACHED)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;

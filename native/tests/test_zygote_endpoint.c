@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -260,6 +261,124 @@ static void test_nonblocking(void) {
     pair_close(&pair);
 }
 
+/* ---- the arena --------------------------------------------------------------------------------------------------- */
+
+#define ARENA_BYTES ((6u << 20) + (64u << 10))
+
+static void send_attach(struct pair *pair, uint32_t size, uint32_t fill) {
+    const struct wire_header header = {.object = ENVIRONMENT};
+    const struct wire_attach attach = {.size = size, .fill = fill};
+    int n = wire_attach_encode(&header, &attach, pair->packet, WIRE_MESSAGE_MAX);
+    CHECK(n > 0 && send(pair->dispatcher, pair->packet, (size_t)n, 0) == n);
+}
+
+static void send_arena(struct pair *pair, int fd) {
+    const struct wire_header header = {.object = ENVIRONMENT};
+    const struct wire_arena arena = {.size = ARENA_BYTES};
+    int n = wire_arena_encode(&header, &arena, pair->packet, WIRE_MESSAGE_MAX);
+    CHECK(n > 0 && packet_send(pair->dispatcher, pair->packet, (size_t)n, &fd, fd >= 0 ? 1 : 0) == 0);
+}
+
+static uint8_t *make_arena(int *ret_fd) {
+    uint8_t *memory;
+    *ret_fd = memfd_create("arena", MFD_CLOEXEC);
+    CHECK(*ret_fd >= 0 && ftruncate(*ret_fd, ARENA_BYTES) == 0);
+    memory = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, *ret_fd, 0);
+    CHECK(memory != MAP_FAILED);
+    return memory;
+}
+
+/* What the endpoint is told next is an INVOKE; whatever concerned the arena came before it. */
+static int invoke_in_arena(struct pair *pair, uint32_t total, uint32_t part, struct wire_invoke *ret_invoke) {
+    static uint8_t body[WIRE_INVOKE_BODY_MAX];
+    const struct wire_header header = {.object = ENVIRONMENT, .flags = WIRE_HEADER_ARENA};
+    const struct wire_invoke message = {.total = total, .body = {.data = body, .size = part}};
+    deliver(pair, wire_invoke_encode(&header, &message, pair->packet, WIRE_MESSAGE_MAX));
+    return endpoint_take_invoke(&pair->endpoint, ret_invoke);
+}
+
+static uint32_t attached_error(struct pair *pair) {
+    struct wire_header header;
+    struct wire_attached attached;
+    int n;
+    received(pair, WIRE_ATTACHED, &n);
+    CHECK(wire_attached_decode(pair->packet, (size_t)n, &header, &attached) == 0);
+    return attached.error;
+}
+
+/* True: it went through the arena, at whose beginning it is now. */
+static bool answered_in_arena(struct pair *pair, const uint8_t *memory, size_t size) {
+    const uint8_t id[16] = {7};
+    uint8_t *body = malloc(size);
+    struct wire_header header;
+    struct wire_result result;
+    int n;
+
+    CHECK(body != NULL);
+    memset(body, (int)(size % 251), size);
+    CHECK(endpoint_send_result(&pair->endpoint, id, false, slice(""), body, size) == 0);
+    header = received(pair, WIRE_RESULT, &n);
+    CHECK(wire_result_decode(pair->packet, (size_t)n, &header, &result) == 0 && result.total == size);
+    bool there = (header.flags & WIRE_HEADER_ARENA) != 0;
+    if (there)
+        CHECK(result.body.size == 0 && memcmp(memory, body, size) == 0);
+    for (size_t filled = result.body.size; !there && filled < size; filled += (size_t)n - WIRE_HEADER_SIZE - 4)
+        received(pair, WIRE_CHUNK, &n);
+    free(body);
+    return there;
+}
+
+static void test_arena(void) {
+    struct pair pair = pair_open();
+    struct wire_invoke invoke;
+    uint8_t *memory;
+    int fd;
+
+    start(&pair);
+    /* Told of an arena that it does not have. */
+    CHECK(invoke_in_arena(&pair, 1000, 0, &invoke) == -EBADMSG);
+    CHECK(invoke_in_arena(&pair, 10, 10, &invoke) == 0 && !pair.endpoint.arena_offered);
+
+    memory = make_arena(&fd);
+    send_attach(&pair, ARENA_BYTES, 512u << 10);
+    send_arena(&pair, fd);
+    memset(memory, 'e', 1000000);
+    CHECK(invoke_in_arena(&pair, 1000000, 0, &invoke) == 0);
+    CHECK(attached_error(&pair) == 0);
+    CHECK(pair.endpoint.arena_filled == 512u << 10 && pair.endpoint.arena_offered);
+    CHECK(invoke.body.size == 1000000 && memcmp(invoke.body.data, memory, 1000000) == 0);
+    CHECK(!answered_in_arena(&pair, memory, ENDPOINT_ARENA_LEAST));
+    CHECK(answered_in_arena(&pair, memory, ENDPOINT_ARENA_LEAST + 1));
+    CHECK(answered_in_arena(&pair, memory, ENDPOINT_BODY_MAX));
+    CHECK(lseek(fd, 0, SEEK_HOLE) >= (off_t)ENDPOINT_BODY_MAX);
+
+    /* By the socket when it is not offered: whoever dispatches now does not share it. */
+    CHECK(invoke_status(&pair, 10, 10) == 0 && !pair.endpoint.arena_offered);
+    CHECK(!answered_in_arena(&pair, memory, ENDPOINT_ARENA_LEAST + 1));
+    CHECK(invoke_in_arena(&pair, ENDPOINT_BODY_MAX + 1, 0, &invoke) == -EBADMSG);
+
+    /* Another one takes its place; and is let go of. */
+    CHECK(munmap(memory, ARENA_BYTES) == 0 && close(fd) == 0);
+    memory = make_arena(&fd);
+    send_attach(&pair, ARENA_BYTES, 0);
+    send_arena(&pair, fd);
+    CHECK(invoke_in_arena(&pair, 0, 0, &invoke) == 0 && attached_error(&pair) == 0);
+    CHECK(answered_in_arena(&pair, memory, 1000000));
+    send_attach(&pair, 0, 0);
+    CHECK(invoke_in_arena(&pair, 0, 0, &invoke) == 0 && pair.endpoint.arena == NULL && !pair.endpoint.arena_offered);
+
+    /* Its descriptor does not come: said, and nothing else changes. */
+    send_attach(&pair, ARENA_BYTES, 1000);
+    send_arena(&pair, -1);
+    CHECK(invoke_in_arena(&pair, 0, 0, &invoke) == 0 && attached_error(&pair) == ENFILE);
+    /* Not followed by an ARENA. */
+    send_attach(&pair, ARENA_BYTES, 0);
+    send_attach(&pair, ARENA_BYTES, 0);
+    CHECK(endpoint_wait(&pair.endpoint) == -EBADMSG);
+    CHECK(munmap(memory, ARENA_BYTES) == 0 && close(fd) == 0);
+    pair_close(&pair);
+}
+
 static void caught(int number) {
     (void)number;
 }
@@ -290,6 +409,7 @@ int main(void) {
     test_init();
     test_results();
     test_nonblocking();
+    test_arena();
     test_signals();
     return 0;
 }

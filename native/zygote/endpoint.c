@@ -7,12 +7,17 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/descriptor.h"
+
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
 
 /* Header, the fields before the body, and its length. */
 #define PREFIX_MAX 256
@@ -34,7 +39,16 @@ void endpoint_attach(struct endpoint *endpoint, int fd) {
     endpoint->fd = fd;
 }
 
+static void drop_arena(struct endpoint *endpoint) {
+    if (endpoint->arena != NULL)
+        (void)munmap(endpoint->arena, endpoint->arena_size);
+    endpoint->arena = NULL;
+    endpoint->arena_size = endpoint->arena_filled = 0;
+    endpoint->arena_offered = false;
+}
+
 void endpoint_done(struct endpoint *endpoint) {
+    drop_arena(endpoint);
     cleanup_close(&endpoint->fd);
     free(endpoint->packet);
     endpoint->packet = NULL;
@@ -46,7 +60,72 @@ static int wait_for(int fd, short events) {
     return poll(&poll_fd, 1, -1) < 0 ? -errno : 0;
 }
 
-int endpoint_wait(struct endpoint *endpoint) {
+/* The socket, however the function left it, must hand over what it has with a packet. */
+static int receive_arena(struct endpoint *endpoint, int *ret_fd) {
+    struct packet packet = {.data = endpoint->packet, .capacity = WIRE_MESSAGE_MAX};
+    struct wire_header header;
+    struct wire_arena arena;
+    int r;
+
+    while ((r = packet_receive(endpoint->fd, &packet, 0)) == -EAGAIN)
+        if ((r = wait_for(endpoint->fd, POLLIN)) < 0 && r != -EINTR)
+            return r;
+    if (r <= 0)
+        return r == 0 ? -EPIPE : r;
+    r = wire_arena_decode(packet.data, packet.size, &header, &arena);
+    if (r == 0)
+        *ret_fd = packet.n_fds > 0 ? steal_fd(&packet.fds[0]) : -1;
+    packet_close_fds(&packet);
+    return r;
+}
+
+/* Memory comes from this process's cgroup. What there is none for is found missing by the dispatcher. */
+static void fill(struct endpoint *endpoint, uint32_t size) {
+    size = MIN(size, endpoint->arena_size);
+    if (size > endpoint->arena_filled && madvise(endpoint->arena, size, MADV_POPULATE_WRITE) == 0)
+        endpoint->arena_filled = size;
+}
+
+/* 0 or a positive errno, which the dispatcher is told. */
+static int map(struct endpoint *endpoint, int fd, uint32_t size) {
+    void *memory = fd >= 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (memory == MAP_FAILED)
+        return fd >= 0 ? errno : ENFILE;
+    (void)madvise(memory, size, MADV_DONTFORK);
+    endpoint->arena = memory;
+    endpoint->arena_size = size;
+    return 0;
+}
+
+static int send_vector(int fd, struct iovec *vector, size_t n);
+
+static int take_attach(struct endpoint *endpoint) {
+    const struct wire_header object = {.object = endpoint->object};
+    struct wire_attached attached = {0};
+    struct wire_header header;
+    struct wire_attach attach;
+    _cleanup_close_ int fd = -1;
+    uint8_t packet[PREFIX_MAX];
+    int size, r = wire_attach_decode(endpoint->packet, endpoint->size, &header, &attach);
+
+    if (r < 0)
+        return r;
+    if (attach.size > 0 || attach.fill == 0)
+        drop_arena(endpoint);
+    if (attach.size > 0) {
+        r = receive_arena(endpoint, &fd);
+        if (r < 0)
+            return r;
+        attached.error = (uint32_t)map(endpoint, fd, attach.size);
+    }
+    fill(endpoint, attach.fill);
+    if (attach.size == 0)
+        return 0;
+    size = wire_attached_encode(&object, &attached, packet, sizeof(packet));
+    return size < 0 ? size : send_vector(endpoint->fd, &(struct iovec){.iov_base = packet, .iov_len = (size_t)size}, 1);
+}
+
+static int receive(struct endpoint *endpoint) {
     ssize_t n;
     int r;
 
@@ -68,6 +147,18 @@ int endpoint_wait(struct endpoint *endpoint) {
     return (int)n;
 }
 
+int endpoint_wait(struct endpoint *endpoint) {
+    for (;;) {
+        struct wire_header header;
+        int n = receive(endpoint), r;
+        if (n <= 0 || wire_peek(endpoint->packet, endpoint->size, &header) < 0 || header.type != WIRE_ATTACH)
+            return n;
+        r = take_attach(endpoint);
+        if (r < 0)
+            return r == -EPIPE ? 0 : r;
+    }
+}
+
 int endpoint_take_start(struct endpoint *endpoint, struct wire_start *ret_start) {
     struct wire_header header;
     int r = wire_start_decode(endpoint->packet, endpoint->size, &header, ret_start);
@@ -77,7 +168,7 @@ int endpoint_take_start(struct endpoint *endpoint, struct wire_start *ret_start)
     return 0;
 }
 
-int endpoint_take_invoke(const struct endpoint *endpoint, struct wire_invoke *ret_invoke) {
+int endpoint_take_invoke(struct endpoint *endpoint, struct wire_invoke *ret_invoke) {
     struct wire_header header;
     struct wire_invoke invoke;
     int r = wire_invoke_decode(endpoint->packet, endpoint->size, &header, &invoke);
@@ -85,6 +176,12 @@ int endpoint_take_invoke(const struct endpoint *endpoint, struct wire_invoke *re
         return r;
     if (invoke.total > ENDPOINT_BODY_MAX || invoke.body.size > invoke.total)
         return -EBADMSG;
+    endpoint->arena_offered = (header.flags & WIRE_HEADER_ARENA) != 0 && endpoint->arena != NULL;
+    if ((header.flags & WIRE_HEADER_ARENA) != 0 && invoke.body.size == 0 && invoke.total > 0) {
+        if (invoke.total > endpoint->arena_size)
+            return -EBADMSG;
+        invoke.body = (struct wire_slice){endpoint->arena, invoke.total};
+    }
     *ret_invoke = invoke;
     return 0;
 }
@@ -164,9 +261,20 @@ int endpoint_send_init_error(const struct endpoint *endpoint, struct wire_slice 
     return send_with_body(endpoint->fd, prefix, size, body.data, body.size);
 }
 
-int endpoint_send_result(const struct endpoint *endpoint, const uint8_t id[16], bool error, struct wire_slice type,
+/* Copies an answer into the arena. False: it goes through the socket. */
+static bool place_result(struct endpoint *endpoint, const uint8_t *body, size_t total) {
+    if (total <= ENDPOINT_ARENA_LEAST || !endpoint->arena_offered || total > endpoint->arena_size)
+        return false;
+    fill(endpoint, (uint32_t)total);
+    if (total > endpoint->arena_filled)
+        return false;
+    memcpy(endpoint->arena, body, total);
+    return true;
+}
+
+int endpoint_send_result(struct endpoint *endpoint, const uint8_t id[16], bool error, struct wire_slice type,
     const uint8_t *body, size_t total) {
-    const struct wire_header header = {.object = endpoint->object, .flags = WIRE_HEADER_READY};
+    struct wire_header header = {.object = endpoint->object, .flags = WIRE_HEADER_READY};
     struct wire_result result = {.error = error, .total = (uint32_t)total};
     uint8_t prefix[PREFIX_MAX];
     uint32_t part = (uint32_t)MIN(total, WIRE_RESULT_BODY_MAX);
@@ -177,10 +285,16 @@ int endpoint_send_result(const struct endpoint *endpoint, const uint8_t id[16], 
     if (error)
         result.error_type = cut(type, WIRE_RESULT_ERROR_TYPE_MAX);
     memcpy(result.id, id, sizeof(result.id));
+    if (place_result(endpoint, body, total)) {
+        header.flags |= WIRE_HEADER_ARENA;
+        part = 0;
+    }
     size = wire_result_encode(&header, &result, prefix, sizeof(prefix));
     if (size < 0)
         return size;
     r = send_with_body(endpoint->fd, prefix, size, body, part);
+    if (header.flags & WIRE_HEADER_ARENA)
+        return r;
     for (size_t sent = part; r == 0 && sent < total; sent += part) {
         const struct wire_header plain = {.object = endpoint->object};
         const struct wire_chunk chunk = {0};

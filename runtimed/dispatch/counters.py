@@ -30,7 +30,8 @@ NODE = (
     "environments environments_idle environments_frozen environments_ended init_errors init_timeouts timeouts exits "
     "out_of_memory violations responses_too_large logic_errors payload_bytes connections connections_refused "
     "connections_dropped log_lines log_bytes log_records_dropped log_bytes_written log_throttled log_write_errors "
-    "control_messages control_refused loop_turns loop_spins http_requests http_malformed http_slow http_denied"
+    "control_messages control_refused loop_turns loop_spins http_requests http_malformed http_slow http_denied "
+    "arenas arena_payloads"
 ).split()
 HISTOGRAMS = ("call_us", "overhead_us", "wait_us", "launch_us", "init_us", "duration_us")
 SLOT = (

@@ -177,6 +177,7 @@ class CallFlags(IntFlag):
 
 class HeaderFlags(IntFlag):
     READY = 1
+    ARENA = 2
 
 
 class LaunchedFlags(IntFlag):
@@ -583,6 +584,14 @@ class Exited(Message, frozen=True, kw_only=True):
     error: int = 0
 
 
+class Arena(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 101
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("size", "u32", 0),
+    )
+    size: int = 0
+
+
 class ZygoteReady(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 112
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -737,6 +746,24 @@ class StreamEnd(Message, frozen=True, kw_only=True):
     body: bytes = b""
 
 
+class Attach(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 140
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("size", "u32", 0),
+        ("fill", "u32", 0),
+    )
+    size: int = 0
+    fill: int = 0
+
+
+class Attached(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 141
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("error", "u32", 0),
+    )
+    error: int = 0
+
+
 class Call(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 160
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -846,6 +873,7 @@ MESSAGES: dict[int, type[Message]] = {
     98: LaunchFailed,
     99: End,
     100: Exited,
+    101: Arena,
     112: ZygoteReady,
     113: Fork,
     114: Forked,
@@ -860,6 +888,8 @@ MESSAGES: dict[int, type[Message]] = {
     135: StreamHead,
     136: StreamChunk,
     137: StreamEnd,
+    140: Attach,
+    141: Attached,
     160: Call,
     161: CallChunk,
     162: Cancel,

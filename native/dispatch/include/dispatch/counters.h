@@ -89,7 +89,9 @@
     X(http_requests)           /* heads read */ \
     X(http_malformed)          /* heads refused; the connection ended */ \
     X(http_slow)               /* requests that took too long to arrive */ \
-    X(http_denied)             /* requests without a valid key or signature, or of other users */
+    X(http_denied)             /* requests without a valid key or signature, or of other users */ \
+    X(arenas)                  /* level: environments that have one */ \
+    X(arena_payloads)          /* bodies that went through one, either way */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

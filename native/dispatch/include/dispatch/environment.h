@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "dispatch/arena.h"
 #include "dispatch/logs.h"
 #include "dispatch/loop.h"
 #include "protocol/wire.h"
@@ -150,10 +151,12 @@ struct environment {
     bool retire;                 /* when free */
     uint64_t served;
 
-    struct watch channel;    /* fd -1: closed */
-    bool channel_writing;    /* watched for EPOLLOUT: an INVOKE that did not fit */
-    bool sending_head;       /* INVOKE itself is not sent yet */
-    uint32_t sent;           /* bytes of the body that are */
+    struct watch channel; /* fd -1: closed */
+    bool channel_writing; /* watched for EPOLLOUT: an INVOKE that did not fit */
+    bool sending_head;    /* INVOKE itself is not sent yet */
+    uint32_t sent;        /* bytes of the body that are */
+    bool body_in_arena;   /* all of them, that is */
+    struct arena arena;
     struct runtime *runtime; /* of a target that speaks the Runtime API; NULL: the channel is all */
     struct log_pipe log;
     int freeze_fd, peak_fd, listener_fd; /* -1: none; listener: the Runtime API's */
@@ -163,7 +166,7 @@ struct environment {
     uint64_t launched_us, started_us, init_us, idle_us;
     uint64_t peak_kb, peak_read_us;
     uint8_t end_reason; /* enum wire_end_reason of the END on its way */
-    bool launch_unsent, end_unsent;
+    bool launch_unsent, arena_unsent, end_unsent;
     bool answered;        /* the launcher answered LAUNCH */
     bool ended;           /* END was sent, or EXITED has come: no other END */
     struct list outbox;   /* in launcher.outbox: something for the launcher that its socket did not take */

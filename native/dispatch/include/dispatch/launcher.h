@@ -1,4 +1,5 @@
-/* The link to the launcher (descriptor 3): LAUNCH, END out; LAUNCHED, LAUNCH_FAILED, EXITED, PEER, DRAIN in. When it
+/* The link to the launcher (descriptor 3): LAUNCH, ARENA, END out; LAUNCHED, LAUNCH_FAILED, ARENA, EXITED, PEER,
+ * DRAIN in. When it
  * closes, all ends: environments are the launcher's children. What the socket does not take waits as a bit on its
  * environment. */
 #pragma once
@@ -27,4 +28,5 @@ struct launcher_link {
 int launcher_open(struct launcher_link *link, struct dispatch *dispatch, int fd);
 void launcher_close(struct launcher_link *link);
 void launcher_launch(struct environment *environment);
+void launcher_ask_arena(struct environment *environment);
 void launcher_end(struct environment *environment, uint8_t reason);

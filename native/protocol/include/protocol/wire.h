@@ -45,6 +45,7 @@ enum wire_type {
     WIRE_LAUNCH_FAILED = 98,
     WIRE_END = 99,
     WIRE_EXITED = 100,
+    WIRE_ARENA = 101,
     WIRE_ZYGOTE_READY = 112,
     WIRE_FORK = 113,
     WIRE_FORKED = 114,
@@ -59,6 +60,8 @@ enum wire_type {
     WIRE_STREAM_HEAD = 135,
     WIRE_STREAM_CHUNK = 136,
     WIRE_STREAM_END = 137,
+    WIRE_ATTACH = 140,
+    WIRE_ATTACHED = 141,
     WIRE_CALL = 160,
     WIRE_CALL_CHUNK = 161,
     WIRE_CANCEL = 162,
@@ -128,6 +131,7 @@ enum wire_end_reason {
 #define WIRE_CALL_STREAM 4u
 
 #define WIRE_HEADER_READY 1u
+#define WIRE_HEADER_ARENA 2u
 
 #define WIRE_LAUNCHED_CHANNEL 1u
 #define WIRE_LAUNCHED_LOG 2u
@@ -242,6 +246,7 @@ enum wire_end_reason {
     X(launch_failed, LAUNCH_FAILED) \
     X(end, END) \
     X(exited, EXITED) \
+    X(arena, ARENA) \
     X(zygote_ready, ZYGOTE_READY) \
     X(fork, FORK) \
     X(forked, FORKED) \
@@ -256,6 +261,8 @@ enum wire_end_reason {
     X(stream_head, STREAM_HEAD) \
     X(stream_chunk, STREAM_CHUNK) \
     X(stream_end, STREAM_END) \
+    X(attach, ATTACH) \
+    X(attached, ATTACHED) \
     X(call, CALL) \
     X(call_chunk, CALL_CHUNK) \
     X(cancel, CANCEL) \
@@ -645,6 +652,14 @@ int wire_exited_encode(const struct wire_header *header, const struct wire_exite
 int wire_exited_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_exited *ret_message);
 
+struct wire_arena {
+    uint32_t size;
+};
+int wire_arena_encode(const struct wire_header *header, const struct wire_arena *message,
+    uint8_t *buffer, size_t size);
+int wire_arena_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_arena *ret_message);
+
 struct wire_zygote_ready {
     struct wire_slice version;
 };
@@ -781,6 +796,23 @@ int wire_stream_end_encode(const struct wire_header *header, const struct wire_s
     uint8_t *buffer, size_t size);
 int wire_stream_end_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_stream_end *ret_message);
+
+struct wire_attach {
+    uint32_t size;
+    uint32_t fill;
+};
+int wire_attach_encode(const struct wire_header *header, const struct wire_attach *message,
+    uint8_t *buffer, size_t size);
+int wire_attach_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_attach *ret_message);
+
+struct wire_attached {
+    uint32_t error;
+};
+int wire_attached_encode(const struct wire_header *header, const struct wire_attached *message,
+    uint8_t *buffer, size_t size);
+int wire_attached_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_attached *ret_message);
 
 struct wire_call {
     uint8_t flags;

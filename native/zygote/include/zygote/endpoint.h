@@ -5,7 +5,10 @@
  *   environment:      INIT_DONE                    RESULT CHUNK*
  *                     or INIT_ERROR
  *
- * A RESULT always carries the header flag READY: the runtime asks for its next invocation with it. */
+ * A RESULT always carries the header flag READY: the runtime asks for its next invocation with it.
+ *
+ * Large bodies may lie in the arena, memory that is shared with the dispatcher and charged to this environment: it comes
+ * with ATTACH and ARENA, between invocations, and is filled as far as ATTACH says, or as far as an answer needs. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,7 +25,13 @@ struct endpoint {
     uint64_t object; /* the environment, as START named it; repeated in every header sent */
     uint8_t *packet; /* WIRE_MESSAGE_MAX bytes: what arrived last; slices of decoded messages point into it */
     size_t size;
+    uint8_t *arena; /* arena_size bytes, or NULL */
+    uint32_t arena_size, arena_filled;
+    bool arena_offered; /* for the answer to the invocation under way */
 };
+
+/* Answers up to here go through the socket. */
+#define ENDPOINT_ARENA_LEAST (256u << 10)
 
 #define ENDPOINT_INIT                                                                                                  \
     { .fd = -1 }
@@ -33,13 +42,14 @@ int endpoint_open(struct endpoint *endpoint);
 void endpoint_attach(struct endpoint *endpoint, int fd);
 void endpoint_done(struct endpoint *endpoint);
 
-/* Waits for one packet. Its size; 0: the dispatcher is gone; -EINTR: a signal, call again; -EBADMSG: longer than any
- * message. */
+/* Waits for one packet; what concerns the arena is seen to on the way. Its size; 0: the dispatcher is gone; -EINTR: a
+ * signal, call again; -EBADMSG: longer than any message, or no message of that kind. */
 int endpoint_wait(struct endpoint *endpoint);
 
 /* Read the packet that arrived last. -EBADMSG: not that message, or malformed, or out of bounds. */
 int endpoint_take_start(struct endpoint *endpoint, struct wire_start *ret_start);
-int endpoint_take_invoke(const struct endpoint *endpoint, struct wire_invoke *ret_invoke);
+/* A body in the arena is whole: body.size is total. */
+int endpoint_take_invoke(struct endpoint *endpoint, struct wire_invoke *ret_invoke);
 /* Appends to a body of `total` bytes, of which *filled are there. */
 int endpoint_take_chunk(const struct endpoint *endpoint, uint8_t *body, uint32_t total, uint32_t *filled);
 
@@ -48,5 +58,5 @@ int endpoint_take_chunk(const struct endpoint *endpoint, uint8_t *body, uint32_t
 int endpoint_send_init_done(const struct endpoint *endpoint);
 int endpoint_send_init_error(const struct endpoint *endpoint, struct wire_slice type, struct wire_slice body);
 /* error_type is looked at when `error`. */
-int endpoint_send_result(const struct endpoint *endpoint, const uint8_t id[16], bool error, struct wire_slice type,
+int endpoint_send_result(struct endpoint *endpoint, const uint8_t id[16], bool error, struct wire_slice type,
     const uint8_t *body, size_t size);
