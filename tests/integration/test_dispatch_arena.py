@@ -16,6 +16,7 @@ import pytest
 from runtimed.model import wire
 from tests.integration.dispatch_stage import (
     PART,
+    PATIENCE,
     Control,
     Invoker,
     Stage,
@@ -236,6 +237,24 @@ def test_nothing_of_it_stays_in_the_dispatcher(stage: Stage, control: Control, s
     assert holds()
     sharer.environment.exit(0)
     await_true(lambda: not holds(), "unmapped and closed")
+
+
+def test_idle_it_is_given_back(stage: Stage) -> None:
+    """After a while, by an environment that runs for it, and is frozen again; the next large body asks anew."""
+    control = stage.ready(freeze_after_ms=20)
+    sharer = Sharer(stage, stage.invoker())
+    sharer.shared()
+    environment = sharer.environment
+    await_true(lambda: environment.freezer.read_text().startswith("1"), "frozen")
+    _, attach = environment.expect(wire.Attach, timeout=PATIENCE)
+    assert (attach.size, attach.fill) == (0, 0)
+    await_true(lambda: counters(control).node()["arenas"] == 0, "given back")
+    await_true(lambda: environment.freezer.read_text().startswith("1"), "frozen again")
+    assert sharer.memory is not None
+    sharer.memory.close()
+    sharer.memory = None
+    sharer.shared()
+    await_true(lambda: counters(control).node()["arenas"] == 1, "another")
 
 
 # ---- environments that cheat ---------------------------------------------------------------------------------------
