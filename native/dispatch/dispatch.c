@@ -143,6 +143,7 @@ static void free_environments(struct dispatch *dispatch) {
         channel_detach(environment);
         logs_detach(environment);
         logs_forget(environment);
+        arena_done(environment);
         cleanup_close(&environment->freeze_fd);
         cleanup_close(&environment->peak_fd);
         cleanup_close(&environment->listener_fd);

@@ -108,6 +108,22 @@ class Link:
         self.sock.close()
 
 
+class Launcher(Link):
+    """The launcher's end. Who asks for an arena gets none unless the test says so: that is seen to apart."""
+
+    def next(self, timeout: float = PATIENCE) -> Packet:
+        while True:
+            header, message = super().next(timeout)
+            if not isinstance(message, wire.Arena):
+                return header, message
+
+    def asked(self, timeout: float = PATIENCE) -> int:
+        """The next message asks for an arena: for which environment."""
+        header, message = super().next(timeout)
+        assert isinstance(message, wire.Arena), message
+        return header.object
+
+
 class Environment(Link):
     """What the dispatcher takes for an execution environment: the other ends of what LAUNCHED carried."""
 
@@ -288,7 +304,7 @@ class Stage:
         self.port: int = self._tcp.getsockname()[1]
         environment = {"RUNTIMED_HTTP_GROUP": str(2**32 - 1), "RUNTIMED_HTTP_TCP": "1", **environment}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.launcher = Link(ours)
+        self.launcher = Launcher(ours)
         self.links: list[Link] = [self.launcher]
         self.pid = self._spawn(theirs, environment)
         theirs.close()

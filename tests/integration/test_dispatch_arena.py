@@ -69,10 +69,9 @@ class Sharer:
         """A large event by chunks; the launcher is asked for an arena, and gives it."""
         self.invoker.call(event(LEAST + 1))
         invoke, _ = self.environment.invoke()
-        header, wanted = self.stage.launcher.expect(wire.Arena)
-        assert (header.object, wanted.size) == (self.environment.number, 0)
+        assert self.stage.launcher.asked() == self.environment.number
         fd = made() if fd is None else fd
-        self.stage.launcher.send(wire.Arena(size=size), fds=(fd,) if fd >= 0 else (), object=header.object)
+        self.stage.launcher.send(wire.Arena(size=size), fds=(fd,) if fd >= 0 else (), object=self.environment.number)
         if fd >= 0:
             os.close(fd)
         self.environment.result(invoke.id)
@@ -160,8 +159,7 @@ def test_a_large_answer_asks_too(sharer: Sharer, stage: Stage) -> None:
     sharer.invoker.call()
     invoke, _ = sharer.environment.invoke()
     sharer.environment.result(invoke.id, b"x" * (LEAST + 1))
-    header, _ = stage.launcher.expect(wire.Arena)
-    assert header.object == sharer.environment.number
+    assert stage.launcher.asked() == sharer.environment.number
     assert sharer.invoker.answer()[0].outcome == wire.Outcome.SUCCESS
 
 

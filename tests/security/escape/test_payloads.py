@@ -36,7 +36,8 @@ def nothing():
     return None
 def where():
     links = ["/proc/self/fd/" + name for name in os.listdir("/proc/self/fd")]
-    return [[line[0], line[1], line[4]] for line in mapped()], [os.readlink(link) for link in links if os.path.islink(link)]
+    descriptors = [os.readlink(link) for link in links if os.path.islink(link)]
+    return [[line[0], line[1], line[4]] for line in mapped()], descriptors
 def look():
     at, size = place()
     return hashlib.sha256(ctypes.string_at(at, 4096)).hexdigest()
