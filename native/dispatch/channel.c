@@ -178,9 +178,8 @@ static void refuse_result(struct invocation *invocation) {
 /* The body lies in the arena; it is sent from there, and what its caller does not take at once is copied. */
 static void take_from_arena(struct environment *environment, uint32_t total, struct environment_detail *detail) {
     struct invocation *invocation = environment->invocations[0];
-    const struct budget *budget = &environment->dispatch->budget;
 
-    if (!invocation->result_discarded && total > budget->limit - budget->used)
+    if (!invocation->result_discarded && !budget_has(&environment->dispatch->budget, total))
         refuse_result(invocation); /* there would be no room for a copy */
     detail->body = (struct wire_slice){environment->arena.memory, total};
     count_one(&environment->dispatch->counters.node->arena_payloads);

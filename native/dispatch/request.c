@@ -49,6 +49,13 @@ void budget_give_back(struct budget *budget, uint64_t size) {
     atomic_fetch_add_explicit(&budget->common->left, spare, memory_order_relaxed);
 }
 
+bool budget_has(struct budget *budget, uint64_t size) {
+    if (!budget_take(budget, size))
+        return false;
+    budget_give_back(budget, size);
+    return true;
+}
+
 static struct wire_slice keep(uint8_t **at, struct wire_slice slice) {
     struct wire_slice kept = {.data = *at, .size = slice.size};
     if (slice.size > 0)

@@ -27,6 +27,8 @@ struct budget {
 #define BUDGET_MAX (512ull << 20)
 
 bool budget_take(struct budget *budget, uint64_t size);
+/* Is there so much just now? */
+bool budget_has(struct budget *budget, uint64_t size);
 /* What is in use already changes hands: never refused. */
 void budget_take_over(struct budget *budget, uint64_t size);
 void budget_give_back(struct budget *budget, uint64_t size);
