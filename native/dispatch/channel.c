@@ -15,6 +15,7 @@
 #include "dispatch/packet.h"
 #include "dispatch/perform.h"
 #include "dispatch/runtime_connection.h"
+#include "dispatch/stream.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83
@@ -105,7 +106,7 @@ static int send_more(struct environment *environment) {
     return r == -EAGAIN ? 1 : r;
 }
 
-static bool sent_all(const struct environment *environment) {
+bool channel_sent_all(const struct environment *environment) {
     const struct invocation *invocation = environment->invocations[0];
     return invocation != NULL && !environment->sending_head && environment->sent == invocation->request->total;
 }
@@ -187,7 +188,7 @@ static void take_from_arena(struct environment *environment, uint32_t total, str
 
 static bool is_result_in_order(
     struct environment *environment, const struct wire_header *header, const struct wire_result *message) {
-    if (!sent_all(environment) || message->body.size > message->total)
+    if (!channel_sent_all(environment) || message->body.size > message->total)
         return false;
     if (header->flags & WIRE_HEADER_ARENA)
         return message->total > 0 && message->body.size == 0 && arena_holds(environment, message->total);
@@ -247,7 +248,7 @@ static void on_chunk(struct environment *environment, const uint8_t *data, size_
         violate(environment, "malformed CHUNK");
         return;
     }
-    if (environment->state != ENVIRONMENT_REPLYING || message.data.size == 0 ||
+    if (environment->state != ENVIRONMENT_REPLYING || invocation->stream != NULL || message.data.size == 0 ||
         message.data.size > invocation->result_total - invocation->result_size) {
         violate(environment, "CHUNK beyond what was announced");
         return;
@@ -263,6 +264,15 @@ static void on_chunk(struct environment *environment, const uint8_t *data, size_
         .error_type = text(invocation->error_type),
     };
     environment_handle(environment, invocation->result_ready ? EVENT_BODY_DONE_READY : EVENT_BODY_DONE, &detail);
+}
+
+/* Of a response that comes in parts. */
+static void on_stream(struct environment *environment, uint16_t type, const uint8_t *data, size_t size) {
+    const char *wrong = type == WIRE_STREAM_HEAD ? stream_head(environment, data, size)
+        : type == WIRE_STREAM_CHUNK              ? stream_chunk(environment, data, size)
+                                                 : stream_end(environment, data, size);
+    if (wrong != NULL)
+        violate(environment, wrong);
 }
 
 static void on_packet(struct environment *environment, const uint8_t *data, size_t size) {
@@ -301,6 +311,11 @@ static void on_packet(struct environment *environment, const uint8_t *data, size
         else if (arena_attached(environment, attached.error) < 0)
             violate(environment, "ATTACHED out of order, or an arena with seals of its own");
         return;
+    case WIRE_STREAM_HEAD:
+    case WIRE_STREAM_CHUNK:
+    case WIRE_STREAM_END:
+        on_stream(environment, header.type, data, size);
+        return;
     case WIRE_READY:
         if (wire_ready_decode(data, size, &header, &ready) < 0)
             violate(environment, "malformed READY");
@@ -316,6 +331,23 @@ static void on_packet(struct environment *environment, const uint8_t *data, size
 static void close_channel(struct environment *environment) {
     loop_remove(&environment->dispatch->loop, &environment->channel);
     cleanup_close(&environment->channel.fd);
+    environment->channel_paused = false;
+}
+
+/* Not watched at all: a closed end would be told again and again, and its exit is told by the launcher. */
+static void pause_channel(struct environment *environment) {
+    loop_remove(&environment->dispatch->loop, &environment->channel);
+    environment->channel_paused = true;
+}
+
+void channel_resume(struct environment *environment) {
+    struct dispatch *dispatch = environment->dispatch;
+    if (!environment->channel_paused)
+        return;
+    if (loop_add(&dispatch->loop, &environment->channel, EPOLLIN) == 0)
+        environment->channel_paused = false;
+    else
+        stream_retry(environment->invocations[0]);
 }
 
 /* Reads one packet. False: nothing more to read now, or no channel any more. */
@@ -352,15 +384,20 @@ static void on_ready(struct watch *watch, uint32_t events) {
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)
         return;
     /* One packet is the usual; only of a body that comes in parts, more are read at once. */
-    for (unsigned i = 0; i < CHANNEL_BATCH && read_one(environment); i++)
+    for (unsigned i = 0; i < CHANNEL_BATCH && read_one(environment); i++) {
         if (environment->state != ENVIRONMENT_REPLYING)
             return;
+        if (stream_waits(environment)) {
+            pause_channel(environment);
+            return;
+        }
+    }
 }
 
 int channel_attach(struct environment *environment, int fd) {
     static const int off;
     environment->channel = (struct watch){.fd = fd, .ready = on_ready};
-    environment->channel_writing = false;
+    environment->channel_writing = environment->channel_paused = false;
     if (fd < 0)
         return -EBADF;
     /* Older kernels do not know it: a descriptor that is sent all the same is dropped unseen. */

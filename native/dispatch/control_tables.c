@@ -59,6 +59,7 @@ static int put_limit(struct control *control, const uint8_t *packet, size_t size
     dispatch->account_generation = header.generation;
     account_limit(&dispatch->loops->account, message.concurrency);
     dispatch->loops->room.limit = message.environments;
+    dispatch->loops->stream_limits = stream_limits(message.stream_bytes, message.stream_burst, message.stream_rate);
     room_changed(dispatch);
     levels_account(dispatch);
     return 0;

@@ -11,6 +11,7 @@
 #include "dispatch/json.h"
 #include "dispatch/request.h"
 #include "dispatch/schedule.h"
+#include "dispatch/stream.h"
 
 #define THROTTLED "TooManyRequestsException"
 
@@ -193,6 +194,7 @@ int exchange_start(struct exchange *exchange, const struct call *call) {
         refuse_not_found(exchange, call->name, call->qualifier);
         return 0;
     }
+    exchange->stream = (call->flags & WIRE_CALL_STREAM) != 0 && exchange->caller->begin != NULL;
     r = request_new(&exchange->request, &dispatch->budget, call);
     if (r < 0) {
         if (r == -EMSGSIZE)
@@ -202,6 +204,27 @@ int exchange_start(struct exchange *exchange, const struct call *call) {
         return 0;
     }
     return 1;
+}
+
+int exchange_begin(struct exchange *exchange, struct wire_slice content_type) {
+    const struct invocation *invocation = exchange->invocation;
+    const struct answer head = {
+        .status = 200,
+        .id = invocation->id,
+        .version = invocation->target->version,
+        .content_type = content_type,
+    };
+    exchange->begun = true;
+    return exchange->caller->begin(exchange, &head);
+}
+
+int exchange_chunk(struct exchange *exchange, struct wire_slice data) {
+    return exchange->caller->chunk(exchange, data);
+}
+
+void exchange_more(struct exchange *exchange) {
+    if (exchange->invocation != NULL)
+        stream_resume(exchange->invocation);
 }
 
 int exchange_append(struct exchange *exchange, struct wire_slice data) {
@@ -230,8 +253,10 @@ static void detach(struct exchange *exchange) {
         return;
     exchange->invocation = NULL;
     invocation->exchange = NULL;
-    if (!invocation->is_waiting)
+    if (!invocation->is_waiting) {
+        stream_resume(invocation); /* to its end, into nothing */
         return;
+    }
     target = invocation->target;
     invocation_free(invocation);
     schedule_target(target);

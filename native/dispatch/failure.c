@@ -79,12 +79,16 @@ void failure_exited(struct failure *ret_failure, const uint8_t id[16], uint32_t 
     make(ret_failure, "Runtime.ExitError", id, message);
 }
 
-void failure_response_too_large(struct failure *ret_failure) {
-    ret_failure->type = "Function.ResponseSizeTooLarge";
+void failure_stream_too_large(struct failure *ret_failure, uint64_t limit) {
+    ret_failure->type = FAILURE_TOO_LARGE;
     ret_failure->size = (size_t)snprintf(ret_failure->body, sizeof(ret_failure->body),
-        "{\"errorType\":\"Function.ResponseSizeTooLarge\",\"errorMessage\":\"Response payload size exceeded maximum "
-        "allowed payload size (%u bytes).\"}",
-        RESPONSE_BODY_MAX);
+        "{\"errorType\":\"" FAILURE_TOO_LARGE "\",\"errorMessage\":\"Response payload size exceeded maximum "
+        "allowed payload size (%" PRIu64 " bytes).\"}",
+        limit);
+}
+
+void failure_response_too_large(struct failure *ret_failure) {
+    failure_stream_too_large(ret_failure, RESPONSE_BODY_MAX);
 }
 
 void failure_sandbox(struct failure *ret_failure, const uint8_t id[16], const char *what) {

@@ -186,10 +186,16 @@ static uint8_t *put_bytes(uint8_t *at, unsigned number, const void *data, size_t
     return at + size;
 }
 
+/* Around `size` bytes. */
+static void put_frame(uint8_t *into, size_t size) {
+    into[0] = 0;
+    for (unsigned i = 0; i < 4; i++)
+        into[1 + i] = (uint8_t)(size >> (24 - 8 * i));
+}
+
 size_t grpc_write_response(const struct grpc_result *result, uint8_t ret_head[GRPC_HEAD_MAX]) {
     static const char unhandled[] = "Unhandled";
     uint8_t *at = ret_head + GRPC_PREFIX;
-    size_t size;
 
     at = put_number(at, 1, result->status);
     at = put_bytes(at, 2, result->id, strlen(result->id));
@@ -203,11 +209,53 @@ size_t grpc_write_response(const struct grpc_result *result, uint8_t ret_head[GR
         *at++ = 6 << 3 | BYTES;
         at = put_varint(at, result->payload);
     }
-    size = (size_t)(at - ret_head) - GRPC_PREFIX + result->payload;
-    ret_head[0] = 0;
-    for (unsigned i = 0; i < 4; i++)
-        ret_head[1 + i] = (uint8_t)(size >> (24 - 8 * i));
+    put_frame(ret_head, (size_t)(at - ret_head) - GRPC_PREFIX + result->payload);
     return (size_t)(at - ret_head);
+}
+
+/* InvokeStreamResponse's one field, a message or bytes: its tag and length. */
+static uint8_t *put_event(uint8_t *at, unsigned number, size_t size) {
+    *at++ = (uint8_t)(number << 3 | BYTES);
+    return put_varint(at, size);
+}
+
+size_t grpc_write_start(
+    const char *id, const char *version, struct wire_slice content_type, uint8_t ret_message[GRPC_START_MAX]) {
+    uint8_t inner[GRPC_START_MAX - 16], *at = inner, *out = ret_message + GRPC_PREFIX;
+
+    at = put_bytes(at, 1, id, strlen(id));
+    at = put_bytes(at, 2, version, strnlen(version, 128));
+    at = put_bytes(at, 3, content_type.data, MIN(content_type.size, WIRE_STREAM_HEAD_CONTENT_TYPE_MAX));
+    out = put_event(out, 1, (size_t)(at - inner));
+    memcpy(out, inner, (size_t)(at - inner));
+    out += at - inner;
+    put_frame(ret_message, (size_t)(out - ret_message) - GRPC_PREFIX);
+    return (size_t)(out - ret_message);
+}
+
+size_t grpc_write_chunk(uint32_t size, uint8_t ret_head[GRPC_CHUNK_HEAD_MAX]) {
+    uint8_t *at = put_event(ret_head + GRPC_PREFIX, 2, size);
+    put_frame(ret_head, (size_t)(at - ret_head) - GRPC_PREFIX + size);
+    return (size_t)(at - ret_head);
+}
+
+size_t grpc_write_complete(const struct grpc_complete *complete, uint8_t ret_head[GRPC_HEAD_MAX]) {
+    uint8_t inner[GRPC_HEAD_MAX - 32], *at = inner, *out = ret_head + GRPC_PREFIX;
+
+    at = put_number(at, 1, complete->status);
+    at = put_bytes(at, 2, complete->error_code.data, MIN(complete->error_code.size, WIRE_RESULT_ERROR_TYPE_MAX));
+    at = put_bytes(at, 4, complete->log_tail.data, MIN(complete->log_tail.size, LOG_TAIL_MAX));
+    at = put_number(at, 5, complete->duration_us);
+    at = put_number(at, 6, complete->init_us);
+    if (complete->details > 0) {
+        *at++ = 3 << 3 | BYTES;
+        at = put_varint(at, complete->details);
+    }
+    out = put_event(out, 3, (size_t)(at - inner) + complete->details);
+    memcpy(out, inner, (size_t)(at - inner));
+    out += at - inner;
+    put_frame(ret_head, (size_t)(out - ret_head) - GRPC_PREFIX + complete->details);
+    return (size_t)(out - ret_head);
 }
 
 /* ---- words ------------------------------------------------------------------------------------------------------ */

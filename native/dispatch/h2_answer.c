@@ -9,15 +9,7 @@
 #include "dispatch/h2.h"
 #include "dispatch/random.h"
 
-#define FIELDS_MAX 10
-#define MESSAGE_MAX 3072u /* percent-encoded */
-
-struct fields {
-    nghttp2_nv all[FIELDS_MAX];
-    size_t n;
-};
-
-static void put(struct fields *fields, const char *name, const char *value) {
+void h2_put(struct h2_fields *fields, const char *name, const char *value) {
     fields->all[fields->n++] = (nghttp2_nv){
         .name = (uint8_t *)name, .value = (uint8_t *)value, .namelen = strlen(name), .valuelen = strlen(value)};
 }
@@ -28,7 +20,7 @@ static ssize_t read_answer(nghttp2_session *session, int32_t id, uint8_t *into, 
     nghttp2_data_source *source, void *user) {
     struct h2_stream *stream = source->ptr;
     const uint32_t total = stream->head_size + stream->body_size;
-    struct fields trailers = {.n = 0};
+    struct h2_fields trailers = {.n = 0};
     size_t size = 0;
     (void)user;
 
@@ -48,7 +40,7 @@ static ssize_t read_answer(nghttp2_session *session, int32_t id, uint8_t *into, 
     h2_stream_arm(stream);
     if (stream->sent == total) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-        put(&trailers, "grpc-status", "0");
+        h2_put(&trailers, "grpc-status", "0");
         if (nghttp2_submit_trailer(session, id, trailers.all, trailers.n) != 0)
             return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
@@ -90,7 +82,7 @@ static void request_id(struct h2_stream *stream, const struct answer *answer, ch
 
 static int submit_result(struct h2_stream *stream, struct answer *answer) {
     nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = read_answer};
-    struct fields fields = {.n = 0};
+    struct h2_fields fields = {.n = 0};
     uint8_t head[GRPC_HEAD_MAX];
     char id[37];
     size_t size;
@@ -114,8 +106,8 @@ static int submit_result(struct h2_stream *stream, struct answer *answer) {
     r = take_over(stream, head, size, answer);
     if (r < 0)
         return r;
-    put(&fields, ":status", "200");
-    put(&fields, "content-type", "application/grpc");
+    h2_put(&fields, ":status", "200");
+    h2_put(&fields, "content-type", "application/grpc");
     return nghttp2_submit_response(stream->h2->session, stream->id, fields.all, fields.n, &provider);
 }
 
@@ -125,28 +117,28 @@ static int submit_result(struct h2_stream *stream, struct answer *answer) {
 static int submit_refusal(struct h2_stream *stream, const struct answer *answer) {
     enum grpc_status status =
         stream->status >= 0 ? (enum grpc_status)stream->status : grpc_status_of(answer->code, answer->status);
-    struct fields fields = {.n = 0};
-    char number[12], message[MESSAGE_MAX], id[37];
+    struct h2_fields fields = {.n = 0};
+    char number[12], message[H2_MESSAGE_MAX], id[37];
 
     if (answer->status == 415) {
-        put(&fields, ":status", "415");
+        h2_put(&fields, ":status", "415");
         return nghttp2_submit_response(stream->h2->session, stream->id, fields.all, fields.n, NULL);
     }
     snprintf(number, sizeof(number), "%d", (int)status);
     (void)grpc_write_message(message, sizeof(message), answer->message != NULL ? answer->message : "");
-    put(&fields, ":status", "200");
-    put(&fields, "content-type", "application/grpc");
-    put(&fields, "grpc-status", number);
-    put(&fields, "grpc-message", message);
+    h2_put(&fields, ":status", "200");
+    h2_put(&fields, "content-type", "application/grpc");
+    h2_put(&fields, "grpc-status", number);
+    h2_put(&fields, "grpc-message", message);
     if (status == GRPC_UNIMPLEMENTED)
-        put(&fields, "grpc-accept-encoding", "identity");
+        h2_put(&fields, "grpc-accept-encoding", "identity");
     if (stream->status < 0) {
-        put(&fields, "runtimed-error-code", grpc_code_of(answer->code, answer->status));
+        h2_put(&fields, "runtimed-error-code", grpc_code_of(answer->code, answer->status));
         if (answer->reason != NULL)
-            put(&fields, "runtimed-error-reason", answer->reason);
+            h2_put(&fields, "runtimed-error-reason", answer->reason);
         if (answer->id != NULL) {
             uuid_text(answer->id, id);
-            put(&fields, "runtimed-request-id", id);
+            h2_put(&fields, "runtimed-request-id", id);
         }
     }
     return nghttp2_submit_response(stream->h2->session, stream->id, fields.all, fields.n, NULL);
@@ -160,7 +152,9 @@ void h2_answer(struct exchange *exchange, struct answer *answer) {
 
     stream->exchange = NULL;
     h2_forget_message(stream);
-    if (!stream->is_gone) {
+    if (!stream->is_gone && exchange->stream && (exchange->begun || answer->outcome != WIRE_OUTCOME_REFUSED)) {
+        h2_end_parts(stream, exchange->begun, answer);
+    } else if (!stream->is_gone) {
         stream->phase = H2_ANSWER;
         stream->progress_us = dispatch->loop.now_us;
         h2_stream_arm(stream);

@@ -48,7 +48,9 @@ void h2_stream_arm(struct h2_stream *stream) {
     struct timers *timers = &dispatch_of(stream)->loop.timers;
     uint64_t deadline = stream->deadline_us != 0 ? stream->deadline_us : UINT64_MAX;
 
-    if (stream->phase == H2_ANSWER)
+    if (stream->phase == H2_ANSWER && stream->parts != NULL && !h2_parts_idle(stream))
+        deadline = MIN(deadline, stream->progress_us + HTTP_STALL_US);
+    else if (stream->phase == H2_ANSWER && stream->parts == NULL)
         deadline = stream->progress_us + HTTP_STALL_US;
     else if (stream->phase == H2_MESSAGE)
         deadline = MIN(deadline, stream->began_us + HTTP_BODY_US + stream->taken * 1000000 / HTTP_BODY_RATE);
@@ -63,6 +65,8 @@ struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id) {
     if (stream == NULL)
         return NULL;
     caller_init(&stream->caller, h2_dispatch(h2), h2_answer);
+    stream->caller.begin = h2_begin_parts;
+    stream->caller.chunk = h2_put_chunk;
     stream->caller.load = h2->load;
     stream->h2 = h2;
     stream->id = id;
@@ -88,6 +92,7 @@ void h2_stream_free(struct h2_stream *stream) {
     budget_give_back(&dispatch_of(stream)->budget, stream->charged);
     free(stream->head);
     free(stream->body);
+    h2_parts_free(stream);
     list_remove(&stream->node);
     h2->n_streams--;
     h2->used_us = dispatch_of(stream)->loop.now_us;
@@ -121,7 +126,8 @@ void h2_stream_header(struct h2_stream *stream, struct wire_slice name, struct w
     if (equals(name, ":method")) {
         stream->is_post = equals(value, "POST");
     } else if (equals(name, ":path")) {
-        stream->is_invoke = equals(value, GRPC_PATH);
+        stream->is_stream = equals(value, GRPC_STREAM_PATH);
+        stream->is_invoke = stream->is_stream || equals(value, GRPC_PATH);
     } else if (equals(name, "content-type")) {
         stream->is_grpc = is_content_type(value);
     } else if (equals(name, "grpc-encoding")) {
@@ -181,7 +187,8 @@ static bool is_acceptable(struct h2_stream *stream) {
     if (!is_trusted(stream))
         return false;
     if (!stream->is_invoke) {
-        h2_refuse(stream, GRPC_UNIMPLEMENTED, "No such method here: this port serves " GRPC_PATH ".");
+        h2_refuse(stream, GRPC_UNIMPLEMENTED,
+            "No such method here: this port serves " GRPC_PATH " and " GRPC_STREAM_PATH ".");
         return false;
     }
     if (stream->is_encoded) {
@@ -350,7 +357,8 @@ static void call(struct h2_stream *stream, const struct grpc_invoke *invoke) {
     call.region = reference.region;
     call.account = reference.account;
     call.client_context = (struct wire_slice){context, (uint32_t)n};
-    call.flags = (uint8_t)((invoke->type == GRPC_TYPE_DRY_RUN ? WIRE_CALL_DRY_RUN : 0) |
+    call.flags = (uint8_t)((stream->is_stream ? WIRE_CALL_STREAM : 0) |
+        (invoke->type == GRPC_TYPE_DRY_RUN ? WIRE_CALL_DRY_RUN : 0) |
         (invoke->log == GRPC_LOG_TAIL ? WIRE_CALL_LOG_TAIL : 0));
     stream->phase = H2_WAIT;
     h2_stream_arm(stream);

@@ -20,6 +20,10 @@ struct http *http_of(const struct http_connection *connection) {
     return &connection->caller.dispatch->http;
 }
 
+bool http_sending(const struct http_connection *connection) {
+    return connection->stream != NULL || !list_empty(&connection->unsent);
+}
+
 /* ---- the end --------------------------------------------------------------------------------------------------- */
 
 void http_close(struct http_connection *connection) {
@@ -37,6 +41,7 @@ void http_close(struct http_connection *connection) {
     h2_free(steal_pointer(connection->h2));
     caller_done(&connection->caller);
     http_forget_unsent(connection);
+    http_stream_free(connection);
     free(connection->input);
     connection->input = NULL;
     list_remove(&connection->kept);
@@ -58,8 +63,8 @@ static void arm(struct http_connection *connection) {
     struct dispatch *dispatch = connection->caller.dispatch;
     if (connection->closed || connection->h2 != NULL || connection->state == HTTP_LINGER)
         return;
-    if (!list_empty(&connection->unsent))
-        return; /* http_send arms it at each progress */
+    if (http_sending(connection))
+        return; /* who sends arms it at each progress */
     switch (connection->state) {
     case HTTP_HEAD:
         /* From its first byte on a head has its time, however it trickles in. */
@@ -89,9 +94,9 @@ static void on_timer(struct timer *timer, uint64_t now) {
         h2_on_timer(connection->h2);
         return;
     }
-    if (!list_empty(&connection->unsent) || connection->state == HTTP_LINGER || connection->state == HTTP_DISCARD ||
+    if (http_sending(connection) || connection->state == HTTP_LINGER || connection->state == HTTP_DISCARD ||
         (connection->state == HTTP_HEAD && connection->input_size == 0)) {
-        if (!list_empty(&connection->unsent))
+        if (http_sending(connection))
             count_one(&node->connections_dropped);
         http_close(connection);
         return;
@@ -213,7 +218,7 @@ static void on_readable(struct http_connection *connection) {
         return;
     if (n <= 0) {
         /* A caller may shut its writing end and still wait for the answer; who is gone altogether shows as HUP. */
-        if (n == 0 && (connection->state == HTTP_WAIT || !list_empty(&connection->unsent))) {
+        if (n == 0 && (connection->state == HTTP_WAIT || http_sending(connection))) {
             connection->close = true;
             http_watch_reading(connection, false);
         } else {
@@ -230,7 +235,8 @@ static void on_ready(struct watch *watch, uint32_t events) {
 
     if ((events & EPOLLOUT) && connection->h2 != NULL)
         h2_write(connection->h2);
-    else if ((events & EPOLLOUT) && http_send(connection) < 0)
+    else if ((events & EPOLLOUT) &&
+        (connection->stream != NULL ? http_stream_send(connection) : http_send(connection)) < 0)
         http_close(connection);
     if (!connection->closed && (events & (EPOLLHUP | EPOLLERR)) && !(events & EPOLLIN))
         http_close(connection);
@@ -302,6 +308,8 @@ int http_adopt(struct http *http, int fd, enum http_trust trust) {
     if (connection == NULL)
         return -ENOMEM;
     caller_init(&connection->caller, dispatch, http_answer);
+    connection->caller.begin = http_begin_stream;
+    connection->caller.chunk = http_put_chunk;
     connection->watch = (struct watch){.fd = fd, .ready = on_ready};
     connection->trust = trust;
     list_init(&connection->unsent);
@@ -392,7 +400,7 @@ void http_drain(struct http *http) {
 }
 
 static bool is_flushed(const struct http_connection *connection) {
-    return connection->h2 != NULL ? h2_flushed(connection->h2) : list_empty(&connection->unsent);
+    return connection->h2 != NULL ? h2_flushed(connection->h2) : !http_sending(connection);
 }
 
 bool http_flushed(const struct http *http) {

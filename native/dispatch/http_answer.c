@@ -12,12 +12,11 @@
 #include "base/clock.h"
 #include "dispatch/base64.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/eventstream.h"
 #include "dispatch/http.h"
 #include "dispatch/json.h"
 #include "dispatch/render.h"
 
-/* Fixed fields, a trace, and a log tail in base64. */
-#define HEAD_MAX (1024u + HTTP_TRACE_MAX + (LOG_TAIL_MAX + 2) / 3 * 4)
 #define ERROR_MAX 1536u
 
 /* Bytes that the socket did not take. */
@@ -96,9 +95,41 @@ static void put_id(struct text *text, struct http_connection *connection, const 
     put(text, "x-amzn-RequestId: %s\r\n", id);
 }
 
-static size_t render_head(
-    struct http_connection *connection, const struct answer *answer, size_t body_size, char ret_head[HEAD_MAX]) {
-    struct text text = {ret_head, ret_head + HEAD_MAX};
+static void put_end(struct text *text, const struct http_connection *connection) {
+    if (connection->trace[0] != '\0')
+        put(text, "X-Amzn-Trace-Id: %s\r\n", connection->trace);
+    if (connection->close)
+        put(text, "Connection: close\r\n");
+    else if (connection->head.minor == 0)
+        put(text, "Connection: keep-alive\r\n");
+    put(text, "\r\n");
+}
+
+/* A function's own value for a field: what it may not have becomes a blank. */
+static void put_value(struct text *text, struct wire_slice value) {
+    for (uint32_t i = 0; i < value.size && text->at < text->end; i++) {
+        uint8_t c = value.data[i];
+        *text->at++ = c < 0x20 || c == 0x7f ? ' ' : (char)c;
+    }
+}
+
+size_t http_render_stream_head(
+    struct http_connection *connection, const struct answer *head, char ret_head[HTTP_ANSWER_HEAD_MAX]) {
+    static const struct wire_slice plain = {(const uint8_t *)EVENTSTREAM_TYPE, sizeof(EVENTSTREAM_TYPE) - 1};
+    struct text text = {ret_head, ret_head + HTTP_ANSWER_HEAD_MAX};
+
+    put(&text, "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Type: ", date(http_of(connection)));
+    put_value(&text, head->content_type.size > 0 ? head->content_type : plain);
+    put(&text, "\r\n%s", connection->head.minor != 0 ? "Transfer-Encoding: chunked\r\n" : "");
+    put_id(&text, connection, head);
+    put(&text, "X-Amz-Executed-Version: %s\r\n", head->version != NULL ? head->version : "$LATEST");
+    put_end(&text, connection);
+    return (size_t)(text.at - ret_head);
+}
+
+static size_t render_head(struct http_connection *connection, const struct answer *answer, size_t body_size,
+    char ret_head[HTTP_ANSWER_HEAD_MAX]) {
+    struct text text = {ret_head, ret_head + HTTP_ANSWER_HEAD_MAX};
 
     put(&text, "HTTP/1.1 %u %s\r\nDate: %s\r\n", answer->status, phrase(answer->status), date(http_of(connection)));
     if (answer->status != 204)
@@ -114,18 +145,12 @@ static size_t render_head(
         put(&text, "Retry-After: 1\r\n");
     if (answer->outcome == WIRE_OUTCOME_FUNCTION_ERROR)
         put(&text, "X-Amz-Function-Error: Unhandled\r\n");
-    if (connection->trace[0] != '\0')
-        put(&text, "X-Amzn-Trace-Id: %s\r\n", connection->trace);
     if (answer->log_tail.size > 0) {
         put(&text, "X-Amz-Log-Result: ");
         text.at += base64_encode(answer->log_tail.data, MIN(answer->log_tail.size, LOG_TAIL_MAX), text.at);
         put(&text, "\r\n");
     }
-    if (connection->close)
-        put(&text, "Connection: close\r\n");
-    else if (connection->head.minor == 0)
-        put(&text, "Connection: keep-alive\r\n");
-    put(&text, "\r\n");
+    put_end(&text, connection);
     return (size_t)(text.at - ret_head);
 }
 
@@ -255,15 +280,22 @@ static void leave_body(struct http_connection *connection) {
     }
 }
 
+/* To who takes it in parts: anything but a refusal, and the answer to a dry run. */
+static bool streams(const struct answer *answer) {
+    return answer->outcome != WIRE_OUTCOME_REFUSED && answer->status != 204;
+}
+
 void http_answer(struct exchange *exchange, struct answer *answer) {
     struct http_connection *connection = list_entry(exchange->caller, struct http_connection, caller);
-    char head[HEAD_MAX], error[ERROR_MAX];
+    char head[HTTP_ANSWER_HEAD_MAX], error[ERROR_MAX];
     size_t head_size;
     int r = 0;
 
     connection->exchange = NULL;
     http_trust_forget(connection);
-    if (!connection->closed) {
+    if (!connection->closed && exchange->stream && (exchange->begun || streams(answer))) {
+        http_end_stream(connection, exchange->begun, answer);
+    } else if (!connection->closed) {
         leave_body(connection);
         if (answer->outcome == WIRE_OUTCOME_REFUSED)
             answer->body = (struct wire_slice){(uint8_t *)error, (uint32_t)render_error(answer, error)};

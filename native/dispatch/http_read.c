@@ -79,6 +79,10 @@ static bool read_type(struct reading *reading) {
 
     if (h1_is(type, "dryrun")) {
         reading->call.flags |= WIRE_CALL_DRY_RUN;
+    } else if ((reading->call.flags & WIRE_CALL_STREAM) && type.size > 0 && !h1_is(type, "requestresponse")) {
+        http_refuse_request(
+            connection, 400, INVALID_PARAMETER, "X-Amz-Invocation-Type: must be RequestResponse or DryRun.");
+        return false;
     } else if (h1_is(type, "event")) {
         http_refuse_request(connection, 501, "NotImplementedException",
             "X-Amz-Invocation-Type: this node has no asynchronous invocation yet. Use RequestResponse.");
@@ -195,14 +199,13 @@ static void begin(struct http_connection *connection, const uint8_t *data) {
         http_refuse_request(connection, 400, INVALID_PARAMETER, "Qualifier: is there twice.");
         return;
     }
-    if (operation != OPERATION_INVOKE) {
-        http_refuse_request(connection, operation == OPERATION_OTHER ? 404 : 501,
-            operation == OPERATION_OTHER ? "UnknownOperationException" : "NotImplementedException",
-            operation == OPERATION_OTHER
-                ? "No such operation here. Functions are invoked by POST /2015-03-31/functions/NAME/invocations."
-                : "This node streams no responses yet. Use Invoke.");
+    if (operation == OPERATION_OTHER) {
+        http_refuse_request(connection, 404, "UnknownOperationException",
+            "No such operation here. Functions are invoked by POST /2015-03-31/functions/NAME/invocations.");
         return;
     }
+    if (operation == OPERATION_INVOKE_STREAM)
+        reading.call.flags |= WIRE_CALL_STREAM;
     if (!read_function(&reading, function, qualifier) || !read_texts(&reading))
         return;
     if (http_trust_head(connection, data, head->chunked ? REQUEST_BODY_MAX : head->length))
@@ -291,7 +294,7 @@ void http_advance(struct http_connection *connection, const uint8_t *data, size_
     size_t at = 0;
 
     connection->advancing = true;
-    while (!connection->closed && at < size && list_empty(&connection->unsent)) {
+    while (!connection->closed && at < size && !http_sending(connection)) {
         size_t used = 0;
         if (connection->state == HTTP_HEAD) {
             used = read_head(connection, data + at, size - at);

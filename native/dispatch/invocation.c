@@ -12,6 +12,7 @@
 #include "dispatch/failure.h"
 #include "dispatch/perform.h"
 #include "dispatch/schedule.h"
+#include "dispatch/stream.h"
 
 /* The p50 that the start rule uses is read from the target's histogram at first often, then now and then. */
 #define P50_EVERY 64u
@@ -45,11 +46,11 @@ struct invocation *invocation_new(
     return invocation;
 }
 
-static void drop_result(struct invocation *invocation) {
+void invocation_drop_result(struct invocation *invocation) {
     free(invocation->result);
     budget_give_back(&invocation->target->dispatch->budget, invocation->result_charge);
     invocation->result = NULL;
-    invocation->result_charge = 0;
+    invocation->result_charge = invocation->result_size = 0;
 }
 
 void invocation_free(struct invocation *invocation) {
@@ -61,7 +62,8 @@ void invocation_free(struct invocation *invocation) {
     levels_account(dispatch);
     target->in_flight--;
     levels_target(target);
-    drop_result(invocation);
+    invocation_drop_result(invocation);
+    stream_free(invocation);
     request_free(invocation->request);
     caller_load_leave(invocation->load);
     free(invocation->tail);
@@ -122,6 +124,7 @@ static void deliver(struct invocation *invocation, struct answer *answer, uint64
     if (invocation->tail != NULL)
         answer->log_tail = (struct wire_slice){(uint8_t *)tail, (uint32_t)log_tail_copy(invocation->tail, tail)};
     exchange_answer(exchange, answer);
+    stream_resume(invocation);
     total = clock_monotonic_us() - invocation->arrived_us;
     histogram_add(&dispatch->counters.histograms->call_us, total);
     histogram_add(&dispatch->counters.histograms->overhead_us, total > inside ? total - inside : 0);
@@ -133,7 +136,7 @@ static void learn_p50(struct target *target) {
         target->p50_us = MAX(histogram_quantile(&target->slot->duration_us, 500), 1u);
 }
 
-static void count_result(struct invocation *invocation, uint64_t duration_us, bool failed, uint32_t size) {
+static void count_result(struct invocation *invocation, uint64_t duration_us, bool failed, uint64_t size) {
     struct target *target = invocation->target;
     count_one(failed ? &target->slot->function_errors : &target->slot->success);
     count_add(&target->slot->response_bytes, size);
@@ -163,13 +166,19 @@ void invocation_answer_result(struct invocation *invocation, const struct enviro
         ending.status = LOG_STATUS_ERROR;
         answer.outcome = WIRE_OUTCOME_FUNCTION_ERROR;
         answer.body = (struct wire_slice){(const uint8_t *)too_large.body, (uint32_t)too_large.size};
+    } else if (invocation->stream != NULL && invocation->stream->too_large) {
+        /* The caller knows it already. */
+        snprintf(type, sizeof(type), "%s", FAILURE_TOO_LARGE);
+        ending.status = LOG_STATUS_ERROR;
+        answer.outcome = WIRE_OUTCOME_FUNCTION_ERROR;
     } else if (invocation->result != NULL) {
         answer.owned = steal_pointer(invocation->result);
         answer.charged = invocation->result_charge;
         invocation->result_charge = 0;
     }
-    ending.error_type = type[0] != '\0' ? type : NULL;
-    count_result(invocation, duration_of(invocation, now), answer.outcome != WIRE_OUTCOME_SUCCESS, answer.body.size);
+    ending.error_type = answer.error_type = type[0] != '\0' ? type : NULL;
+    count_result(invocation, duration_of(invocation, now), answer.outcome != WIRE_OUTCOME_SUCCESS,
+        invocation->stream != NULL ? invocation->stream->bytes : answer.body.size);
     /* The caller first, unless it wants the log as well. */
     if (invocation->tail == NULL)
         deliver(invocation, &answer, now);
@@ -183,7 +192,7 @@ void invocation_answer_failure(struct invocation *invocation, struct environment
     struct wire_slice body, uint8_t log_status) {
     uint64_t now = clock_monotonic_us();
     struct ending ending = {.status = log_status, .error_type = type, .ended_us = now};
-    struct answer answer = {.status = 200, .outcome = WIRE_OUTCOME_FUNCTION_ERROR, .body = body};
+    struct answer answer = {.status = 200, .outcome = WIRE_OUTCOME_FUNCTION_ERROR, .body = body, .error_type = type};
 
     count_one(&invocation->target->slot->failures);
     logs_drain(environment);
@@ -192,6 +201,17 @@ void invocation_answer_failure(struct invocation *invocation, struct environment
         invocation->init_us = MAX(now - environment->started_us, 1u);
     report(invocation, environment, &ending);
     deliver(invocation, &answer, now);
+}
+
+void invocation_tell_too_large(struct invocation *invocation) {
+    struct dispatch *dispatch = invocation->target->dispatch;
+    struct failure failure;
+    struct answer answer = {.status = 200, .outcome = WIRE_OUTCOME_FUNCTION_ERROR, .error_type = FAILURE_TOO_LARGE};
+
+    failure_stream_too_large(&failure, dispatch->loops->stream_limits.bytes);
+    answer.body = (struct wire_slice){(const uint8_t *)failure.body, (uint32_t)failure.size};
+    count_one(&dispatch->counters.node->responses_too_large);
+    deliver(invocation, &answer, clock_monotonic_us());
 }
 
 void invocation_refuse(

@@ -14,6 +14,7 @@ typedef struct {
     PyObject_HEAD struct endpoint endpoint;
     uint8_t id[16]; /* of the invocation under way */
     bool busy;      /* there is one */
+    bool streaming; /* and the head of its response was sent */
     bool started;
     PyObject *arn; /* of the last invocation: hardly ever another */
 } Channel;
@@ -239,7 +240,7 @@ static PyObject *send_result(Channel *self, PyObject *type, PyObject *body) {
     Py_ssize_t size, type_size = 0;
     int r;
 
-    if (!self->busy)
+    if (!self->busy || self->streaming)
         return raise_error(-EPROTO);
     bytes = as_bytes(body, &data, &size);
     if (bytes == NULL)
@@ -273,6 +274,71 @@ static PyObject *channel_error(PyObject *object, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "OO", &type, &body))
         return NULL;
     return send_result((Channel *)object, type, body);
+}
+
+/* ---- responses in parts ----------------------------------------------------------------------------------------- */
+
+static struct wire_slice slice_of(const char *data, Py_ssize_t size) {
+    return (struct wire_slice){.data = (const uint8_t *)data, .size = (uint32_t)size};
+}
+
+static PyObject *none_or_error(int r) {
+    if (r < 0)
+        return raise_error(r);
+    Py_RETURN_NONE;
+}
+
+static PyObject *channel_stream(PyObject *object, PyObject *arguments) {
+    Channel *self = (Channel *)object;
+    const char *type, *data;
+    Py_ssize_t type_size, size;
+    int r;
+
+    if (!PyArg_ParseTuple(arguments, "s#y#", &type, &type_size, &data, &size))
+        return NULL;
+    if (!self->busy || self->streaming)
+        return raise_error(-EPROTO);
+    if ((uint64_t)size > UINT32_MAX)
+        return raise_error(-EMSGSIZE);
+    self->streaming = true;
+    Py_BEGIN_ALLOW_THREADS;
+    r = endpoint_send_head(&self->endpoint, self->id, slice_of(type, type_size), slice_of(data, size));
+    Py_END_ALLOW_THREADS;
+    return none_or_error(r);
+}
+
+static PyObject *channel_part(PyObject *object, PyObject *data) {
+    Channel *self = (Channel *)object;
+    char *bytes;
+    Py_ssize_t size;
+    int r;
+
+    if (PyBytes_AsStringAndSize(data, &bytes, &size) < 0)
+        return NULL;
+    if (!self->streaming)
+        return raise_error(-EPROTO);
+    Py_BEGIN_ALLOW_THREADS;
+    r = endpoint_send_part(&self->endpoint, (const uint8_t *)bytes, (size_t)size);
+    Py_END_ALLOW_THREADS;
+    return none_or_error(r);
+}
+
+static PyObject *channel_end(PyObject *object, PyObject *arguments) {
+    Channel *self = (Channel *)object;
+    const char *type = NULL, *body = NULL;
+    Py_ssize_t type_size = 0, size = 0;
+    int r;
+
+    if (!PyArg_ParseTuple(arguments, "|s#y#", &type, &type_size, &body, &size))
+        return NULL;
+    if (!self->streaming)
+        return raise_error(-EPROTO);
+    Py_BEGIN_ALLOW_THREADS;
+    r = endpoint_send_end(&self->endpoint, type != NULL, slice_of(type, type_size), slice_of(body, size));
+    Py_END_ALLOW_THREADS;
+    if (r == 0)
+        self->busy = self->streaming = false;
+    return none_or_error(r);
 }
 
 static PyObject *channel_init_done(PyObject *object, PyObject *unused) {
@@ -347,6 +413,9 @@ static PyMethodDef channel_methods[] = {
     {"next", channel_next, METH_NOARGS, NULL},
     {"respond", channel_respond, METH_O, NULL},
     {"error", channel_error, METH_VARARGS, NULL},
+    {"stream", channel_stream, METH_VARARGS, NULL},
+    {"part", channel_part, METH_O, NULL},
+    {"end", channel_end, METH_VARARGS, NULL},
     {0},
 };
 

@@ -1,4 +1,4 @@
-/* The environment's channel; see the header. Bodies are the last field of RESULT, CHUNK and INIT_ERROR: their packets are
+/* The environment's channel; see the header. Bodies are the last field of every message that has one: their packets are
  * encoded with an empty body, the length is patched in, and the bytes go out as a second vector, uncopied. */
 #include "zygote/endpoint.h"
 
@@ -21,9 +21,12 @@
 
 /* Header, the fields before the body, and its length. */
 #define PREFIX_MAX 256
+#define HEAD_PREFIX_MAX 512
 
 _Static_assert(
     WIRE_HEADER_SIZE + 16 + 1 + 4 + WIRE_RESULT_ERROR_TYPE_MAX + 4 + 4 <= PREFIX_MAX, "RESULT's prefix fits");
+_Static_assert(
+    WIRE_HEADER_SIZE + 16 + 4 + WIRE_STREAM_HEAD_CONTENT_TYPE_MAX + 4 <= HEAD_PREFIX_MAX, "STREAM_HEAD's prefix fits");
 _Static_assert(WIRE_RESULT_BODY_MAX == WIRE_CHUNK_DATA_MAX, "a chunk carries as much as a first part");
 
 int endpoint_open(struct endpoint *endpoint) {
@@ -305,4 +308,53 @@ int endpoint_send_result(struct endpoint *endpoint, const uint8_t id[16], bool e
         r = send_with_body(endpoint->fd, prefix, size, body + sent, part);
     }
     return r;
+}
+
+/* ---- responses in parts ----------------------------------------------------------------------------------------- */
+
+int endpoint_send_head(
+    const struct endpoint *endpoint, const uint8_t id[16], struct wire_slice content_type, struct wire_slice data) {
+    const struct wire_header header = {.object = endpoint->object};
+    struct wire_stream_head head = {.content_type = cut(content_type, WIRE_STREAM_HEAD_CONTENT_TYPE_MAX)};
+    uint8_t prefix[HEAD_PREFIX_MAX];
+    uint32_t part = MIN(data.size, WIRE_STREAM_HEAD_DATA_MAX);
+    int size, r;
+
+    memcpy(head.id, id, sizeof(head.id));
+    size = wire_stream_head_encode(&header, &head, prefix, sizeof(prefix));
+    if (size < 0)
+        return size;
+    r = send_with_body(endpoint->fd, prefix, size, data.data, part);
+    if (r < 0)
+        return r;
+    return endpoint_send_part(endpoint, data.data + part, data.size - part);
+}
+
+int endpoint_send_part(const struct endpoint *endpoint, const uint8_t *data, size_t total) {
+    const struct wire_header header = {.object = endpoint->object};
+    const struct wire_stream_chunk chunk = {0};
+    uint8_t prefix[PREFIX_MAX];
+    int r = 0;
+
+    for (size_t sent = 0; r == 0 && sent < total;) {
+        uint32_t part = (uint32_t)MIN(total - sent, WIRE_STREAM_CHUNK_DATA_MAX);
+        int size = wire_stream_chunk_encode(&header, &chunk, prefix, sizeof(prefix));
+        if (size < 0)
+            return size;
+        r = send_with_body(endpoint->fd, prefix, size, data + sent, part);
+        sent += part;
+    }
+    return r;
+}
+
+int endpoint_send_end(const struct endpoint *endpoint, bool error, struct wire_slice type, struct wire_slice body) {
+    const struct wire_header header = {.object = endpoint->object, .flags = WIRE_HEADER_READY};
+    const struct wire_stream_end end = {.error = error, .error_type = cut(type, WIRE_STREAM_END_ERROR_TYPE_MAX)};
+    uint8_t prefix[PREFIX_MAX];
+    int size;
+
+    if (body.size > WIRE_STREAM_END_BODY_MAX)
+        return -EMSGSIZE;
+    size = wire_stream_end_encode(&header, &end, prefix, sizeof(prefix));
+    return size < 0 ? size : send_with_body(endpoint->fd, prefix, size, body.data, body.size);
 }

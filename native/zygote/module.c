@@ -16,6 +16,9 @@
  *           identity and body bytes.
  *       respond(body); error(error_type, body)
  *           The answer to what next() returned last, which asks for the next invocation too; body is bytes or str.
+ *       stream(content_type, data); part(data); end(); end(error_type, body)
+ *           The same as a response in parts: head and first part, further parts, and the end, with the error object
+ *           when it is not whole; data and body are bytes.
  *   settle()
  *       Prepares memory for forks; see settle.c.
  *   read_compiled(root, name, tag, mark, preferred) -> (code, path, cached) | None
@@ -25,7 +28,7 @@
  *       May there be a tuple of a class of its own (a namedtuple) in this value, at any depth?
  *   arm(hooks); fork_before(), fork_parent(), fork_child()
  *       See hooks.c.
- *   EVENT_MAX, RESPONSE_MAX, INIT_ERROR_MAX
+ *   EVENT_MAX, RESPONSE_MAX, INIT_ERROR_MAX, STREAM_ERROR_MAX
  *       Bytes of a body.
  *
  * A packet that no dispatcher sends raises OSError(EBADMSG); so does a second start(). The GIL is released while
@@ -97,7 +100,8 @@ static int module_execute(PyObject *module) {
     }
     if (PyModule_AddIntConstant(module, "EVENT_MAX", ENDPOINT_BODY_MAX) < 0 ||
         PyModule_AddIntConstant(module, "RESPONSE_MAX", ENDPOINT_BODY_MAX) < 0 ||
-        PyModule_AddIntConstant(module, "INIT_ERROR_MAX", WIRE_INIT_ERROR_BODY_MAX) < 0)
+        PyModule_AddIntConstant(module, "INIT_ERROR_MAX", WIRE_INIT_ERROR_BODY_MAX) < 0 ||
+        PyModule_AddIntConstant(module, "STREAM_ERROR_MAX", WIRE_STREAM_END_BODY_MAX) < 0)
         return -1;
     return 0;
 }

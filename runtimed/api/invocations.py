@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from runtimed.api.operation import operation
 from runtimed.model import arn, errors, quotas
-from runtimed.model.invocation import InvocationType, InvokeRequest, InvokeResponse
+from runtimed.model.invocation import (
+    FunctionError,
+    InvocationType,
+    InvokeRequest,
+    InvokeResponse,
+    InvokeStreamComplete,
+    InvokeStreamResponse,
+    InvokeStreamStart,
+)
 from runtimed.model.shape import Shape
+
+DRY_RUN = 204
+UNHANDLED = "Unhandled"
 
 
 class Invoker(Protocol):
@@ -35,6 +48,31 @@ class Invocations:
 
     @operation
     async def invoke(self, request: InvokeRequest) -> InvokeResponse:
+        return await self._invoke(request)
+
+    @operation
+    async def invoke_stream(self, request: InvokeRequest) -> AsyncIterator[InvokeStreamResponse]:
+        """The result as one part, once it is whole; as it comes, the dispatcher itself gives it, on the invoke port."""
+        response = await self._invoke(request)
+        failed = response.function_error is not UNSET
+        if response.status_code != DRY_RUN:
+            yield InvokeStreamResponse(
+                start=InvokeStreamStart(request_id=response.request_id, executed_version=response.executed_version)
+            )
+        if response.payload and not failed:
+            yield InvokeStreamResponse(payload_chunk=response.payload)
+        yield InvokeStreamResponse(
+            complete=InvokeStreamComplete(
+                status_code=response.status_code,
+                error_code=_error_code(response.payload) if failed else UNSET,
+                error_details=response.payload if failed else UNSET,
+                log_result=response.log_result,
+                duration_us=response.duration_us,
+                init_duration_us=response.init_duration_us,
+            )
+        )
+
+    async def _invoke(self, request: InvokeRequest) -> InvokeResponse:
         reference = arn.parse(request.function_name, self._identity, request.qualifier)
         if request.invocation_type is InvocationType.EVENT:
             raise errors.NotOffered(
@@ -56,10 +94,19 @@ class Invocations:
         )
 
 
+def _error_code(payload: bytes) -> str:
+    try:
+        kind = _error.decode(payload).error_type
+    except msgspec.MsgspecError:
+        kind = UNSET
+    return UNHANDLED if kind is UNSET else kind or UNHANDLED
+
+
 class _Anything(Shape, frozen=True):
     """A JSON object of whatever members."""
 
 
+_error = msgspec.json.Decoder(FunctionError)
 _json = msgspec.json.Decoder(msgspec.Raw)
 _object = msgspec.json.Decoder(_Anything)
 

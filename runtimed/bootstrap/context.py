@@ -2,7 +2,7 @@
 
 import time
 
-from . import logs, payload
+from . import logs, payload, stream
 from .errors import CONTEXT, Fault, text_of
 
 # What of the W3C trace context a caller may hand through.
@@ -11,6 +11,9 @@ W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
 # What start() told of START: the same in every invocation.
 promised = (None,) * 10
+
+# Of the present invocation.
+channel = None
 
 
 class LambdaContext:
@@ -58,6 +61,15 @@ class LambdaContext:
 
     def w3c(self):
         return dict(self._w3c)
+
+    def response_stream(self, content_type="", *, metadata=None):
+        """The stream that the response is written to in parts: see stream.py.
+
+        `metadata`: of a response for HTTP, as a dict with statusCode, headers, cookies; it makes its own content type.
+        """
+        opened = stream.open_stream(channel)
+        opened.describe(content_type, metadata)
+        return opened
 
     def log(self, message):
         logs.write(str(message))

@@ -13,7 +13,7 @@ import threading
 import time
 from importlib import machinery
 
-from . import context, errors, handlers, logs, payload
+from . import context, errors, handlers, logs, payload, stream
 
 # sysexits.h: the dispatcher sent what no dispatcher sends.
 EXIT_PROTOCOL = 76
@@ -169,20 +169,47 @@ def answer(channel, native, handler, invocation):
     set_trace(trace)
     try:
         given = context.LambdaContext(request_id, deadline_ms, arn, client_context, cognito_identity, tenant_id)
-        result = payload.write_result(handler(payload.read_event(body), given), native.has_records)
-        if len(result) > native.RESPONSE_MAX:
-            raise errors.Fault(
-                errors.RESPONSE_SIZE,
-                "Response payload size exceeded maximum allowed payload size (%d bytes)." % native.RESPONSE_MAX,
-            )
+        context.channel = channel
+        result = handler(payload.read_event(body), given)
+        if stream.opened is not None or stream.is_iterator(result):
+            stream.send(channel, result)
+            result = None
+        else:
+            result = check_size(payload.write_result(result, native.has_records), native.RESPONSE_MAX)
     except Exception as error:
-        described = errors.describe(error, request_id)
-        logs.write_error(described)
-        logs.flush()
-        channel.error(described["errorType"], payload.error_json(described, native.RESPONSE_MAX))
+        fail(channel, native, errors.describe(error, request_id))
     else:
         logs.flush()
-        channel.respond(result)
+        if result is None:
+            channel.end()
+        else:
+            channel.respond(result)
+    stream.opened = None
+
+
+def check_size(result, limit):
+    if len(result) > limit:
+        raise errors.Fault(
+            errors.RESPONSE_SIZE,
+            "Response payload size exceeded maximum allowed payload size (%d bytes)." % limit,
+        )
+    return result
+
+
+def fail(channel, native, described):
+    """Tells the error: instead of a result, or as the end of one that has begun."""
+    begun = stream.opened is not None and stream.opened.stop()
+    logs.write_error(described)
+    logs.flush()
+    if begun:
+        channel.end(shown(described["errorType"]), payload.error_json(described, native.STREAM_ERROR_MAX))
+    else:
+        channel.error(described["errorType"], payload.error_json(described, native.RESPONSE_MAX))
+
+
+def shown(text):
+    """Without halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def set_trace(trace):

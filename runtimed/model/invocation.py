@@ -60,6 +60,37 @@ class InvokeResponse(Shape, frozen=True, kw_only=True):
     """The init phase that this invocation waited for; 0: the environment was warm."""
 
 
+class InvokeStreamStart(Shape, frozen=True, kw_only=True):
+    """The head of a result that comes in parts."""
+
+    request_id: str
+    executed_version: str = ""
+    content_type: str = ""
+    """What the function said of it; empty: nothing."""
+
+
+class InvokeStreamComplete(Shape, frozen=True, kw_only=True):
+    """The end of a result that came in parts; without one it is not whole."""
+
+    status_code: int
+    """200; 204 for a dry run."""
+    error_code: str | UnsetType = UNSET
+    """Present only when the function failed: the error's type."""
+    error_details: bytes | UnsetType = UNSET
+    """Lambda's error object."""
+    log_result: bytes | UnsetType = UNSET
+    duration_us: int = 0
+    init_duration_us: int = 0
+
+
+class InvokeStreamResponse(Shape, frozen=True, kw_only=True):
+    """One of the three."""
+
+    start: InvokeStreamStart | UnsetType = UNSET
+    payload_chunk: bytes | UnsetType = UNSET
+    complete: InvokeStreamComplete | UnsetType = UNSET
+
+
 class FunctionError(Shape, frozen=True, kw_only=True, rename="camel"):
     """The error object in the payload of a failed invocation. Runtimes may send anything: all may be absent.
 

@@ -8,6 +8,7 @@
  * it ends with execve(2). From then on these functions stand for the runtime's connections. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct environment;
@@ -18,6 +19,10 @@ struct environment;
 int channel_attach(struct environment *environment, int fd);
 /* Reads what has arrived. */
 void channel_read(struct environment *environment);
+/* It was not read because a stream had to wait: it is again. Also of a runtime's connection. */
+void channel_resume(struct environment *environment);
+/* INVOKE has left whole. */
+bool channel_sent_all(const struct environment *environment);
 void channel_detach(struct environment *environment);
 /* 0 or a negative errno: the environment cannot be used. */
 int channel_start(struct environment *environment);

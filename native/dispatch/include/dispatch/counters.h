@@ -91,7 +91,8 @@
     X(http_slow)               /* requests that took too long to arrive */ \
     X(http_denied)             /* requests without a valid key or signature, or of other users */ \
     X(arenas)                  /* level: environments that have one */ \
-    X(arena_payloads)          /* bodies that went through one, either way */
+    X(arena_payloads)          /* bodies that went through one, either way */ \
+    X(streams)                 /* responses that came in parts */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

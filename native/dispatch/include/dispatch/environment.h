@@ -153,6 +153,7 @@ struct environment {
 
     struct watch channel; /* fd -1: closed */
     bool channel_writing; /* watched for EPOLLOUT: an INVOKE that did not fit */
+    bool channel_paused;  /* not watched: a stream of its has to wait */
     bool sending_head;    /* INVOKE itself is not sent yet */
     uint32_t sent;        /* bytes of the body that are */
     bool body_in_arena;   /* all of them, that is */

@@ -27,6 +27,11 @@ struct caller {
     /* The one answer; the exchange is freed afterwards. Takes over answer->owned and its charge. May be called from
      * within exchange_start, exchange_finish and whatever else reads the connection. */
     void (*answer)(struct exchange *exchange, struct answer *answer);
+    /* Of a response that comes in parts, before its answer, which is then its end: head (id, version, content type)
+     * and parts, copied. 0; 1: nothing more for now, until exchange_more; a negative errno: it cannot go on, and the
+     * exchange may be gone. NULL: this caller takes all responses whole. */
+    int (*begin)(struct exchange *exchange, const struct answer *head);
+    int (*chunk)(struct exchange *exchange, struct wire_slice data);
     struct dispatch *dispatch;
     struct list exchanges;    /* not answered yet */
     struct caller_load *load; /* NULL: not counted */
@@ -41,6 +46,8 @@ struct exchange {
     struct request *request;       /* while its body is coming; then the invocation's */
     struct invocation *invocation; /* once admitted */
     uint64_t complete_us;
+    bool stream; /* it takes a response that comes in parts */
+    bool begun;  /* and has its head */
 };
 
 struct answer {
@@ -49,6 +56,8 @@ struct answer {
     const char *code, *reason, *message; /* NULL: empty */
     const uint8_t *id;                   /* NULL: zeros */
     const char *version;
+    const char *error_type;         /* of a function error; NULL: not said */
+    struct wire_slice content_type; /* of a stream's head; empty: not said */
     uint64_t duration_us, init_us;
     struct wire_slice log_tail;
     struct wire_slice body;
@@ -79,6 +88,11 @@ void exchange_refuse_body(struct exchange *exchange, int error);
 void exchange_cancel(struct exchange *exchange);
 /* The connection is gone: nobody waits any more; what waits in a queue is dropped, what runs goes on. */
 void exchange_abandon(struct exchange *exchange);
+/* A response that comes in parts, of an exchange that takes it so: as caller.begin and .chunk. */
+int exchange_begin(struct exchange *exchange, struct wire_slice content_type);
+int exchange_chunk(struct exchange *exchange, struct wire_slice data);
+/* The caller has room for more of it. */
+void exchange_more(struct exchange *exchange);
 /* The one answer; frees the exchange. */
 void exchange_answer(struct exchange *exchange, struct answer *answer);
 void exchange_refuse(

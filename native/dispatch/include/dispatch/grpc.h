@@ -1,4 +1,4 @@
-/* gRPC's bytes, as far as runtimed.v1.Invocations/Invoke needs them: the frame around a message, the two messages
+/* gRPC's bytes, as far as runtimed.v1.Invocations needs them: the frame around a message, its messages
  * (proto/runtimed/v1/invocations.proto), statuses and time-outs. Pure: looks at bytes that lie in memory.
  *
  * Messages are read as proto3 says: fields in any order, the last of several counts, unknown ones are passed over,
@@ -16,6 +16,9 @@
 #define GRPC_MESSAGE_MAX (REQUEST_BODY_MAX + 16384u) /* a payload and all texts at their longest */
 #define GRPC_HEAD_MAX 4608u                          /* what grpc_write_response writes at most, with a log's tail */
 #define GRPC_PATH "/runtimed.v1.Invocations/Invoke"
+#define GRPC_STREAM_PATH "/runtimed.v1.Invocations/InvokeStream"
+#define GRPC_START_MAX 512u     /* what grpc_write_start writes at most */
+#define GRPC_CHUNK_HEAD_MAX 16u /* grpc_write_chunk */
 #define GRPC_TIMEOUT_NONE UINT64_MAX
 
 /* google.rpc.Code */
@@ -57,6 +60,21 @@ struct grpc_result {
 int grpc_read_invoke(const uint8_t *data, size_t size, struct grpc_invoke *ret);
 /* The frame's prefix and all of the message but its payload, which is to follow. Returns the size. */
 size_t grpc_write_response(const struct grpc_result *result, uint8_t ret_head[GRPC_HEAD_MAX]);
+/* An InvokeStreamResponse with `complete`, but for the error details' bytes. */
+struct grpc_complete {
+    uint16_t status;
+    struct wire_slice error_code; /* empty: the function succeeded */
+    struct wire_slice log_tail;   /* empty: none */
+    uint32_t details;             /* bytes that follow the head */
+    uint64_t duration_us, init_us;
+};
+
+/* Likewise the messages of InvokeStream, each with its frame: the first one, whole; one with a part of the payload,
+ * whose bytes are to follow; the last one, the same of its error details. */
+size_t grpc_write_start(
+    const char *id, const char *version, struct wire_slice content_type, uint8_t ret_message[GRPC_START_MAX]);
+size_t grpc_write_chunk(uint32_t size, uint8_t ret_head[GRPC_CHUNK_HEAD_MAX]);
+size_t grpc_write_complete(const struct grpc_complete *complete, uint8_t ret_head[GRPC_HEAD_MAX]);
 /* Microseconds, or -EINVAL. */
 int grpc_read_timeout(struct wire_slice text, uint64_t *ret_us);
 /* For an error's code and its HTTP status: the table of runtimed/model/errors.py. */

@@ -1,10 +1,11 @@
-/* HTTP/2 connections, for gRPC: runtimed.v1.Invocations/Invoke on the sockets of http.h, told from HTTP/1.1 by the
+/* HTTP/2 connections, for gRPC: runtimed.v1.Invocations on the sockets of http.h, told from HTTP/1.1 by the
  * preface (prior knowledge; no upgrade). Runs in the dispatcher's loop; frames and header compression are nghttp2's.
  *
  *   h2.c         the session: its frames, of which nobody needs too many; beginning and end
  *   h2_output.c  bytes in and out, time
  *   h2_stream.c  one call: from headers and message to an exchange
  *   h2_answer.c  from an answer to headers, data under the peer's window, and trailers
+ *   h2_parts.c   the same of responses that come in parts
  *   grpc.c       the bytes of gRPC (pure)
  *
  * Each stream is a caller of its own. What a connection may hold: H2_STREAMS_MAX streams, and as many invocations,
@@ -31,6 +32,7 @@
 #include "base/list.h"
 #include "dispatch/exchange.h"
 #include "dispatch/grpc.h"
+#include "dispatch/outflow.h"
 #include "dispatch/timers.h"
 
 #define H2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -52,7 +54,11 @@
 #define H2_IDLE_BURST 1000u /* pings, empty data, priorities */
 #define H2_IDLE_RATE 100u
 
+#define H2_FIELDS_MAX 10
+#define H2_MESSAGE_MAX 3072u /* percent-encoded */
+
 struct dispatch;
+struct h2_parts;
 struct http;
 struct http_connection;
 
@@ -101,7 +107,7 @@ struct h2_stream {
 
     /* The headers. */
     uint32_t headers_size;
-    bool is_post, is_grpc, is_invoke, is_encoded, is_known, has_key, is_malformed;
+    bool is_post, is_grpc, is_invoke, is_stream, is_encoded, is_known, has_key, is_malformed;
     uint64_t deadline_us; /* 0: none */
 
     /* The message. */
@@ -117,8 +123,9 @@ struct h2_stream {
     uint32_t head_size, body_size, sent;
     uint32_t charged;
     uint64_t progress_us;
-    bool is_gone; /* nobody is there for it */
-    int status;   /* enum grpc_status where it has none of Lambda's codes; -1 */
+    struct h2_parts *parts; /* of an answer that comes in parts; NULL: it does not */
+    bool is_gone;           /* nobody is there for it */
+    int status;             /* enum grpc_status where it has none of Lambda's codes; -1 */
 };
 
 /* Takes over a connection whose first bytes are the preface. 0 or -ENOMEM. */
@@ -161,7 +168,21 @@ void h2_stream_data(struct h2_stream *stream, const uint8_t *data, size_t size);
 void h2_stream_finish(struct h2_stream *stream);
 void h2_stream_arm(struct h2_stream *stream);
 void h2_forget_message(struct h2_stream *stream);
+struct h2_fields {
+    nghttp2_nv all[H2_FIELDS_MAX];
+    size_t n;
+};
+/* Both texts must stay until it is submitted. */
+void h2_put(struct h2_fields *fields, const char *name, const char *value);
+
 /* Of the stream's caller. */
+int h2_begin_parts(struct exchange *exchange, const struct answer *head);
+int h2_put_chunk(struct exchange *exchange, struct wire_slice data);
+/* The end of what began, or all of it. */
+void h2_end_parts(struct h2_stream *stream, bool begun, const struct answer *answer);
+/* It waits for its source, not for the peer. */
+bool h2_parts_idle(const struct h2_stream *stream);
+void h2_parts_free(struct h2_stream *stream);
 void h2_answer(struct exchange *exchange, struct answer *answer);
 /* A status that has no code of Lambda's. */
 void h2_refuse(struct h2_stream *stream, enum grpc_status status, const char *message);

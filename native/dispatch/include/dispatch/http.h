@@ -5,6 +5,7 @@
  *   http_read.c     from bytes to an exchange: the head to a call, the body to its parts
  *   http_trust.c    who may: keys and signatures
  *   http_answer.c   from an answer to bytes, and what the socket did not take
+ *   http_stream.c   the same of responses that come in parts
  *
  * One request of a connection at a time: the next one's bytes (pipelining) are read when the answer before has left,
  * so that answers stand in order and a caller who does not read holds no environment and no more memory than one
@@ -33,6 +34,7 @@
 #include "dispatch/exchange.h"
 #include "dispatch/h1.h"
 #include "dispatch/loop.h"
+#include "dispatch/render.h"
 
 #define HTTP_CONNECTIONS_MAX 16384u
 #define HTTP_INPUT_MAX 131072u   /* more than a head may have, so that its end or its excess shows */
@@ -45,6 +47,8 @@
 #define HTTP_LINGER_US (2u * 1000000u)
 #define HTTP_TRACE_MAX 256u
 #define HTTP_GROUPS_MAX 256
+/* Fixed fields, a trace, and a log tail in base64. */
+#define HTTP_ANSWER_HEAD_MAX (1280u + HTTP_TRACE_MAX + (LOG_TAIL_MAX + 2) / 3 * 4)
 
 enum http_state {
     HTTP_HEAD,    /* between requests, or in a head */
@@ -80,6 +84,7 @@ struct http {
 };
 
 struct h2;
+struct http_stream;
 
 struct http_connection {
     struct caller caller;
@@ -96,7 +101,8 @@ struct http_connection {
     uint32_t head_size; /* of `input`, what the head under way was told of */
     struct exchange *exchange;
     uint64_t body_left, body_taken, body_began_us;
-    struct list unsent; /* struct http_outgoing */
+    struct list unsent;         /* struct http_outgoing */
+    struct http_stream *stream; /* an answer that comes in parts, until it has left; NULL: none */
     enum http_trust trust;
     struct sigv4 *sigv4; /* of the request whose body is being read; NULL: nothing to check */
     uint32_t unproven;   /* its share of http.unproven */
@@ -140,6 +146,17 @@ bool http_trust_head(struct http_connection *connection, const uint8_t *data, ui
 bool http_trust_body(struct http_connection *connection);
 void http_trust_forget(struct http_connection *connection);
 void http_say_continue(struct http_connection *connection);
+int http_begin_stream(struct exchange *exchange, const struct answer *head);
+int http_put_chunk(struct exchange *exchange, struct wire_slice data);
+/* The end of what began, or all of it. The connection may be closed afterwards. */
+void http_end_stream(struct http_connection *connection, bool begun, const struct answer *answer);
+size_t http_render_stream_head(
+    struct http_connection *connection, const struct answer *head, char ret_head[HTTP_ANSWER_HEAD_MAX]);
+/* Sends on. 0, or a negative errno: the connection cannot go on. */
+int http_stream_send(struct http_connection *connection);
+void http_stream_free(struct http_connection *connection);
+/* Is an answer on its way? */
+bool http_sending(const struct http_connection *connection);
 /* Sends on what is unsent. 0, or a negative errno: the connection cannot go on. */
 int http_send(struct http_connection *connection);
 void http_forget_unsent(struct http_connection *connection);

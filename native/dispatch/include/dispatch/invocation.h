@@ -44,7 +44,7 @@ struct invocation {
     bool result_refused;   /* no memory: the caller has been told */
     char error_type[WIRE_RESULT_ERROR_TYPE_MAX + 1];
 
-    struct stream *stream; /* head, chunks, trailer; waits for response streaming; NULL */
+    struct stream *stream; /* its response comes in parts; NULL: it does not, or has not begun */
 };
 
 /* Takes the request; answers nothing. NULL: out of memory. */
@@ -61,5 +61,9 @@ void invocation_answer_failure(struct invocation *invocation, struct environment
 /* An API error rather than a function error. */
 void invocation_refuse(
     struct invocation *invocation, uint16_t status, const char *code, const char *reason, const char *message);
+/* Its stream has more than may be: the caller is told; the rest is forgotten. */
+void invocation_tell_too_large(struct invocation *invocation);
+/* Gives back the memory of a result that came so far. */
+void invocation_drop_result(struct invocation *invocation);
 /* The function's ARN as the caller named it. */
 void invocation_arn(const struct invocation *invocation, char *ret_arn, size_t size);

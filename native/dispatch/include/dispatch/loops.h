@@ -27,6 +27,7 @@
 #include "dispatch/pool.h"
 #include "dispatch/request.h"
 #include "dispatch/room.h"
+#include "dispatch/stream.h"
 #include "dispatch/table.h"
 
 struct dispatch;
@@ -36,7 +37,8 @@ struct loops {
     unsigned n;
     struct dispatch *each[LOOPS_MAX]; /* the first is the process's own */
     struct account account;
-    struct table functions, targets; /* common.h */
+    struct stream_limits stream_limits; /* changed while all loops but one stand still */
+    struct table functions, targets;    /* common.h */
     struct budget_common budget;
     struct bucket log_bucket;
     struct log_writer *log_writer;

@@ -3,9 +3,9 @@
  *
  *   dispatcher: START                INVOKE CHUNK*                    INVOKE ...
  *   environment:      INIT_DONE                    RESULT CHUNK*
- *                     or INIT_ERROR
+ *                     or INIT_ERROR                or STREAM_HEAD STREAM_CHUNK* STREAM_END
  *
- * A RESULT always carries the header flag READY: the runtime asks for its next invocation with it.
+ * A RESULT and a STREAM_END always carry the header flag READY: the runtime asks for its next invocation with it.
  *
  * Large bodies may lie in the arena, memory that is shared with the dispatcher and charged to this environment: it comes
  * with ATTACH and ARENA, between invocations, and is filled as far as ATTACH says, or as far as an answer needs. */
@@ -60,3 +60,11 @@ int endpoint_send_init_error(const struct endpoint *endpoint, struct wire_slice 
 /* error_type is looked at when `error`. */
 int endpoint_send_result(struct endpoint *endpoint, const uint8_t id[16], bool error, struct wire_slice type,
     const uint8_t *body, size_t size);
+
+/* A response in parts: its head with the first one (which may be empty), further ones, its end. Block as above, which
+ * is how a slow caller holds up a handler. -EMSGSIZE: the error object has more than WIRE_STREAM_END_BODY_MAX bytes. */
+int endpoint_send_head(
+    const struct endpoint *endpoint, const uint8_t id[16], struct wire_slice content_type, struct wire_slice data);
+int endpoint_send_part(const struct endpoint *endpoint, const uint8_t *data, size_t size);
+/* error_type and body are looked at when `error`. */
+int endpoint_send_end(const struct endpoint *endpoint, bool error, struct wire_slice type, struct wire_slice body);

@@ -1,6 +1,7 @@
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -64,3 +65,39 @@ class InvokeResponse(_message.Message):
     duration_us: int
     init_duration_us: int
     def __init__(self, status_code: _Optional[int] = ..., request_id: _Optional[str] = ..., executed_version: _Optional[str] = ..., function_error: _Optional[str] = ..., log_result: _Optional[bytes] = ..., payload: _Optional[bytes] = ..., duration_us: _Optional[int] = ..., init_duration_us: _Optional[int] = ...) -> None: ...
+
+class InvokeStreamResponse(_message.Message):
+    __slots__ = ("start", "payload_chunk", "complete")
+    START_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    start: InvokeStreamStart
+    payload_chunk: bytes
+    complete: InvokeStreamComplete
+    def __init__(self, start: _Optional[_Union[InvokeStreamStart, _Mapping]] = ..., payload_chunk: _Optional[bytes] = ..., complete: _Optional[_Union[InvokeStreamComplete, _Mapping]] = ...) -> None: ...
+
+class InvokeStreamStart(_message.Message):
+    __slots__ = ("request_id", "executed_version", "content_type")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    executed_version: str
+    content_type: str
+    def __init__(self, request_id: _Optional[str] = ..., executed_version: _Optional[str] = ..., content_type: _Optional[str] = ...) -> None: ...
+
+class InvokeStreamComplete(_message.Message):
+    __slots__ = ("status_code", "error_code", "error_details", "log_result", "duration_us", "init_duration_us")
+    STATUS_CODE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_DETAILS_FIELD_NUMBER: _ClassVar[int]
+    LOG_RESULT_FIELD_NUMBER: _ClassVar[int]
+    DURATION_US_FIELD_NUMBER: _ClassVar[int]
+    INIT_DURATION_US_FIELD_NUMBER: _ClassVar[int]
+    status_code: int
+    error_code: str
+    error_details: bytes
+    log_result: bytes
+    duration_us: int
+    init_duration_us: int
+    def __init__(self, status_code: _Optional[int] = ..., error_code: _Optional[str] = ..., error_details: _Optional[bytes] = ..., log_result: _Optional[bytes] = ..., duration_us: _Optional[int] = ..., init_duration_us: _Optional[int] = ...) -> None: ...
