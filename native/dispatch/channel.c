@@ -342,6 +342,8 @@ static void pause_channel(struct environment *environment) {
 
 void channel_resume(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
+    if (environment->runtime != NULL)
+        runtime_stream_resume(environment);
     if (!environment->channel_paused)
         return;
     if (loop_add(&dispatch->loop, &environment->channel, EPOLLIN) == 0)

@@ -26,6 +26,31 @@ void h1_chunks_begin(struct h1_chunks *chunks) {
     *chunks = (struct h1_chunks){.state = SIZE_FIRST};
 }
 
+void h1_chunks_keep(struct h1_chunks *chunks, uint8_t *room, uint32_t size) {
+    chunks->keep = room;
+    chunks->keep_room = size;
+}
+
+struct wire_slice h1_trailer(struct wire_slice trailers, const char *name) {
+    const uint8_t *at = trailers.data, *end = trailers.data + trailers.size;
+
+    while (at < end) {
+        const uint8_t *line_end = memchr(at, '\r', (size_t)(end - at));
+        const uint8_t *colon = line_end != NULL ? memchr(at, ':', (size_t)(line_end - at)) : NULL;
+        if (colon == NULL)
+            break;
+        if (h1_is((struct wire_slice){at, (uint32_t)(colon - at)}, name)) {
+            for (at = colon + 1; at < line_end && (*at == ' ' || *at == '\t');)
+                at++;
+            for (end = line_end; end > at && (end[-1] == ' ' || end[-1] == '\t');)
+                end--;
+            return (struct wire_slice){at, (uint32_t)(end - at)};
+        }
+        at = line_end + 2;
+    }
+    return (struct wire_slice){trailers.data, 0};
+}
+
 static enum h1_result wrong(struct h1_chunks *chunks, uint16_t status, const char *reason) {
     chunks->status = status;
     chunks->reason = reason;
@@ -81,8 +106,10 @@ static enum h1_result size_line(struct h1_chunks *chunks, uint8_t c) {
 }
 
 static enum h1_result trailer(struct h1_chunks *chunks, uint8_t c) {
-    if (++chunks->count > H1_TRAILER_MAX)
+    if (++chunks->count > (chunks->keep != NULL ? chunks->keep_room : H1_TRAILER_MAX))
         return wrong(chunks, 431, "The trailers are too long.");
+    if (chunks->keep != NULL)
+        chunks->keep[chunks->kept++] = c;
     switch (chunks->state) {
     case TRAILER:
         chunks->state = c == '\r' ? LAST_LF : TRAILER_NAME;

@@ -232,6 +232,10 @@ static bool make_room(struct runtime_connection *connection, uint64_t size) {
 }
 
 void runtime_call_body(struct runtime_connection *connection, struct wire_slice part) {
+    if (connection->streaming) {
+        runtime_stream_body(connection, part);
+        return;
+    }
     if (part.size == 0 || connection->refusal.status != 0 ||
         !make_room(connection, (uint64_t)connection->body_size + part.size))
         return;
@@ -251,12 +255,14 @@ static void not_found(struct runtime_connection *connection, enum runtime_path p
 /* The mode that a response asks for. */
 static void check_mode(struct runtime_connection *connection, const uint8_t *data) {
     struct wire_slice mode = h1_find(&connection->head, data, "lambda-runtime-function-response-mode");
+    connection->wants_stream = false;
     if (connection->call != RUNTIME_CALL_RESPONSE || connection->refusal.status != 0 || mode.size == 0 ||
         h1_is(mode, "buffered"))
         return;
-    refusal_set(connection, 400, "InvalidFunctionResponseMode",
-        h1_is(mode, "streaming") ? "This node streams no responses yet. Answer without the response mode header."
-                                 : "The response mode is not known. Leave its header out.");
+    connection->wants_stream = h1_is(mode, "streaming");
+    if (!connection->wants_stream)
+        refusal_set(connection, 400, "InvalidFunctionResponseMode",
+            "The response mode is not known: it is streaming or buffered.");
 }
 
 void runtime_call_begin(struct runtime_connection *connection, const uint8_t *data) {
@@ -290,7 +296,9 @@ void runtime_call_begin(struct runtime_connection *connection, const uint8_t *da
     runtime_error_type(h1_find(head, data, "lambda-runtime-function-error-type"), connection->error_type);
     (void)judge(connection, &transition);
     check_mode(connection, data);
-    if (connection->refusal.status == 0 && head->length > 0)
+    if (connection->refusal.status == 0 && connection->wants_stream)
+        runtime_stream_begin(connection, data);
+    else if (connection->refusal.status == 0 && head->length > 0)
         (void)make_room(connection, head->length);
 }
 
@@ -369,6 +377,12 @@ void runtime_call_finish(struct runtime_connection *connection) {
     bool too_large = connection->too_large;
     char message[96];
 
+    if (connection->streaming) {
+        runtime_stream_finish(connection);
+        if (!connection->closed)
+            accepted(connection);
+        return;
+    }
     /* While the body came, another connection may have answered. */
     if (connection->refusal.status == 0)
         (void)judge(connection, &transition);
@@ -398,7 +412,9 @@ void runtime_call_finish(struct runtime_connection *connection) {
 
 void runtime_call_cut_short(struct runtime_connection *connection) {
     runtime_body_drop(connection);
-    if (connection->refusal.status == 0 && is_awaited(connection)) {
+    if (connection->streaming) {
+        runtime_stream_cut_short(connection);
+    } else if (connection->refusal.status == 0 && is_awaited(connection)) {
         connection->too_large = connection->no_memory = false;
         result_failed(connection, "Runtime.TruncatedResponse", "The runtime's response was cut short");
     }

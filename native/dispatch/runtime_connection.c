@@ -55,10 +55,13 @@ void runtime_connection_close(struct runtime_connection *connection) {
     drop_output(connection);
     /* The body may be what an answer under way is made of: it goes with the connection's memory, and that may outlive
      * the runtime's. */
+    runtime_stream_drop(connection);
     runtime->held -= connection->body_room;
     connection->closed = true;
     if (runtime->waiting == connection)
         runtime->waiting = NULL;
+    if (runtime->streamer == connection)
+        runtime->streamer = NULL;
     loop_remove(&dispatch->loop, &connection->watch);
     cleanup_close(&connection->watch.fd);
     list_remove(&connection->node);
@@ -108,6 +111,18 @@ int runtime_open(struct environment *environment) {
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
 
+static int watch_for(struct runtime_connection *connection, uint32_t events) {
+    struct loop *loop = &connection->dispatch->loop;
+    uint32_t before = connection->events;
+
+    connection->events = events;
+    if (events == 0)
+        loop_remove(loop, &connection->watch);
+    else
+        return before == 0 ? loop_add(loop, &connection->watch, events) : loop_change(loop, &connection->watch, events);
+    return 0;
+}
+
 void runtime_watch(struct runtime_connection *connection) {
     uint32_t events;
 
@@ -115,19 +130,19 @@ void runtime_watch(struct runtime_connection *connection) {
         return;
     /* While the socket is full, nothing more is read: requests behind wait with their sender. What was read already and
      * waits is looked at when the socket is found to take more. */
-    if (connection->output != NULL)
+    if (runtime_stream_waits(connection))
+        events = 0;
+    else if (connection->output != NULL)
         events = EPOLLOUT;
     else if (connection->reading == RUNTIME_WAIT)
         events = EPOLLRDHUP;
-    else if (connection->reading == RUNTIME_HEAD && connection->input_size > 0 && connection->head.line == 0 &&
-        connection->head.scanned == 0)
+    else if (connection->input_size > 0 &&
+        (connection->streaming ||
+            (connection->reading == RUNTIME_HEAD && connection->head.line == 0 && connection->head.scanned == 0)))
         events = EPOLLIN | EPOLLOUT;
     else
         events = EPOLLIN;
-    if (events == connection->events)
-        return;
-    connection->events = events;
-    if (loop_change(&connection->dispatch->loop, &connection->watch, events) < 0)
+    if (events != connection->events && watch_for(connection, events) < 0)
         runtime_connection_close(connection);
 }
 
@@ -266,7 +281,7 @@ static size_t read_body(struct runtime_connection *connection, const uint8_t *da
 static void advance(struct runtime_connection *connection, const uint8_t *data, size_t size) {
     size_t at = 0;
 
-    while (!connection->closed && at < size && connection->output == NULL) {
+    while (!connection->closed && at < size && connection->output == NULL && !runtime_stream_waits(connection)) {
         size_t used = 0;
         if (connection->reading == RUNTIME_HEAD)
             used = read_head(connection, data + at, size - at);
@@ -351,7 +366,7 @@ static void on_ready(struct watch *watch, uint32_t events) {
     if (!connection->closed && connection->output == NULL && connection->input_size > 0 && (events & EPOLLOUT))
         take_in(connection, NULL, 0);
     if (!connection->closed && connection->output == NULL && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) &&
-        connection->reading != RUNTIME_WAIT)
+        connection->reading != RUNTIME_WAIT && !runtime_stream_waits(connection))
         (void)read_some(connection);
     runtime_watch(connection);
 }
@@ -410,6 +425,8 @@ void runtime_drain(struct environment *environment) {
     on_listener(&runtime->listener, 0);
     list_for_each_safe(node, &runtime->connections) {
         struct runtime_connection *connection = list_entry(node, struct runtime_connection, node);
+        if (connection->streaming)
+            take_in(connection, NULL, 0); /* what had to wait */
         while (!connection->closed && connection->output == NULL && connection->reading != RUNTIME_WAIT &&
             read_some(connection))
             ;

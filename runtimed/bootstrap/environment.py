@@ -167,6 +167,7 @@ def answer(channel, native, handler, invocation):
     logs.current.request_id = request_id
     logs.current.tenant_id = tenant_id
     set_trace(trace)
+    write_result = payload.write_result  # as it is now, whatever the handler does to it
     try:
         given = context.LambdaContext(request_id, deadline_ms, arn, client_context, cognito_identity, tenant_id)
         context.channel = channel
@@ -175,7 +176,7 @@ def answer(channel, native, handler, invocation):
             stream.send(channel, result)
             result = None
         else:
-            result = check_size(payload.write_result(result, native.has_records), native.RESPONSE_MAX)
+            result = check_size(write_result(result, native.has_records), native.RESPONSE_MAX)
     except Exception as error:
         fail(channel, native, errors.describe(error, request_id))
     else:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 
-from . import environment, logs
+from . import context, environment, logs
 
 # The interpreter specialises a function's bytecode after a few calls; measured: no gain beyond.
 ROUNDS = 32
@@ -67,6 +67,7 @@ def run(native):
         environment.answer(channel, native, _handler, channel.next())
         ours.recv(SEQPACKET_MAX)
     ours.close()
+    context.channel = None  # here, or its descriptor's number would be closed in each environment
     del channel
     _format_records()
     logs.current.request_id = ""

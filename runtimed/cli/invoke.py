@@ -13,7 +13,7 @@ from runtimed.cli.options import Session, common, function_name
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from runtimed.client import Result
+    from runtimed.client import FunctionFailed, Result
 
 
 @click.command(
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
             "echo '[1, 2]' | runtimectl invoke sum --payload - --json",
             "From standard input, with everything known of the invocation:",
         ),
+        ("runtimectl invoke report --stream > report.csv", "A result that comes in parts, written as it comes:"),
     ),
 )
 @click.argument("name", shell_complete=function_name)
@@ -40,12 +41,19 @@ if TYPE_CHECKING:
     help="The event, from a file.",
 )
 @click.option("--log-tail", is_flag=True, help="Print the end of the log on standard error.")
+@click.option("--stream", is_flag=True, help="Print the result's parts as they come, not the whole at the end.")
 @common
-def command(session: Session, name: str, payload: str | None, payload_file: Path | None, log_tail: bool) -> int:
+def command(
+    session: Session, name: str, payload: str | None, payload_file: Path | None, log_tail: bool, stream: bool
+) -> int:
     """Run the function NAME once and print its result.
 
     When the function fails, its error goes to standard error with type and stack, and the exit status is 1.
     """
+    if stream and session.as_json:
+        raise click.UsageError("--stream and --json exclude each other: a result in parts is printed as it comes.")
+    if stream:
+        return _stream(session, name, _payload(payload, payload_file), log_tail)
     with session.client() as client:
         result = client.invoke(name, payload=_payload(payload, payload_file), log_tail=log_tail)
     if log_tail and result.log_tail:
@@ -62,9 +70,33 @@ def command(session: Session, name: str, payload: str | None, payload_file: Path
         kind = error.error_type or "FunctionError"
         failures.show(failures.Failure(kind, error.error_message, again, FUNCTION_FAILED), as_json=True)
         return FUNCTION_FAILED
+    _complain(error)
+    return FUNCTION_FAILED
+
+
+def _complain(error: FunctionFailed) -> None:
     output.complain(str(error))
     for line in error.stack_trace:
         output.complain(line.rstrip("\n"))
+
+
+def _stream(session: Session, name: str, payload: bytes, log_tail: bool) -> int:
+    """Byte by byte what the function sends, and nothing behind it."""
+    from runtimed.client import FunctionFailed
+
+    failed = None
+    with session.client() as client, client.invoke_stream(name, payload=payload, log_tail=log_tail) as parts:
+        try:
+            for part in parts:
+                sys.stdout.buffer.write(part)
+                sys.stdout.buffer.flush()
+        except FunctionFailed as error:
+            failed = error
+    if parts.log_tail:
+        output.complain(parts.log_tail.rstrip("\n"))
+    if failed is None:
+        return 0
+    _complain(failed)
     return FUNCTION_FAILED
 
 

@@ -5,6 +5,8 @@
     with Client() as client:
         client.deploy("thumbnails", "thumbnails/", runtime="python3.11", handler="app.handler")
         print(client.invoke("thumbnails", {"url": "..."}).value)
+        for part in client.invoke_stream("report", {"year": 2026}):
+            ...
 
 `AsyncClient` has the same methods as coroutines. Errors: the API's own are the classes of `runtimed.model.errors`, all
 `ApiError`; `Unreachable` and `TimedOut` mean that no answer came; `FunctionFailed` that the function itself failed.
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
     from runtimed.client.errors import TimedOut as TimedOut
     from runtimed.client.errors import Unreachable as Unreachable
     from runtimed.client.result import Result as Result
+    from runtimed.client.stream import AsyncResultStream as AsyncResultStream
+    from runtimed.client.stream import ResultStream as ResultStream
     from runtimed.client.sync import Client as Client
     from runtimed.model.errors import ApiError as ApiError
 
 _PLACES = {
     "ApiError": "runtimed.model.errors",
     "AsyncClient": "runtimed.client.aio",
+    "AsyncResultStream": "runtimed.client.stream",
     "Client": "runtimed.client.sync",
     "ClientError": "runtimed.client.errors",
     "DeployFailed": "runtimed.client.errors",
@@ -37,6 +42,7 @@ _PLACES = {
     "Incompatible": "runtimed.client.errors",
     "NotPermitted": "runtimed.client.errors",
     "Result": "runtimed.client.result",
+    "ResultStream": "runtimed.client.stream",
     "TimedOut": "runtimed.client.errors",
     "Unreachable": "runtimed.client.errors",
 }
@@ -44,6 +50,7 @@ _PLACES = {
 __all__ = [  # noqa: PLE0604, RUF100
     "ApiError",
     "AsyncClient",
+    "AsyncResultStream",
     "Client",
     "ClientError",
     "DeployFailed",
@@ -51,6 +58,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "Incompatible",
     "NotPermitted",
     "Result",
+    "ResultStream",
     "TimedOut",
     "Unreachable",
 ]

@@ -19,6 +19,7 @@ from runtimed.client.direct import Direct
 from runtimed.client.errors import ClientError, TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
+from runtimed.client.stream import AsyncResultStream
 from runtimed.model import errors, function, invocation, log, node, runtime
 from runtimed.model import key as keys
 from runtimed.model.shape import Shape
@@ -148,6 +149,24 @@ class AsyncClient:
         request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, dry_run)
         return Result(await self._invoke(request, timeout or requests.INVOKE_SECONDS))
 
+    async def invoke_stream(
+        self,
+        name: str,
+        event: Any = UNSET,
+        *,
+        payload: bytes | None = None,
+        qualifier: str = "",
+        log_tail: bool = False,
+        client_context: dict[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncResultStream:
+        """Runs the function once as `invoke` does; its result's parts are iterated over as they come.
+
+        A reader that is slow holds the function up, within its timeout; one that takes nothing for 30 seconds is cut.
+        """
+        request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, False)
+        return AsyncResultStream(self._invoke_stream(request, timeout or requests.INVOKE_SECONDS))
+
     async def logs(self, name: str, **wanted: Unpack[requests.Wanted]) -> AsyncGenerator[log.LogEvent, None]:
         """The function's log, oldest first: all that is kept, or what `wanted` says (`follow`, `since`, `limit` ...).
 
@@ -234,11 +253,14 @@ class AsyncClient:
             return await asyncio.to_thread(build, step.path, step.runtime, step.progress)
         return await self._call(step.rpc, step.request) if step.code is None else await self._upload(step)
 
-    async def _invoke(self, request: invocation.InvokeRequest, timeout: float) -> invocation.InvokeResponse:
+    async def _look(self) -> None:
         if self._direct.due():
             async with self._looking:
                 if self._direct.due():
                     await asyncio.to_thread(self._direct.look)
+
+    async def _invoke(self, request: invocation.InvokeRequest, timeout: float) -> invocation.InvokeResponse:
+        await self._look()
         if self._direct.known and self._dispatcher is not None:
             try:
                 return await self._call(rpc.INVOKE, request, timeout, self._dispatcher)
@@ -250,6 +272,25 @@ class AsyncClient:
                 except Unreachable:
                     raise error from None
         return await self._call(rpc.INVOKE, request, timeout)
+
+    async def _invoke_stream(
+        self, request: invocation.InvokeRequest, timeout: float
+    ) -> AsyncGenerator[invocation.InvokeStreamResponse, None]:
+        await self._look()
+        if self._direct.known and self._dispatcher is not None:
+            begun = False
+            try:
+                async with aclosing(self._stream(rpc.INVOKE_STREAM, request, timeout, self._dispatcher)) as messages:
+                    async for message in messages:
+                        begun = True
+                        yield message
+                return
+            except (errors.ApiError, ClientError) as error:
+                if begun or not self._direct.refused(error):
+                    raise await asyncio.to_thread(self._direct.explain, error) from None
+        async with aclosing(self._stream(rpc.INVOKE_STREAM, request, timeout)) as messages:
+            async for message in messages:
+                yield message
 
     async def _call(
         self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None, channel: grpc.aio.Channel | None = None
@@ -275,9 +316,11 @@ class AsyncClient:
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    async def _stream(self, called: rpc.Rpc[R], request: Shape, timeout: float | None) -> AsyncGenerator[R, None]:
+    async def _stream(
+        self, called: rpc.Rpc[R], request: Shape, timeout: float | None, channel: grpc.aio.Channel | None = None
+    ) -> AsyncGenerator[R, None]:
         method = called.method
-        stream = self._channel.unary_stream(
+        stream = (channel or self._channel).unary_stream(
             method.path,
             request_serializer=method.input.SerializeToString,
             response_deserializer=method.output.FromString,

@@ -51,18 +51,23 @@ class Result(msgspec.Struct, frozen=True):
         """The function's failure, as an exception; None when it succeeded."""
         if not self.failed:
             return None
-        try:
-            found = _error.decode(self.response.payload)
-        except msgspec.MsgspecError:
-            return FunctionFailed("", self.response.payload.decode(errors="replace"), [], self.request_id)
-        return FunctionFailed(
-            "" if found.error_type is UNSET else found.error_type,
-            "" if found.error_message is UNSET else found.error_message,
-            [] if found.stack_trace is UNSET else found.stack_trace,
-            self.request_id,
-        )
+        return failure(self.response.payload, self.request_id)
 
     def raise_for_error(self) -> None:
         error = self.error()
         if error is not None:
             raise error
+
+
+def failure(payload: bytes, request_id: str, kind: str = "") -> FunctionFailed:
+    """What an error object says; `kind`: its type, when it does not say so itself."""
+    try:
+        found = _error.decode(payload)
+    except msgspec.MsgspecError:
+        return FunctionFailed(kind, payload.decode(errors="replace"), [], request_id)
+    return FunctionFailed(
+        kind if found.error_type is UNSET else found.error_type,
+        "" if found.error_message is UNSET else found.error_message,
+        [] if found.stack_trace is UNSET else found.stack_trace,
+        request_id,
+    )

@@ -69,6 +69,7 @@ UPDATE_CONFIGURATION = Rpc(
 )
 DELETE_FUNCTION = Rpc("DeleteFunction", function.DeleteFunctionRequest, function.DeleteFunctionResponse)
 INVOKE = Rpc("Invoke", invocation.InvokeRequest, invocation.InvokeResponse)
+INVOKE_STREAM = Rpc("InvokeStream", invocation.InvokeRequest, invocation.InvokeStreamResponse)
 TAIL_LOGS = Rpc("TailLogs", log.TailLogsRequest, log.LogEvent)
 CREATE_KEY = Rpc("CreateKey", key.CreateKeyRequest, key.CreatedKey)
 LIST_KEYS = Rpc("ListKeys", key.ListKeysRequest, key.ListKeysResponse, True)

@@ -17,13 +17,14 @@ from runtimed.client.direct import Direct
 from runtimed.client.errors import ClientError, TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
+from runtimed.client.stream import ResultStream
 from runtimed.model import errors, function, invocation, log, node, runtime
 from runtimed.model import key as keys
 from runtimed.model.shape import Shape
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from types import TracebackType
 
 R = TypeVar("R", bound=Shape)
@@ -141,6 +142,24 @@ class Client:
         request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, dry_run)
         return Result(self._invoke(request, timeout or requests.INVOKE_SECONDS))
 
+    def invoke_stream(
+        self,
+        name: str,
+        event: Any = UNSET,
+        *,
+        payload: bytes | None = None,
+        qualifier: str = "",
+        log_tail: bool = False,
+        client_context: dict[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> ResultStream:
+        """Runs the function once as `invoke` does; its result's parts are iterated over as they come.
+
+        A reader that is slow holds the function up, within its timeout; one that takes nothing for 30 seconds is cut.
+        """
+        request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, False)
+        return ResultStream(self._invoke_stream(request, timeout or requests.INVOKE_SECONDS))
+
     def logs(self, name: str, **wanted: Unpack[requests.Wanted]) -> Iterator[log.LogEvent]:
         """The function's log, oldest first: all that is kept, or what `wanted` says (`follow`, `since`, `limit` ...).
 
@@ -236,6 +255,23 @@ class Client:
                     raise error from None
         return self._call(rpc.INVOKE, request, timeout)
 
+    def _invoke_stream(
+        self, request: invocation.InvokeRequest, timeout: float
+    ) -> Generator[invocation.InvokeStreamResponse, None, None]:
+        if self._direct.due():
+            self._direct.look()
+        if self._direct.known and self._dispatcher is not None:
+            begun = False
+            try:
+                for message in self._stream(rpc.INVOKE_STREAM, request, timeout, self._dispatcher):
+                    begun = True
+                    yield message
+                return
+            except (errors.ApiError, ClientError) as error:
+                if begun or not self._direct.refused(error):
+                    raise self._direct.explain(error) from None
+        yield from self._stream(rpc.INVOKE_STREAM, request, timeout)
+
     def _call(
         self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None, channel: grpc.Channel | None = None
     ) -> R:
@@ -258,9 +294,11 @@ class Client:
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _stream(self, called: rpc.Rpc[R], request: Shape, timeout: float | None) -> Iterator[R]:
+    def _stream(
+        self, called: rpc.Rpc[R], request: Shape, timeout: float | None, channel: grpc.Channel | None = None
+    ) -> Iterator[R]:
         method = called.method
-        stream = self._channel.unary_stream(
+        stream = (channel or self._channel).unary_stream(
             method.path,
             request_serializer=method.input.SerializeToString,
             response_deserializer=method.output.FromString,

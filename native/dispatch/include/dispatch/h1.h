@@ -7,7 +7,7 @@
  * - no folded lines, no space before a colon, no empty names;
  * - Content-Length: digits only, once; Transfer-Encoding: "chunked" only, once, never with Content-Length, never in
  *   HTTP/1.0; Host: exactly once in HTTP/1.1, at most once in HTTP/1.0;
- * - chunk sizes: hexadecimal digits only; trailers are read by the rules of fields and forgotten.
+ * - chunk sizes: hexadecimal digits only; trailers are read by the rules of fields and forgotten, or kept as they came.
  * One empty line before a request is skipped (RFC 9112, 2.2). */
 #pragma once
 
@@ -73,9 +73,15 @@ struct h1_chunks {
     uint32_t count; /* bytes of the line or the trailers under way */
     uint16_t status;
     const char *reason;
+    uint8_t *keep; /* room for the trailers; NULL: they are forgotten */
+    uint32_t keep_room, kept;
 };
 
 void h1_chunks_begin(struct h1_chunks *chunks);
+/* The trailers are written to `room` as they came, lines with their CR LF, and may be as long as that is. */
+void h1_chunks_keep(struct h1_chunks *chunks, uint8_t *room, uint32_t size);
+/* The value of one of them by its lower-case name; the first, if there are several; size 0 if there is none. */
+struct wire_slice h1_trailer(struct wire_slice trailers, const char *name);
 /* Takes from `data`: *ret_taken bytes are used up, *ret_body is what they hold of the body. MORE: call again with
  * what follows the taken bytes (when nothing is left of the data: when more has come). DONE: the body and its
  * trailers are over. */

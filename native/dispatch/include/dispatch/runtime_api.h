@@ -2,7 +2,8 @@
  * counts as. runtime_connection.c reads and writes, runtime_calls.c carries out.
  *
  * States are the runtime's own view of the environment that it runs in (environment.h): STARTED while INITIALIZING,
- * READY while IDLE, RUNNING while BUSY, ANSWERED while SETTLING. A call that the table does not list is refused with
+ * READY while IDLE, RUNNING while BUSY, STREAMING while REPLYING, ANSWERED while SETTLING. Who is STREAMING ends that on
+ * the connection that it began on; until then no call is allowed. A call that the table does not list is refused with
  * 403 InvalidStateTransition and changes nothing. */
 #pragma once
 
@@ -15,6 +16,7 @@
     X(STARTED,     "Started")      /* no call yet */ \
     X(READY,       "Ready")        /* wants an event */ \
     X(RUNNING,     "Running")      /* has one */ \
+    X(STREAMING,   "InvocationResponse") /* is answering it in parts */ \
     X(ANSWERED,    "ResponseSent") \
     X(INIT_FAILED, "InitError")
 

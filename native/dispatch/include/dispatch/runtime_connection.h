@@ -33,8 +33,9 @@ struct runtime {
     enum runtime_state state;
     struct list connections;
     uint32_t n_connections;
-    uint32_t held;                      /* bytes of the budget: bodies that are coming, answers that are not taken */
-    struct runtime_connection *waiting; /* in next, for an event */
+    uint32_t held;                       /* bytes of the budget: bodies that are coming, answers that are not taken */
+    struct runtime_connection *waiting;  /* in next, for an event */
+    struct runtime_connection *streamer; /* whose body is the response under way, as it comes */
 };
 
 enum runtime_reading {
@@ -76,6 +77,9 @@ struct runtime_connection {
     uint8_t *body;
     uint32_t body_size, body_room; /* body_room is taken from the budget */
     bool too_large, no_memory;     /* the body is read and forgotten */
+    bool wants_stream;             /* it is to go on as it comes */
+    bool streaming;                /* and does */
+    uint8_t *trailers;             /* room for those of its body */
 
     uint8_t *output; /* what the socket did not take; NULL: nothing */
     uint32_t output_size, output_sent, output_charge;
@@ -112,3 +116,15 @@ void runtime_let_go(struct runtime_connection *connection, uint32_t size);
 void runtime_body_drop(struct runtime_connection *connection);
 /* Watches for what its state asks for. */
 void runtime_watch(struct runtime_connection *connection);
+
+/* ---- runtime_stream.c -------------------------------------------------------------------------------------------- */
+
+/* The head of a response in parts is read; `no_memory` is set when it cannot be served. */
+void runtime_stream_begin(struct runtime_connection *connection, const uint8_t *data);
+void runtime_stream_body(struct runtime_connection *connection, struct wire_slice part);
+void runtime_stream_finish(struct runtime_connection *connection);
+void runtime_stream_cut_short(struct runtime_connection *connection);
+/* Nothing of it is to be read now. */
+bool runtime_stream_waits(const struct runtime_connection *connection);
+void runtime_stream_resume(struct environment *environment);
+void runtime_stream_drop(struct runtime_connection *connection);
