@@ -218,6 +218,7 @@ class Daemon:
             dispatcher=self.dispatcher,
             interpreter=self.runtimes.interpreter,
             zygote=self.runtimes.zygote,
+            executable=self.runtimes.executable,
             pools=self._pools,
             terms=Terms(
                 processes=sandbox.processes,

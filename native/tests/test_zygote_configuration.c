@@ -56,6 +56,25 @@ static void test_defaults(void) {
     configuration_done(&c);
 }
 
+static void test_executables(void) {
+    struct configuration c;
+    CHECK(read_text("{\"handler\":\"a.b\",\"function_name\":\"f\",\"runtime\":\"python3.11\",\"executable\":\"\"}", 0,
+              &c) == 0);
+    CHECK(c.executable == NULL);
+    configuration_done(&c);
+    CHECK(read_text("{\"handler\":\"a.b\",\"function_name\":\"f\",\"runtime\":\"provided.al2023\"}", 0, &c) == 0);
+    CHECK(c.executable != NULL && c.executable[0] == '\0');
+    check(&c, "AWS_EXECUTION_ENV", NULL);
+    configuration_done(&c);
+    CHECK(read_text("{\"handler\":\"a.b\",\"function_name\":\"f\",\"runtime\":\"nodejs20.x\","
+                    "\"executable\":\"/usr/bin/node\"}",
+              0, &c) == 0);
+    CHECK(c.executable != NULL && strcmp(c.executable, "/usr/bin/node") == 0);
+    check(&c, "AWS_EXECUTION_ENV", "AWS_Lambda_nodejs20.x");
+    configuration_done(&c);
+    CHECK(read_text("{\"handler\":\"a.b\",\"function_name\":\"f\",\"executable\":1}", 0, &c) == -EBADMSG);
+}
+
 static void test_everything(void) {
     struct configuration c;
     CHECK(read_text("{\"handler\":\"a.b\",\"function_name\":\"f\",\"function_version\":\"7\",\"memory_mb\":4294967295,"
@@ -113,6 +132,7 @@ static void test_refusals(void) {
 
 int main(void) {
     test_defaults();
+    test_executables();
     test_everything();
     test_refusals();
     return 0;

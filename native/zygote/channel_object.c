@@ -106,7 +106,7 @@ static PyObject *become(const struct configuration *configuration, PyObject *dat
         string_or_none(configuration->level),
         string_or_none(configuration_variable(configuration, "PYTHONPATH")),
         PyBool_FromLong(configuration_variable(configuration, "TZ") != NULL),
-        PyBool_FromLong(configuration->custom),
+        string_or_none(configuration->executable),
     };
     return tuple_of(items, (Py_ssize_t)ARRAY_SIZE(items));
 }

@@ -74,15 +74,16 @@ static bool read_own(struct configuration *c, const struct json_value *root) {
 
 static bool read_members(struct configuration *c, const struct wire_start *start) {
     const struct json_value *root = json_root(c->document), *memory = json_member(root, "memory_mb");
-    const char *region, *runtime, *format, *level;
+    const char *region, *runtime, *format, *level, *executable;
     uint64_t memory_mb = MEMORY_DEFAULT_MB;
     char *at = c->text, digits[16];
+    bool custom;
 
     if (!member(root, "handler", NULL, &c->handler) || !member(root, "function_name", NULL, &c->function_name) ||
         !member(root, "function_version", "$LATEST", &c->function_version) ||
         !member(root, "log_group", "", &c->log_group) || !member(root, "region", "us-east-1", &region) ||
         !member(root, "runtime", "", &runtime) || !member(root, "log_format", "Text", &format) ||
-        !member(root, "application_log_level", "INFO", &level) ||
+        !member(root, "application_log_level", "INFO", &level) || !member(root, "executable", "", &executable) ||
         (memory != NULL && json_unsigned(memory, UINT32_MAX, &memory_mb) < 0) || !read_own(c, root) ||
         start->init_type >= ARRAY_SIZE(init_types))
         return false;
@@ -90,9 +91,10 @@ static bool read_members(struct configuration *c, const struct wire_start *start
     c->log_stream = compose(&at, (const char *)start->log_stream.data, start->log_stream.size, "");
     if (c->log_group[0] == '\0')
         c->log_group = compose(&at, LOG_GROUP, sizeof(LOG_GROUP) - 1, c->function_name);
-    c->custom = strcmp(runtime, CUSTOM) == 0 || strncmp(runtime, CUSTOM ".", sizeof(CUSTOM)) == 0;
+    custom = strcmp(runtime, CUSTOM) == 0 || strncmp(runtime, CUSTOM ".", sizeof(CUSTOM)) == 0;
+    c->executable = custom || executable[0] != '\0' ? executable : NULL;
     /* Only managed runtimes have a name for themselves. */
-    if (runtime[0] != '\0' && !c->custom)
+    if (runtime[0] != '\0' && !custom)
         reserve(
             c, "AWS_EXECUTION_ENV", compose(&at, EXECUTION_ENVIRONMENT, sizeof(EXECUTION_ENVIRONMENT) - 1, runtime));
     c->level = strcmp(format, "JSON") == 0 ? level : NULL;

@@ -6,10 +6,11 @@
  *       the zygote when the launcher is gone.
  *   Channel(descriptor)
  *       start(data, directory) -> (handler, function_name, function_version, memory, log_group, log_stream, level,
- *                                  path, zoned, custom) | None
+ *                                  path, zoned, executable) | None
  *           Puts the variables that START brings into data (os.environ's own bytes to bytes) and the process's
  *           environment, and makes directory the working one. level: None for the text format; path: PYTHONPATH of the
- *           function's own or None; zoned: it has its own TZ; custom: it brings a runtime of its own.
+ *           function's own or None; zoned: it has its own TZ; executable: None, or what to execute instead: another
+ *           runtime's interpreter, or "" for the function's own bootstrap.
  *       init_done(); init_error(error_type, body)
  *       next() -> (request_id, deadline_ms, arn, trace, client_context, cognito_identity, tenant, body) | None
  *           None: the dispatcher is gone. Empty trace, context, identity and tenant are None. Texts are str, context,

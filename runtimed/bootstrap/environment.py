@@ -28,6 +28,9 @@ fork_hooks = []
 # Where a runtime of the function's own is looked for, in this order.
 ENTRYPOINTS = ("/var/task/bootstrap", "/opt/bootstrap")
 
+NODE_PROGRAM = "/var/runtime/bootstrap/node.mjs"
+NODE_OLD_PERCENT = 75
+
 TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
 
 
@@ -65,7 +68,7 @@ def begin(started, native):
 
     Every page of memory that is touched here is copied for every environment: hence so little ceremony.
     """
-    handler, _, _, _, _, _, level, path, zoned, _ = context.promised = started
+    handler, _, _, _, _, _, level, path, zoned, _ = context.promised = started  # _: executable
     if level is not None:
         logs.use_json(level)
     if path is not None:
@@ -90,26 +93,40 @@ def fail_init(channel, error, limit):
     leave(EXIT_INIT_ERROR)
 
 
-def run_custom(channel, path):
-    """Becomes the function's own runtime, which speaks the Runtime API; `path`: PYTHONPATH of the function's own.
+def node_command(node, memory_mb):
+    """What Node.js is started with, and the variables that it needs: where layers put packages, and a heap (an old
+    space and three young ones) within the function's memory, for Node.js goes by the machine's."""
+    name = os.environ.get("AWS_EXECUTION_ENV", "").rpartition("_nodejs")[2].partition(".")[0]
+    os.environ.setdefault("NODE_PATH", "/opt/nodejs/node%s/node_modules:/opt/nodejs/node_modules" % name)
+    os.environ["LAMBDA_RUNTIME_DIR"] = "/var/runtime"
+    old, young = memory_mb * NODE_OLD_PERCENT // 100, min(16, memory_mb // 32)
+    return [node, "--max-old-space-size=%d" % old, "--max-semi-space-size=%d" % young, NODE_PROGRAM]
+
+
+def run_executable(channel, started):
+    """Becomes a runtime that speaks the Runtime API: another interpreter's, or the function's own.
 
     The channel ends with the execve. Signals that the interpreter ignores would stay ignored.
     """
     import _signal
 
+    executable, path = started[-1], started[7]
     if path is None:
         del os.environ["PYTHONPATH"]  # ours
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT):
         _signal.signal(number, _signal.SIG_DFL)
     reason = "there is no bootstrap in it"
-    for entrypoint in ENTRYPOINTS:
+    commands = [node_command(executable, int(started[3]))] if executable else [[one] for one in ENTRYPOINTS]
+    for command in commands:
         try:
-            os.execv(entrypoint, [entrypoint])
+            os.execv(command[0], command)
         except FileNotFoundError:
-            if os.path.exists(entrypoint):
-                reason = "%s: the interpreter that its first line names is missing" % entrypoint
+            if executable:
+                reason = "%s is not there" % executable
+            elif os.path.exists(command[0]):
+                reason = "%s: the interpreter that its first line names is missing" % command[0]
         except OSError as error:
-            reason = "%s: %s" % (entrypoint, error.strerror)
+            reason = "%s: %s" % (command[0], error.strerror)
             break
     described = {
         "errorType": "Runtime.InvalidEntrypoint",
@@ -131,8 +148,8 @@ def run(channel, native):
         started = channel.start(os.environ._data, sys.path[0])
         if started is None:
             leave(0)
-        if started[-1]:
-            run_custom(channel, path=started[7])
+        if started[-1] is not None:
+            run_executable(channel, started)
         handler_name = begin(started, native)
     except Exception as error:
         logs.write("runtimed: the environment cannot start: %s" % errors.text_of(error))

@@ -19,7 +19,7 @@ PROGRAM = "runtimectl"
 FUNCTION_FAILED, USAGE, UNREACHABLE, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 
 VERBS = {
-    "deploy": "Create a function, or update it, from a .py file, a directory or a .zip.",
+    "deploy": "Create a function, or update it, from a file of code, a directory or a .zip.",
     "invoke": "Run a function once and print its result.",
     "functions": "List functions, show one, delete one.",
     "logs": "Print a function's log, or follow it.",

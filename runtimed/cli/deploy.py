@@ -66,7 +66,8 @@ def _logging(log_format: str | None, level: str | None, system_level: str | None
 @click.option(
     "--runtime",
     metavar="RUNTIME",
-    help="python3.N or provided.al2023; default: this Python's version, else the node's newest.",
+    help="python3.N, nodejsN.x or provided.al2023; default: this Python's version, else the node's newest; for "
+    "JavaScript its newest Node.js.",
 )
 @click.option("--handler", metavar="MODULE.FUNCTION", help="Default: found by looking at the code.")
 @click.option("--memory", type=int, metavar="MB", help="128 (the default) to 10240.")
@@ -97,8 +98,8 @@ def command(
 ) -> None:
     """Create the function NAME from PATH, or update it, and wait until it is Active.
 
-    PATH is a .py file, a directory or a .zip. The packages in a requirements.txt in the directory, or beside the .py
-    file, are installed into the package. What is not given keeps its value when the function exists.
+    PATH is a .py, .js, .mjs or .cjs file, a directory or a .zip. The packages in a requirements.txt in the directory,
+    or beside the .py file, are installed into the package. What is not given keeps its value when the function exists.
     """
     settings: dict[str, Any] = {
         "runtime": runtime,

@@ -37,7 +37,7 @@ from runtimed.model.function import (
     check_logging,
 )
 from runtimed.model.node import ListRuntimesRequest, ListRuntimesResponse
-from runtimed.model.runtime import RuntimeState, newest, python_minor
+from runtimed.model.runtime import RuntimeState, newest, node_major, python_minor
 from runtimed.model.shape import Shape, explain
 
 T = TypeVar("T")
@@ -120,9 +120,9 @@ def deploy(
 ) -> Flow[FunctionConfiguration]:
     """Creates the function or brings it to this code and these settings; `wait`: seconds until it must be Active.
 
-    A runtime or handler that is not given stays as it is, or is found: the runtime of this interpreter's version if the
-    node offers it, else its newest; the handler by looking at the code. What is given is checked before an archive is
-    made, which may take minutes.
+    A runtime or handler that is not given stays as it is, or is found: for JavaScript the newest Node.js, else the
+    runtime of this interpreter's version if the node offers it, else its newest; the handler by looking at the code.
+    What is given is checked before an archive is made, which may take minutes.
     """
     check(name, settings)
     found: FunctionConfiguration | None
@@ -131,7 +131,7 @@ def deploy(
     except errors.ResourceNotFound:
         found = None
     if settings.runtime is UNSET:
-        runtime = found.runtime if found is not None else (yield from _default_runtime())
+        runtime = found.runtime if found is not None else (yield from _default_runtime(code))
         settings = replace(settings, runtime=runtime)
     elif isinstance(code, Path):
         yield from _check_offered(str(settings.runtime))
@@ -173,9 +173,16 @@ def _check_offered(name: str) -> Flow[None]:
         raise errors.InvalidParameterValue(f"Runtime: {name} is not on this node. Choose one of: {names}.")
 
 
-def _default_runtime() -> Flow[str]:
+def _default_runtime(code: bytes | Path) -> Flow[str]:
     known: ListRuntimesResponse = yield Call(rpc.LIST_RUNTIMES, ListRuntimesRequest())
     offered = [runtime.name for runtime in known.runtimes if runtime.state is not RuntimeState.FAILED]
+    if isinstance(code, Path) and _is_javascript(code):
+        nodes = [(major, name) for name in offered if (major := node_major(name)) is not None]
+        if not nodes:
+            raise errors.InvalidParameterValue(
+                "Runtime: the code is JavaScript, and the node has no Node.js. Install 18 or newer below /usr there."
+            )
+        return max(nodes)[1]
     ours = f"python3.{sys.version_info.minor}"
     chosen = ours if ours in offered else newest(offered)
     if chosen is None:
@@ -183,6 +190,12 @@ def _default_runtime() -> Flow[str]:
             "Runtime: the node offers none. Install Python 3.9 or newer there; `runtimectl doctor` tells more."
         )
     return chosen
+
+
+def _is_javascript(path: Path) -> bool:
+    """A script, or a directory with scripts at its top and no Python."""
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else [path.name]
+    return any(map(handlers.is_script, names)) and not any(name.endswith(".py") for name in names)
 
 
 def _guessed_handler(archive: bytes) -> str:

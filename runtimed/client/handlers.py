@@ -13,15 +13,24 @@ FUNCTIONS = ("handler", "lambda_handler")
 MODULES = ("app", "lambda_function", "main", "index", "handler", "function")
 """The files in which to look first."""
 
+_EXPORTED = re.compile(
+    r"^\s*export\s+(?:const|let|var|(?:async\s+)?function\*?)\s+handler\b|^\s*export\s*\{[^}]*\bhandler\b|\bexports\.handler\s*=",
+    re.MULTILINE,
+)
+
 
 def guess(code: bytes) -> str | None:
-    """MODULE.FUNCTION, when the archive's top level leaves no doubt."""
+    """MODULE.FUNCTION, when the archive's top level leaves no doubt. Python's, else JavaScript's."""
     try:
         with zipfile.ZipFile(io.BytesIO(code)) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".py") and "/" not in name]
-            sources = {name.removesuffix(".py"): archive.read(name) for name in names}
+            top = [name for name in archive.namelist() if "/" not in name]
+            sources = {name.removesuffix(".py"): archive.read(name) for name in top if name.endswith(".py")}
+            scripts = {name: archive.read(name).decode(errors="replace") for name in top if is_script(name)}
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError):
         return None  # the daemon says what is wrong with it
+    if scripts and not sources:
+        exporting = [name.rpartition(".")[0] for name, text in scripts.items() if _EXPORTED.search(text)]
+        return f"{exporting[0]}.handler" if len(exporting) == 1 else None
     known = [module for module in MODULES if module in sources]
     others = sorted(sources.keys() - set(MODULES))
     for module in known:
@@ -30,6 +39,11 @@ def guess(code: bytes) -> str | None:
             return found
     candidates = [found for module in others if (found := _handler(module, sources[module]))]
     return candidates[0] if len(candidates) == 1 else None
+
+
+def is_script(name: str) -> bool:
+    """A file of JavaScript, by its name."""
+    return name.endswith((".js", ".mjs", ".cjs"))
 
 
 def present(handler: str, code: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Makes a function's archive from a .py file, a directory or a .zip, the same bytes from the same files.
+"""Makes a function's archive from a file of code, a directory or a .zip, the same bytes from the same files.
 
 Names are sorted, times fixed, modes reduced to 0755 and 0644. A symbolic link is followed when it leads to something
 inside of the tree; one that leads outside is refused, since what it names is not part of the function.
@@ -15,6 +15,9 @@ from pathlib import Path
 
 from runtimed.client.errors import ClientError
 from runtimed.model import quotas
+
+SUFFIXES = (".py", ".js", ".mjs", ".cjs")
+"""Of single files that are a function."""
 
 EXCLUDED = frozenset(
     {
@@ -45,18 +48,18 @@ Files = Mapping[str, Path]
 
 
 def files(path: Path) -> dict[str, Path]:
-    """What of a .py file or a directory goes into the archive."""
+    """What of a file of code or a directory goes into the archive."""
     if path.is_dir():
         root = path.resolve()
         found = dict(_entries(root, root, Path(), (root,)))
         if not found:
             raise ClientError(f"{path} has no files. Put the function's code into it, or name another directory.")
         return found
-    if path.is_file() and path.suffix == ".py":
+    if path.is_file() and path.suffix in SUFFIXES:
         return {path.name: path}
     if not path.exists():
-        raise ClientError(f"{path} does not exist. Name a .py file, a directory or a .zip.")
-    raise ClientError(f"{path} is neither a .py file, nor a directory, nor a .zip.")
+        raise ClientError(f"{path} does not exist. Name a .py or .mjs file, a directory or a .zip.")
+    raise ClientError(f"{path} is neither a .py, .js, .mjs or .cjs file, nor a directory, nor a .zip.")
 
 
 def archive(contents: Files, report: Report | None = None) -> bytes:

@@ -19,7 +19,7 @@ from runtimed.link.mirror import Refused
 from runtimed.machines.pools import Pools
 from runtimed.model import errors, wire
 from runtimed.model.arn import LATEST, Identity
-from runtimed.model.runtime import ENTRYPOINT, is_custom
+from runtimed.model.runtime import ENTRYPOINT, is_custom, is_executed
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import launch_plan
 from runtimed.store.functions import Function, FunctionStore, Target
@@ -81,12 +81,13 @@ class Steps:
         dispatcher: Dispatcher,
         interpreter: Callable[[str], int | None],
         zygote: Callable[[str], str] = str,
+        executable: Callable[[str], str] = lambda _: "",
         pools: Pools,
         terms: Terms,
         identity: Identity,
     ) -> None:
         """`interpreter`: the number of a runtime's interpreter, None when the node does not offer it; `zygote`: the
-        name of the runtime whose zygotes its environments come from."""
+        name of the runtime whose zygotes its environments come from; `executable`: what they execute then."""
         self._functions = functions
         self._code = code
         self._receiver = receiver
@@ -94,6 +95,7 @@ class Steps:
         self._dispatcher = dispatcher
         self._interpreter = interpreter
         self._zygote = zygote
+        self._executable = executable
         self._pools = pools
         self._terms = terms
         self._identity = identity
@@ -120,7 +122,7 @@ class Steps:
             interpreter = self._interpreter(target.definition.runtime)
             if is_custom(target.definition.runtime):
                 _check_entrypoint(staged.path)
-            elif interpreter is not None:
+            elif interpreter is not None and not is_executed(target.definition.runtime):
                 await compile_tree(self._launcher, staged.path, interpreter, target.definition.runtime)
             await self._receiver.place(staged, target.package)
         except BaseException:
@@ -204,6 +206,7 @@ class Steps:
             keep_alive_ms=self._pools.keep_alive_ms,
             freeze_after_ms=self._terms.freeze_after_ms,
             init_seconds=self._terms.init_seconds,
+            executable=self._executable(target.definition.runtime),
         )
 
     def route_of(self, name: str, number: int) -> wire.PutRoute:

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from runtimed.model import wire
 from runtimed.model.arn import LATEST, Identity
 from runtimed.model.function import LogFormat
-from runtimed.model.runtime import is_custom
+from runtimed.model.runtime import is_executed
 from runtimed.model.wire import LogFormat as WireLogFormat
 from runtimed.store.functions import Target
 
@@ -30,8 +30,9 @@ def put_target(
     keep_alive_ms: int,
     freeze_after_ms: int,
     init_seconds: int,
+    executable: str = "",
 ) -> wire.PutTarget:
-    """The message that makes the dispatcher know it."""
+    """The message that makes the dispatcher know it. `executable`: of a runtime that is not Python."""
     definition = target.definition
     json_logs = definition.logging.log_format is LogFormat.JSON
     return wire.PutTarget(
@@ -49,12 +50,12 @@ def put_target(
         keep_alive_ms=keep_alive_ms,
         freeze_after_ms=freeze_after_ms,
         log_format=WireLogFormat.JSON if json_logs else WireLogFormat.TEXT,
-        runtime_api=int(is_custom(definition.runtime)),
-        configuration=configuration(target, identity),
+        runtime_api=int(is_executed(definition.runtime)),
+        configuration=configuration(target, identity, executable),
     )
 
 
-def configuration(target: Target, identity: Identity) -> bytes:
+def configuration(target: Target, identity: Identity, executable: str = "") -> bytes:
     """The JSON that START carries into the sandbox; runtimed/bootstrap/environment.py reads it."""
     definition = target.definition
     level = definition.logging.application_log_level
@@ -71,6 +72,7 @@ def configuration(target: Target, identity: Identity) -> bytes:
             "application_log_level": "INFO" if level is UNSET else level.value,
             "environment": target.environment,
             "runtime": definition.runtime,
+            "executable": executable,
             "timeout_ms": definition.timeout * 1000,
         }
     )

@@ -15,7 +15,11 @@ CUSTOM = ("provided.al2023", "provided")
 
 ENTRYPOINT = "bootstrap"
 
+NODE_MAJOR_MIN = 18
+"""The oldest Node.js that the bootstrap supports."""
+
 _PYTHON = re.compile(r"python3\.(\d{1,3})", re.ASCII)
+_NODE = re.compile(r"nodejs(\d{1,3})\.x", re.ASCII)
 
 
 class RuntimeState(Enum):
@@ -28,11 +32,11 @@ class RuntimeStatus(Shape, frozen=True, kw_only=True):
     """One runtime of the node."""
 
     name: str
-    """python3.N, or one of CUSTOM."""
+    """python3.N, nodejsN.x, or one of CUSTOM."""
     version: str
     """The full version, such as 3.11.2."""
     path: str
-    """The interpreter on the host; of a custom runtime, from whose processes it is started."""
+    """The interpreter on the host; of a custom runtime, that from whose processes it is started."""
     state: RuntimeState
     reason: str = ""
     """Why it cannot be used, when it failed."""
@@ -46,6 +50,17 @@ def python_minor(name: str) -> int | None:
 
 def is_custom(name: str) -> bool:
     return name in CUSTOM
+
+
+def node_major(name: str) -> int | None:
+    """N of nodejsN.x; None for anything else."""
+    match = _NODE.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def is_executed(name: str) -> bool:
+    """A runtime whose environments begin as a Python's, execute something else, and speak the Runtime API."""
+    return is_custom(name) or node_major(name) is not None
 
 
 def newest(names: list[str]) -> str | None:

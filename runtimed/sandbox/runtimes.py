@@ -4,6 +4,9 @@ The candidates were found by name only. Each is asked for its version by the pro
 launcher runs with it in a jail, and nothing that comes back is believed beyond a version number. CPython 3.9 and
 later is offered as python3.N; of several with one N the newest patch wins, then the first in the list. For each
 runtime offered the launcher keeps zygotes; what it says of them is the runtime's state.
+
+Node.js is offered as nodejsN.x for what the probes of offered Pythons found in a sandbox's /usr. Its environments, and
+those of custom runtimes, are forked from the newest Python's zygotes and execute what they are.
 """
 
 from __future__ import annotations
@@ -11,14 +14,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from runtimed.link.mirror import Refused
 from runtimed.model import wire
-from runtimed.model.runtime import CUSTOM, PYTHON_MINOR_MIN, RuntimeState, RuntimeStatus, is_custom, newest
+from runtimed.model.runtime import (
+    CUSTOM,
+    NODE_MAJOR_MIN,
+    PYTHON_MINOR_MIN,
+    RuntimeState,
+    RuntimeStatus,
+    is_executed,
+    newest,
+    node_major,
+)
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.tasks import run_task
 
@@ -36,6 +48,7 @@ class ProbeAnswer(Struct, frozen=True):
     implementation: str
     version: str
     gil: bool = True
+    nodes: dict[str, str] = {}  # noqa: RUF012: msgspec copies it
 
 
 class Candidate(Struct, frozen=True):
@@ -45,6 +58,17 @@ class Candidate(Struct, frozen=True):
     path: str
 
 
+class Node(Struct, frozen=True):
+    """A Node.js that sandboxes see."""
+
+    path: str
+    version: tuple[int, int, int]
+
+    @property
+    def name(self) -> str:
+        return f"nodejs{self.version[0]}.x"
+
+
 class Probed(Struct, frozen=True, kw_only=True):
     """What became of a candidate: `reason` says why it is not offered."""
 
@@ -52,10 +76,13 @@ class Probed(Struct, frozen=True, kw_only=True):
     name: str
     version: tuple[int, int, int] = (0, 0, 0)
     reason: str = ""
+    nodes: tuple[Node, ...] = ()
 
 
 _answer_decoder = msgspec.json.Decoder(ProbeAnswer)
 _NAMED = re.compile(r"python3\.(\d{1,3})$")
+_NODE_PATH = re.compile(r"/usr/(local/)?bin/node[a-z0-9.]*", re.ASCII)
+_NODE_VERSION = re.compile(r"v(\d{1,3})\.(\d{1,3})\.(\d{1,3})", re.ASCII)
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})")  # what may follow, as in 3.14.0rc1, does not matter
 _STATES = {
     wire.Progress.PENDING: RuntimeState.PENDING,
@@ -72,6 +99,7 @@ class Runtimes:
         self._candidates = candidates
         self._probed: list[Probed] = []
         self._offered: dict[str, Probed] = {}
+        self._nodes: dict[str, Node] = {}
 
     async def discover(self) -> None:
         """Probes all candidates and tells the launcher (by `preload_runtime`) which to keep zygotes of."""
@@ -83,6 +111,7 @@ class Runtimes:
 
         self._probed = list(await asyncio.gather(*map(probe, self._candidates)))
         self._offered = choose(self._probed)
+        self._nodes = choose_nodes(self._offered.values())
         for probed in self._probed:
             if probed.reason:
                 log.warning("%s is not offered: %s", probed.candidate.path, probed.reason)
@@ -90,23 +119,35 @@ class Runtimes:
             self._launcher.preload_runtime(probed.candidate.number, name)
 
     def interpreter(self, name: str) -> int | None:
-        """The number of the interpreter behind a runtime's name."""
+        """The number of the Python behind a runtime's name."""
+        if node_major(name) is not None and name not in self._nodes:
+            return None
         probed = self._offered.get(self.zygote(name))
         return probed.candidate.number if probed else None
 
+    def executable(self, name: str) -> str:
+        """What environments of a runtime execute; nothing for Python's, and for those that the package brings."""
+        node = self._nodes.get(name)
+        return node.path if node is not None else ""
+
     def zygote(self, name: str) -> str:
-        """From whose zygotes a runtime's environments are forked: its own; of custom ones, those of the newest Python,
-        which execute the package's `bootstrap`."""
-        return newest(list(self._offered)) or name if is_custom(name) else name
+        """From whose zygotes a runtime's environments are forked: its own; of those that execute something else, the
+        newest Python's."""
+        return newest(list(self._offered)) or name if is_executed(name) else name
 
     def status(self) -> list[RuntimeStatus]:
         """Offered ones first, newest first; then those that do not work, with the reason."""
         offered = sorted(self._offered.values(), key=lambda probed: probed.version, reverse=True)
         failed = [probed for probed in self._probed if probed.reason]
-        custom = [
+        executed = [
+            msgspec.structs.replace(
+                self._status(offered[0]), name=node.name, version=".".join(map(str, node.version)), path=node.path
+            )
+            for node in sorted(self._nodes.values(), key=lambda node: node.version, reverse=True)
+        ] + [
             msgspec.structs.replace(self._status(offered[0]), name=name, version="") for name in CUSTOM[: len(offered)]
         ]
-        return [self._status(probed) for probed in offered] + custom + [self._status(probed) for probed in failed]
+        return [self._status(probed) for probed in offered] + executed + [self._status(probed) for probed in failed]
 
     def zygotes(self) -> list[tuple[str, int]]:
         """Name of a runtime and pid of one of its zygotes, as the launcher last said."""
@@ -171,7 +212,28 @@ def judge(candidate: Candidate, guess: str, answer: bytes) -> Probed:
         reason = f"it is older than 3.{PYTHON_MINOR_MIN}"
     elif version >= (4,):
         reason = "it is not Python 3"
-    return Probed(candidate=candidate, name=f"python3.{version[1]}", version=version, reason=reason)
+    name = f"python3.{version[1]}"
+    return Probed(candidate=candidate, name=name, version=version, reason=reason, nodes=judge_nodes(told.nodes))
+
+
+def judge_nodes(told: Mapping[str, str]) -> tuple[Node, ...]:
+    """Those that can be offered."""
+    found = []
+    for path, text in told.items():
+        numbers = _NODE_VERSION.fullmatch(text)
+        if numbers is not None and int(numbers[1]) >= NODE_MAJOR_MIN and _NODE_PATH.fullmatch(path):
+            found.append(Node(path, (int(numbers[1]), int(numbers[2]), int(numbers[3]))))
+    return tuple(found)
+
+
+def choose_nodes(offered: Iterable[Probed]) -> dict[str, Node]:
+    """By name: the newest. All Pythons see the same ones, but those that settings name may see more of the host."""
+    chosen: dict[str, Node] = {}
+    best = max(offered, key=lambda probed: probed.version, default=None)  # their environments come from its zygotes
+    for node in best.nodes if best is not None else ():
+        if node.name not in chosen or node.version > chosen[node.name].version:
+            chosen[node.name] = node
+    return chosen
 
 
 def choose(probed: Sequence[Probed]) -> dict[str, Probed]:

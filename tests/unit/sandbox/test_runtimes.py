@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtimed.sandbox.runtimes import Candidate, Probed, choose, judge
+from runtimed.sandbox.runtimes import Candidate, Node, Probed, choose, choose_nodes, judge, judge_nodes
 
 CANDIDATE = Candidate(0, "/usr/bin/python3.11")
 
@@ -52,3 +52,33 @@ def test_the_newest_patch_wins_then_the_first() -> None:
         ]
     )  # fmt: skip
     assert {name: probed.candidate.number for name, probed in chosen.items()} == {"python3.11": 1, "python3.9": 4}
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "version"),
+    [
+        ("/usr/bin/node", "v20.20.2", (20, 20, 2)),
+        ("/usr/local/bin/node", "v18.0.0", (18, 0, 0)),
+        ("/usr/bin/node22", "v22.1.0", (22, 1, 0)),
+        ("/usr/bin/node", "v16.20.0", None),
+        ("/usr/bin/node", "20.20.2", None),
+        ("/usr/bin/node", "v20.20.2-nightly", None),
+        ("/usr/bin/node", "", None),
+        ("/usr/bin/../../tmp/node", "v20.20.2", None),
+        ("/usr/bin/node --inspect", "v20.20.2", None),
+        ("/tmp/node", "v20.20.2", None),
+    ],
+)
+def test_nodes(path: str, told: str, version: tuple[int, int, int] | None) -> None:
+    assert judge_nodes({path: told}) == (() if version is None else (Node(path, version),))
+
+
+def test_of_nodes_the_newest_wins_among_those_that_the_newest_python_sees() -> None:
+    old, new = Node("/usr/bin/node18", (18, 1, 0)), Node("/usr/bin/node", (18, 20, 0))
+    other = Node("/usr/local/bin/node", (22, 0, 0))
+    probed = [
+        Probed(candidate=Candidate(0, ""), name="python3.11", version=(3, 11, 2), nodes=(old, new, other)),
+        Probed(candidate=Candidate(1, ""), name="python3.9", version=(3, 9, 2), nodes=(Node("/x", (24, 0, 0)),)),
+    ]
+    assert choose_nodes(probed) == {"nodejs18.x": new, "nodejs22.x": other}
+    assert choose_nodes([]) == {}

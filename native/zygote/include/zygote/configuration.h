@@ -3,7 +3,8 @@
  *
  * START.configuration is a JSON object made by the control plane: handler, function_name (both required),
  * function_version, memory_mb, log_group, region, log_format ("Text" or "JSON"), application_log_level, runtime,
- * environment (the function's own variables, strings). Other members are of no concern here. */
+ * executable (the interpreter of a runtime that is not Python), environment (the function's own variables, strings).
+ * Other members are of no concern here. */
 #pragma once
 
 #include <stdbool.h>
@@ -26,8 +27,8 @@ struct configuration {
     struct variable reserved[CONFIGURATION_RESERVED_MAX];
     unsigned n_reserved;
     const char *handler, *function_name, *function_version, *memory, *log_group, *log_stream;
-    bool custom;       /* a runtime of the function's own: its `bootstrap` is to be executed */
-    const char *level; /* of application logs, NULL: the text format */
+    const char *executable; /* of another runtime than Python; "": the function's own `bootstrap`; NULL: Python's */
+    const char *level;      /* of application logs, NULL: the text format */
 };
 
 /* -EBADMSG: not such a configuration; -ENOMEM. */
