@@ -64,8 +64,17 @@ export const callback = (event, context, done) => {
 };
 export const nested = { deeper: { handler: async () => 'from below' } };
 export const notFunction = 5;
-export const streaming = awslambda.streamifyResponse(async (event, stream) => {
-  stream.write('first ');
+export const streaming = awslambda.streamifyResponse(async (event, stream, context) => {
+  if (event.early) throw new Error('before anything');
+  if (event.status) {
+    stream = awslambda.HttpResponseStream.from(stream, { statusCode: 201, headers: { 'x-own': context.awsRequestId } });
+  }
+  for (let n = 0; n < (event.times ?? 2); n++) {
+    if (!stream.write((event.piece ?? 'piece ').repeat(event.repeat ?? 1))) {
+      await new Promise((go) => stream.once('drain', go));
+    }
+  }
+  if (event.late) throw new TypeError('after the beginning');
   stream.end('last');
 });
 """
@@ -233,6 +242,23 @@ def test_callbacks(client: Client, code: Path, runtime: str) -> None:
     assert (told["errorType"], told["errorMessage"]) == ("string", "a text by callback")
     assert failure(client, name, {"throw": 1})["errorMessage"] == "before the callback"
     assert "timer" in client.invoke(name, {"atOnce": 1}).value["marks"], "within three seconds, not after a minute"
+
+
+def test_response_streaming(client: Client, code: Path, runtime: str) -> None:
+    name = deployed(client, code, runtime, "index.streaming")
+    assert b"".join(client.invoke_stream(name, {})) == b"piece piece last"
+    assert client.invoke(name, {}).payload == b"piece piece last", "who does not want a stream gets it whole"
+    size = sum(map(len, client.invoke_stream(name, {"times": 300, "repeat": 5_000})))
+    assert size == 300 * 5_000 * len("piece ") + len("last")
+    prelude, _, body = b"".join(client.invoke_stream(name, {"status": 1})).partition(b"\0" * 8)
+    assert json.loads(prelude)["statusCode"] == 201
+    assert body == b"piece piece last"
+    assert failure(client, name, {"early": 1})["errorMessage"] == "before anything"
+    pieces = []
+    with pytest.raises(FunctionFailed, match="after the beginning"):
+        pieces.extend(client.invoke_stream(name, {"late": 1}))
+    assert b"".join(pieces) in (b"", b"piece ", b"piece piece ")
+    assert b"".join(client.invoke_stream(name, {})) == b"piece piece last"
 
 
 def test_lines_of_json(client: Client, code: Path, runtime: str) -> None:
