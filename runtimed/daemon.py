@@ -25,12 +25,14 @@ from runtimed.api.table import Performers, bind
 from runtimed.config import Boot, Settings, boot_decoder, build_id
 from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
+from runtimed.deployment.spool import spooled
 from runtimed.deployment.steps import Steps, Terms
 from runtimed.deployment.upkeep import Sweeper, try_again, watch_memory
 from runtimed.dispatch.control import Dispatcher
 from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
 from runtimed.gateway.metrics import MetricsServer
+from runtimed.gateway.rest.server import AT_ONCE, RestServer
 from runtimed.invocation.invoker import Invoker
 from runtimed.invocation.keys import KeyRing
 from runtimed.invocation.logs import LogReader
@@ -138,6 +140,7 @@ class Daemon:
         server = self._make_server()
         await server.start()
         await self.deployer.recover()
+        self.dispatcher.take_forwards(self._rest.take, AT_ONCE)
         self._serve_metrics()
         self._background += [
             asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
@@ -153,7 +156,8 @@ class Daemon:
     async def _stop(self, server: Server) -> None:
         await server.set_serving(False)
         # Invocations under way finish; the launcher's patience ends a little later.
-        await server.stop(max(0.0, self._settings.node.drain_seconds - STOP_MARGIN_SECONDS))
+        grace = max(0.0, self._settings.node.drain_seconds - STOP_MARGIN_SECONDS)
+        await asyncio.gather(server.stop(grace), self._rest.stop(grace))
         await self._close()
 
     async def _close(self) -> None:
@@ -256,8 +260,12 @@ class Daemon:
             ),
         )
         listen = self._settings.api.listen
+        api = bind(performers)
+        self._rest = RestServer(
+            api, partial(spooled, self.receiver), patience=float(self._settings.limits.upload_seconds)
+        )
         return Server(
-            bind(performers),
+            api,
             socket=self._run / "control.sock",
             socket_gid=self._boot.socket_gid,
             address=listen or None,

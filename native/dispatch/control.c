@@ -226,5 +226,6 @@ void control_close(struct control *control) {
     loop_remove(&control->dispatch->loop, &control->watch);
     cleanup_close(&control->watch.fd);
     control->synchronising = false;
+    forwards_forget(control->dispatch);
     levels_forget(control);
 }

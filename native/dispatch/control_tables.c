@@ -77,6 +77,16 @@ static int put_principal(struct control *control, const uint8_t *packet, size_t 
     return r < 0 ? refuse(refusal, r, field != NULL ? field : "", r == -ENOMEM ? "out of memory" : "out of range") : 0;
 }
 
+static int credit(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct wire_header header;
+    struct wire_credit message;
+
+    if (wire_credit_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    forwards_credit(control->dispatch, header.object, message.n);
+    return 0;
+}
+
 static void retire_environment(struct dispatch *dispatch, uint64_t id) {
     struct environment *environment = table_get(&dispatch->environments, id);
     if (environment != NULL)
@@ -120,6 +130,8 @@ int control_apply(struct control *control, const uint8_t *packet, size_t size, c
         return put_limit(control, packet, size, refusal);
     case WIRE_PUT_PRINCIPAL:
         return put_principal(control, packet, size, refusal);
+    case WIRE_CREDIT:
+        return credit(control, packet, size, refusal);
     default:
         break;
     }

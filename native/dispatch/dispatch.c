@@ -42,7 +42,9 @@ static int open_own(
     control_init(&dispatch->control, dispatch);
     transport_init(&dispatch->transport, first ? options->listener : -1, options->allow_uids);
     http_init(&dispatch->http, first ? options->http : -1, first ? options->http_tcp : -1, options->http_group);
-    dispatch->http.unproven_max = loops->budget.limit / HTTP_UNPROVEN_SHARE / loops->n;
+    /* One body of the longest kind has room on each loop, where the node has it at all. */
+    dispatch->http.unproven_max = MAX(loops->budget.limit / HTTP_UNPROVEN_SHARE / loops->n,
+        MIN(loops->budget.limit / HTTP_UNPROVEN_SHARE, (uint64_t)FORWARD_BODY_MAX));
     random_bytes(&dispatch->randomness, (uint8_t *)&dispatch->routes.seed, sizeof(dispatch->routes.seed));
     dispatch->packet_in = malloc(WIRE_MESSAGE_MAX);
     dispatch->packet_out = malloc(WIRE_MESSAGE_MAX);

@@ -37,6 +37,7 @@ void http_close(struct http_connection *connection) {
     cleanup_close(&connection->watch.fd);
     timer_drop(&dispatch->loop.timers, &connection->timer);
     http_trust_forget(connection);
+    forward_drop(connection);
     connection->exchange = NULL;
     h2_free(steal_pointer(connection->h2));
     caller_done(&connection->caller);

@@ -141,7 +141,7 @@ static size_t render_head(struct http_connection *connection, const struct answe
         put(&text, "X-Amz-Executed-Version: %s\r\n", answer->version != NULL ? answer->version : "$LATEST");
     if (answer->status == 200)
         put(&text, "x-amzn-Remapped-Content-Length: 0\r\n");
-    if (answer->status == 429)
+    if (answer->status == 429 || answer->status == 503)
         put(&text, "Retry-After: 1\r\n");
     if (answer->outcome == WIRE_OUTCOME_FUNCTION_ERROR)
         put(&text, "X-Amz-Function-Error: Unhandled\r\n");
@@ -293,6 +293,7 @@ void http_answer(struct exchange *exchange, struct answer *answer) {
 
     connection->exchange = NULL;
     http_trust_forget(connection);
+    forward_drop(connection);
     if (!connection->closed && exchange->stream && (exchange->begun || streams(answer))) {
         http_end_stream(connection, exchange->begun, answer);
     } else if (!connection->closed) {

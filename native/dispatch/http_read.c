@@ -179,7 +179,7 @@ static void start(struct reading *reading) {
 }
 
 /* The head is there. Afterwards the connection is in another state, or was answered. */
-static void begin(struct http_connection *connection, const uint8_t *data) {
+static void begin(struct http_connection *connection, const uint8_t *data, size_t size) {
     struct dispatch *dispatch = connection->caller.dispatch;
     const struct h1_head *head = &connection->head;
     struct reading reading = {.connection = connection, .data = data};
@@ -200,15 +200,14 @@ static void begin(struct http_connection *connection, const uint8_t *data) {
         return;
     }
     if (operation == OPERATION_OTHER) {
-        http_refuse_request(connection, 404, "UnknownOperationException",
-            "No such operation here. Functions are invoked by POST /2015-03-31/functions/NAME/invocations.");
+        forward_begin(connection, data, size);
         return;
     }
     if (operation == OPERATION_INVOKE_STREAM)
         reading.call.flags |= WIRE_CALL_STREAM;
     if (!read_function(&reading, function, qualifier) || !read_texts(&reading))
         return;
-    if (http_trust_head(connection, data, head->chunked ? REQUEST_BODY_MAX : head->length))
+    if (http_trust_head(connection, data, head->chunked ? REQUEST_BODY_MAX : MIN(head->length, REQUEST_BODY_MAX + 1)))
         start(&reading);
 }
 
@@ -224,6 +223,10 @@ static void finish_body(struct http_connection *connection) {
     }
     if (!http_trust_body(connection))
         return;
+    if (connection->forward != NULL) {
+        forward_finish(connection);
+        return;
+    }
     connection->state = HTTP_WAIT;
     if (exchange->request->open_ended) {
         /* It has room for so much. */
@@ -241,6 +244,10 @@ static void take_body(struct http_connection *connection, struct wire_slice part
         return;
     if (connection->sigv4 != NULL)
         sigv4_body(connection->sigv4, part.data, part.size);
+    if (connection->forward != NULL) {
+        forward_append(connection, part);
+        return;
+    }
     r = exchange_append(connection->exchange, part);
     if (r < 0)
         exchange_refuse_body(connection->exchange, r);
@@ -284,7 +291,7 @@ static size_t read_head(struct http_connection *connection, const uint8_t *data,
         http_refuse(connection, connection->head.status, "InvalidRequestContentException", connection->head.reason);
         return size;
     }
-    begin(connection, data);
+    begin(connection, data, size);
     if (connection->state == HTTP_BODY && connection->head.expect_continue && used == size)
         http_say_continue(connection);
     return used;

@@ -10,6 +10,8 @@
 
 #define BEARER "bearer "
 #define SERVICE "lambda"
+#define MISFIT                                                                                                         \
+    "The signature does not fit the request: check the secret, the region and what is between you and this node."
 
 static bool refuse(struct http_connection *connection, const char *code, const char *message) {
     count_one(&connection->caller.dispatch->counters.node->http_denied);
@@ -51,6 +53,12 @@ static bool begin_signature(struct http_connection *connection, const uint8_t *d
     struct http *http = http_of(connection);
     enum sigv4_error error;
 
+    if (body > http->unproven_max) {
+        http_refuse_request(connection, 413, "RequestTooLargeException",
+            "This node has not the memory to keep so long a body until its signature is checked. Send it without one: "
+            "with Authorization: Bearer TOKEN, on the unix socket, or by `runtimectl deploy`.");
+        return false;
+    }
     if (http->unproven + body > http->unproven_max) {
         http_refuse_request(connection, 503, "ServiceException",
             "Too many requests wait for their bodies to prove their signatures; try again.");
@@ -87,13 +95,16 @@ static bool check_signature(struct http_connection *connection, const uint8_t *d
         memcmp(claim.service.data, SERVICE, sizeof(SERVICE) - 1) != 0)
         return refuse(connection, "InvalidSignatureException",
             "The credential's scope is not one of today, this node's region, and the service lambda.");
-    return begin_signature(connection, data, &claim, key, MIN(body, REQUEST_BODY_MAX + 1));
+    connection->principal = principal->id;
+    return begin_signature(connection, data, &claim, key, body);
 }
 
 bool http_trust_head(struct http_connection *connection, const uint8_t *data, uint64_t body) {
     const struct dispatch *dispatch = connection->caller.dispatch;
+    const struct principal *principal;
     struct wire_slice value, scheme;
 
+    connection->principal = 0;
     if (connection->trust == HTTP_TRUSTED)
         return true;
     if (connection->trust == HTTP_REFUSED)
@@ -104,7 +115,11 @@ bool http_trust_head(struct http_connection *connection, const uint8_t *data, ui
     if (!h1_is(scheme, BEARER))
         return check_signature(connection, data, body);
     value = (struct wire_slice){value.data + scheme.size, value.size - scheme.size};
-    return principals_by_token(&dispatch->principals, value) != NULL || unknown(connection);
+    principal = principals_by_token(&dispatch->principals, value);
+    if (principal == NULL)
+        return unknown(connection);
+    connection->principal = principal->id;
+    return true;
 }
 
 bool http_trust_body(struct http_connection *connection) {
@@ -113,8 +128,10 @@ bool http_trust_body(struct http_connection *connection) {
     if (good)
         return true;
     count_one(&connection->caller.dispatch->counters.node->http_denied);
-    exchange_refuse(connection->exchange, 403, "InvalidSignatureException", NULL,
-        "The signature does not fit the request: check the secret, the region and what is between you and this node.");
+    if (connection->exchange != NULL)
+        exchange_refuse(connection->exchange, 403, "InvalidSignatureException", NULL, MISFIT);
+    else
+        http_refuse_request(connection, 403, "InvalidSignatureException", MISFIT);
     return false;
 }
 

@@ -147,6 +147,8 @@ const char *wire_name(uint16_t type) {
         return "put_principal";
     case WIRE_DEL_PRINCIPAL:
         return "del_principal";
+    case WIRE_CREDIT:
+        return "credit";
     case WIRE_SNAPSHOT_ENVIRONMENT:
         return "snapshot_environment";
     case WIRE_SNAPSHOT_END:
@@ -157,6 +159,8 @@ const char *wire_name(uint16_t type) {
         return "demand";
     case WIRE_LIMIT_STATE:
         return "limit_state";
+    case WIRE_FORWARD:
+        return "forward";
     case WIRE_PUT_PLAN:
         return "put_plan";
     case WIRE_DEL_PLAN:
@@ -623,6 +627,27 @@ int wire_del_principal_decode(const uint8_t *data, size_t size, struct wire_head
     return 0;
 }
 
+int wire_credit_encode(const struct wire_header *header, const struct wire_credit *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_CREDIT);
+    put(&w, message->n, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_credit_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_credit *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_credit message = {0};
+    message.n = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_CREDIT)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
 int wire_snapshot_environment_encode(const struct wire_header *header, const struct wire_snapshot_environment *message,
     uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
@@ -738,6 +763,33 @@ int wire_limit_state_decode(const uint8_t *data, size_t size, struct wire_header
     message.in_use = (uint32_t)get(&r, 4);
     message.limit = (uint32_t)get(&r, 4);
     if (r.bad || r.at != r.end || header.type != WIRE_LIMIT_STATE)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_forward_encode(const struct wire_header *header, const struct wire_forward *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_FORWARD);
+    put(&w, message->flags, 1);
+    put(&w, message->head, 4);
+    put(&w, message->size, 8);
+    put_slice(&w, message->key_id, WIRE_FORWARD_KEY_ID_MAX, true);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_forward_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_forward *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_forward message = {0};
+    message.flags = (uint8_t)get(&r, 1);
+    message.head = (uint32_t)get(&r, 4);
+    message.size = (uint64_t)get(&r, 8);
+    message.key_id = get_slice(&r, WIRE_FORWARD_KEY_ID_MAX, true);
+    if (r.bad || r.at != r.end || header.type != WIRE_FORWARD)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from runtimed.api.operation import Upload, operation
+from runtimed.api import lambda_members
+from runtimed.api.operation import Route, Upload, operation
 from runtimed.model import arn, errors, quotas
 from runtimed.model.function import (
     CreateFunctionRequest,
@@ -27,6 +28,10 @@ from runtimed.model.shape import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_FUNCTIONS = "/2015-03-31/functions"
+_FUNCTION = f"{_FUNCTIONS}/{{FunctionName}}"
 
 
 class FunctionReader(Protocol):
@@ -81,7 +86,7 @@ class Functions:
         self._deployer = deployer
         self._runtimes = runtimes
 
-    @operation
+    @operation(route=Route("POST", _FUNCTIONS, 201, lambda_members.create_function))
     async def create_function(self, request: CreateFunctionRequest, upload: Upload) -> FunctionConfiguration:
         name = self._unqualified(request.function_name)
         self._check_runtime(request.runtime)
@@ -94,13 +99,13 @@ class Functions:
         code = _whole(upload, request.upload_size)
         return await self._deployer.create(msgspec.structs.replace(request, function_name=name), code)
 
-    @operation
+    @operation(route=Route("PUT", f"{_FUNCTION}/code", 200, lambda_members.update_function_code))
     async def update_function_code(self, request: UpdateFunctionCodeRequest, upload: Upload) -> FunctionConfiguration:
         name = (await self._existing(request.function_name)).function_name
         code = _whole(upload, request.upload_size)
         return await self._deployer.update_code(msgspec.structs.replace(request, function_name=name), code)
 
-    @operation
+    @operation(route=Route("PUT", f"{_FUNCTION}/configuration", 200, lambda_members.update_function_configuration))
     async def update_function_configuration(self, request: UpdateFunctionConfigurationRequest) -> FunctionConfiguration:
         if request.runtime is not UNSET:
             self._check_runtime(request.runtime)
@@ -111,11 +116,15 @@ class Functions:
         name = (await self._existing(request.function_name)).function_name
         return await self._deployer.update_configuration(msgspec.structs.replace(request, function_name=name))
 
-    @operation(safe=True)
+    @operation(safe=True, route=Route("GET", _FUNCTION))
     async def get_function(self, request: GetFunctionRequest) -> GetFunctionResponse:
         return GetFunctionResponse(configuration=await self._existing(request.function_name, request.qualifier))
 
-    @operation(safe=True)
+    @operation(safe=True, route=Route("GET", f"{_FUNCTION}/configuration"))
+    async def get_function_configuration(self, request: GetFunctionRequest) -> FunctionConfiguration:
+        return await self._existing(request.function_name, request.qualifier)
+
+    @operation(safe=True, route=Route("GET", _FUNCTIONS, 200, lambda_members.list_functions))
     async def list_functions(self, request: ListFunctionsRequest) -> ListFunctionsResponse:
         if request.marker and not arn.is_name(request.marker):
             raise errors.InvalidParameterValue("Marker: pass the NextMarker of the page before, unchanged.")
@@ -125,7 +134,7 @@ class Functions:
             return ListFunctionsResponse(functions=found)
         return ListFunctionsResponse(functions=found[:limit], next_marker=found[limit - 1].function_name)
 
-    @operation
+    @operation(route=Route("DELETE", _FUNCTION, 204))
     async def delete_function(self, request: DeleteFunctionRequest) -> DeleteFunctionResponse:
         reference = arn.parse(request.function_name, self._identity, request.qualifier)
         if reference.qualifier == arn.LATEST:

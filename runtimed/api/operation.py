@@ -41,6 +41,20 @@ class Kind(Enum):
     """One request, a stream of responses."""
 
 
+class Route(Struct, frozen=True):
+    """How Lambda's REST API says an operation.
+
+    Members in `{}` are in the path; of GET and DELETE all others are in the query, else in a body of JSON."""
+
+    method: str
+    path: str
+    status: int = 200
+    """Of a success. 204: without a body."""
+    adapt: Callable[[dict[str, Any]], str] | None = None
+    """Makes of Lambda's members those of the request, in place, or refuses them with InvalidParameterValue. For an
+    upload it returns the member that holds the bytes, in base64."""
+
+
 class Operation(Struct, frozen=True, kw_only=True):
     """One operation of the API, without an object to run it on."""
 
@@ -51,6 +65,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     safe: bool
     """Repeating it does no harm, so a client may do so when it does not know what became of the first attempt."""
     method: str
+    route: Route | None = None
+    """None: Lambda has no such operation, or the dispatcher serves it."""
 
 
 class Bound(Struct, frozen=True):
@@ -63,12 +79,14 @@ class Bound(Struct, frozen=True):
 @overload
 def operation(method: Method) -> Method: ...
 @overload
-def operation(*, safe: bool = False) -> Callable[[Method], Method]: ...
-def operation(method: Method | None = None, *, safe: bool = False) -> Method | Callable[[Method], Method]:
+def operation(*, safe: bool = False, route: Route | None = None) -> Callable[[Method], Method]: ...
+def operation(
+    method: Method | None = None, *, safe: bool = False, route: Route | None = None
+) -> Method | Callable[[Method], Method]:
     """Marks a method as an operation."""
 
     def mark(marked: Method) -> Method:
-        setattr(marked, _MARK, safe)
+        setattr(marked, _MARK, (safe, route))
         return marked
 
     return mark if method is None else mark(method)
@@ -89,6 +107,7 @@ def tabulate(resources: Iterable[type]) -> Mapping[str, tuple[type, Operation]]:
 
 
 def _describe(name: str, method: Callable[..., Any]) -> Operation:
+    safe, route = getattr(method, _MARK)
     hints = get_type_hints(method)
     parameters = list(inspect.signature(method).parameters)[1:]
     returns = hints["return"]
@@ -104,6 +123,7 @@ def _describe(name: str, method: Callable[..., Any]) -> Operation:
         kind=kind,
         request=hints[parameters[0]],
         response=returns,
-        safe=getattr(method, _MARK),
+        safe=safe,
         method=name,
+        route=route,
     )

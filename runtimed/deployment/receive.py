@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
+import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import IO, ParamSpec, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -124,17 +125,30 @@ class Receiver:
                 await self._stage(upload.path, digest)
             yield package
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise errors.CodeStorageExceeded(
-                    "The node's disk is full. Delete functions that are not needed, or give it more space."
-                ) from error
-            raise
+            raise _full(error) from error
         finally:
             if upload is not None:
                 upload.drop()
             room.release()
             if package is not None and not package.kept:
                 await self.drop_staged(package.sha256)
+
+    @asynccontextmanager
+    async def room(self) -> AsyncIterator[tuple[IO[bytes], Callable[[int], Awaitable[None]]]]:
+        """A file without a name in staging, and what reserves bytes for it; both are gone afterwards."""
+        await self.measured()
+        room = self._code.ledger.reserve()
+
+        async def claim(size: int) -> None:
+            await self._claim(room, size, 0)
+
+        try:
+            with tempfile.TemporaryFile(dir=self._code.staging, buffering=0) as file:
+                yield file, claim
+        except OSError as error:
+            raise _full(error) from error
+        finally:
+            room.release()
 
     @asynccontextmanager
     async def keeping(self, package: Package) -> AsyncIterator[None]:
@@ -210,6 +224,14 @@ class Receiver:
             await self.discard(staged)
         while len(self._staged) > STAGED_MAX:
             await self.drop_staged(next(iter(self._staged)))
+
+
+def _full(error: OSError) -> Exception:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    return errors.CodeStorageExceeded(
+        "The node's disk is full. Delete functions that are not needed, or give it more space."
+    )
 
 
 def _exceeded(error: NoRoom) -> errors.CodeStorageExceeded:

@@ -14,6 +14,7 @@ import socket
 from msgspec import Struct
 
 from runtimed.dispatch.counters import CounterPage
+from runtimed.dispatch.forwards import Forwards, Take
 from runtimed.link.connection import Connection, close_all
 from runtimed.link.levels import Levels
 from runtimed.link.mirror import Mirror, Refused, Unconnected
@@ -48,6 +49,7 @@ class Dispatcher:
         self.demands: Levels[wire.Demand] = Levels()
         self.limits: Levels[wire.LimitState] = Levels()
         self.counters: CounterPage | None = None
+        self._forwards = Forwards()
         self.restarts = -1  # incarnations seen, but for the first
 
     @property
@@ -90,6 +92,12 @@ class Dispatcher:
             waiting=sum(demand.waiting for demand in demands),
         )
 
+    def take_forwards(self, take: Take, at_once: int) -> None:
+        """Requests that are no invocations go to `take` from now on, so many at a time."""
+        self._forwards.open(take, at_once)
+        if self._connection is not None and self.ready:
+            self._forwards.tell(self._connection)
+
     # ---- connections -----------------------------------------------------------------------------------------
 
     def attach(self, sock: socket.socket, epoch: int) -> None:
@@ -131,6 +139,7 @@ class Dispatcher:
                 close_all(descriptors)
             for refused in await self._mirror.synchronise():
                 log.error("the dispatcher refused an object: %s", refused)
+            self._forwards.tell(connection)
         except TimeoutError:
             log.error("the dispatcher does not answer")
             connection.close()
@@ -152,6 +161,8 @@ class Dispatcher:
                     self.demands.set(header.object, message)
             case wire.LimitState():
                 self.limits.set(header.object, message)
+            case wire.Forward() if self._connection is not None:
+                self._forwards.take(self._connection, header.object, message, descriptors)
         close_all(descriptors)
 
     def _closed(self, reason: Exception | None) -> None:

@@ -88,6 +88,14 @@ class ResourceNotFound(ApiError):
     grpc = "NOT_FOUND"
 
 
+class UnknownOperation(ApiError):
+    """Neither this node nor Lambda has an operation at this path."""
+
+    code = "UnknownOperationException"
+    status = 404
+    grpc = "UNIMPLEMENTED"
+
+
 class ResourceConflict(ApiError):
     """The resource is in a state in which this cannot be done: pending, or being updated."""
 
@@ -180,6 +188,7 @@ ERRORS: tuple[type[ApiError], ...] = (
     Unauthenticated,
     AccessDenied,
     ResourceNotFound,
+    UnknownOperation,
     ResourceConflict,
     ResourceExists,
     PreconditionFailed,

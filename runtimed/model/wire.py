@@ -180,6 +180,10 @@ class HeaderFlags(IntFlag):
     ARENA = 2
 
 
+class ForwardFlags(IntFlag):
+    WHOLE = 1
+
+
 class LaunchedFlags(IntFlag):
     CHANNEL = 1
     LOG = 2
@@ -350,6 +354,14 @@ class DelPrincipal(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 24
 
 
+class Credit(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 25
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("n", "u32", 0),
+    )
+    n: int = 0
+
+
 class SnapshotEnvironment(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 32
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -404,6 +416,20 @@ class LimitState(Message, frozen=True, kw_only=True):
     )
     in_use: int = 0
     limit: int = 0
+
+
+class Forward(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 37
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("flags", "u8", 0),
+        ("head", "u32", 0),
+        ("size", "u64", 0),
+        ("key_id", "str", 32),
+    )
+    flags: int = 0
+    head: int = 0
+    size: int = 0
+    key_id: str = ""
 
 
 class PutPlan(Message, frozen=True, kw_only=True):
@@ -853,11 +879,13 @@ MESSAGES: dict[int, type[Message]] = {
     22: Drain,
     23: PutPrincipal,
     24: DelPrincipal,
+    25: Credit,
     32: SnapshotEnvironment,
     33: SnapshotEnd,
     34: EnvState,
     35: Demand,
     36: LimitState,
+    37: Forward,
     64: PutPlan,
     65: DelPlan,
     66: PlanState,

@@ -92,7 +92,9 @@
     X(http_denied)             /* requests without a valid key or signature, or of other users */ \
     X(arenas)                  /* level: environments that have one */ \
     X(arena_payloads)          /* bodies that went through one, either way */ \
-    X(streams)                 /* responses that came in parts */
+    X(streams)                 /* responses that came in parts */ \
+    X(forwarded)               /* requests passed to the control plane with their connections */ \
+    X(forwards_refused)        /* those that it had no room for, or was not there for */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

@@ -22,6 +22,7 @@
 #include "dispatch/admission.h"
 #include "dispatch/control.h"
 #include "dispatch/counters.h"
+#include "dispatch/forward.h"
 #include "dispatch/http.h"
 #include "dispatch/launcher.h"
 #include "dispatch/log_sweep.h"
@@ -49,6 +50,7 @@ struct dispatch {
     struct control control;
     struct transport transport;
     struct http http;
+    struct forwards forwards;
 
     _Atomic uint64_t in_use; /* invocations that hold tokens */
     struct budget budget;

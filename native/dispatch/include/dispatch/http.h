@@ -6,6 +6,7 @@
  *   http_trust.c    who may: keys and signatures
  *   http_answer.c   from an answer to bytes, and what the socket did not take
  *   http_stream.c   the same of responses that come in parts
+ *   forward.c       requests that are no invocations: to the control plane, with the connection
  *
  * One request of a connection at a time: the next one's bytes (pipelining) are read when the answer before has left,
  * so that answers stand in order and a caller who does not read holds no environment and no more memory than one
@@ -83,6 +84,7 @@ struct http {
     uint64_t date_s;
 };
 
+struct forward;
 struct h2;
 struct http_stream;
 
@@ -100,10 +102,12 @@ struct http_connection {
     uint32_t input_size, input_room;
     uint32_t head_size; /* of `input`, what the head under way was told of */
     struct exchange *exchange;
+    struct forward *forward; /* whose body is being kept until its signature is checked; NULL: none */
     uint64_t body_left, body_taken, body_began_us;
     struct list unsent;         /* struct http_outgoing */
     struct http_stream *stream; /* an answer that comes in parts, until it has left; NULL: none */
     enum http_trust trust;
+    uint64_t principal;  /* the key that the request under way showed; 0: none */
     struct sigv4 *sigv4; /* of the request whose body is being read; NULL: nothing to check */
     uint32_t unproven;   /* its share of http.unproven */
     bool paused;         /* not watched for reading: its input is full */
@@ -140,7 +144,8 @@ void http_answer(struct exchange *exchange, struct answer *answer);
 void http_refuse_request(struct http_connection *connection, uint16_t status, const char *code, const char *message);
 /* Answers the request under way, or one that cannot be read, for the last time: the connection ends. */
 void http_refuse(struct http_connection *connection, uint16_t status, const char *code, const char *message);
-/* Is the caller one of ours, as far as the head says? Answers when not. `body`: bytes that may come. */
+/* Is the caller one of ours, as far as the head says? Answers when not. `body`: bytes that may come and be kept until
+ * a signature over them is checked. */
 bool http_trust_head(struct http_connection *connection, const uint8_t *data, uint64_t body);
 /* Does the signature fit, now that the body is there? Answers when not. */
 bool http_trust_body(struct http_connection *connection);

@@ -25,11 +25,13 @@ enum wire_type {
     WIRE_DRAIN = 22,
     WIRE_PUT_PRINCIPAL = 23,
     WIRE_DEL_PRINCIPAL = 24,
+    WIRE_CREDIT = 25,
     WIRE_SNAPSHOT_ENVIRONMENT = 32,
     WIRE_SNAPSHOT_END = 33,
     WIRE_ENV_STATE = 34,
     WIRE_DEMAND = 35,
     WIRE_LIMIT_STATE = 36,
+    WIRE_FORWARD = 37,
     WIRE_PUT_PLAN = 64,
     WIRE_DEL_PLAN = 65,
     WIRE_PLAN_STATE = 66,
@@ -133,6 +135,8 @@ enum wire_end_reason {
 #define WIRE_HEADER_READY 1u
 #define WIRE_HEADER_ARENA 2u
 
+#define WIRE_FORWARD_WHOLE 1u
+
 #define WIRE_LAUNCHED_CHANNEL 1u
 #define WIRE_LAUNCHED_LOG 2u
 #define WIRE_LAUNCHED_FREEZE 4u
@@ -160,6 +164,7 @@ enum wire_end_reason {
 #define WIRE_PUT_PRINCIPAL_TOKEN_MAX 32u
 #define WIRE_PUT_PRINCIPAL_SIGNING_MAX 160u
 #define WIRE_ENV_STATE_REASON_MAX 256u
+#define WIRE_FORWARD_KEY_ID_MAX 32u
 #define WIRE_PUT_PLAN_RUNTIME_MAX 32u
 #define WIRE_PUT_PLAN_PACKAGE_MAX 64u
 #define WIRE_PUT_PLAN_LAYERS_MAX 160u
@@ -226,11 +231,13 @@ enum wire_end_reason {
     X(drain, DRAIN) \
     X(put_principal, PUT_PRINCIPAL) \
     X(del_principal, DEL_PRINCIPAL) \
+    X(credit, CREDIT) \
     X(snapshot_environment, SNAPSHOT_ENVIRONMENT) \
     X(snapshot_end, SNAPSHOT_END) \
     X(env_state, ENV_STATE) \
     X(demand, DEMAND) \
     X(limit_state, LIMIT_STATE) \
+    X(forward, FORWARD) \
     X(put_plan, PUT_PLAN) \
     X(del_plan, DEL_PLAN) \
     X(plan_state, PLAN_STATE) \
@@ -451,6 +458,14 @@ int wire_del_principal_encode(const struct wire_header *header, const struct wir
 int wire_del_principal_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_del_principal *ret_message);
 
+struct wire_credit {
+    uint32_t n;
+};
+int wire_credit_encode(const struct wire_header *header, const struct wire_credit *message,
+    uint8_t *buffer, size_t size);
+int wire_credit_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_credit *ret_message);
+
 struct wire_snapshot_environment {
     uint64_t target;
     uint8_t state;
@@ -498,6 +513,17 @@ int wire_limit_state_encode(const struct wire_header *header, const struct wire_
     uint8_t *buffer, size_t size);
 int wire_limit_state_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_limit_state *ret_message);
+
+struct wire_forward {
+    uint8_t flags;
+    uint32_t head;
+    uint64_t size;
+    struct wire_slice key_id;
+};
+int wire_forward_encode(const struct wire_header *header, const struct wire_forward *message,
+    uint8_t *buffer, size_t size);
+int wire_forward_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_forward *ret_message);
 
 struct wire_put_plan {
     uint32_t max;
