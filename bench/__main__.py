@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import cold_start, creation_rate, density, measure, payload, throughput, warm_http, warm_invoke
+from bench import cold_start, creation_rate, density, measure, metrics, payload, throughput, warm_http, warm_invoke
 
 BENCHES = {
     "warm_invoke": warm_invoke.run,
@@ -15,6 +15,7 @@ BENCHES = {
     "cold_start": cold_start.run,
     "creation_rate": creation_rate.run,
     "density": density.run,
+    "metrics": metrics.run,
 }
 
 

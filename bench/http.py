@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bench.node import Node
@@ -30,12 +31,18 @@ class Served(NamedTuple):
         return str(self.node.run_dir / "invoke.sock")
 
 
-@contextlib.contextmanager
-def served() -> Iterator[Served]:
+def free_address() -> str:
+    """Of a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    with Node.start({"RUNTIMED_INVOKE_LISTEN": f"127.0.0.1:{port}"}) as node, Client(node.address) as client:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def served(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Served]:
+    address = free_address()
+    port = address.rpartition(":")[2]
+    with Node.start({"RUNTIMED_INVOKE_LISTEN": address, **settings}) as node, Client(node.address) as client:
         yield Served(node, client, port, client.create_key("bench").token)
 
 

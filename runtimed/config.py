@@ -77,7 +77,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
 
 
 class InvokeSettings(Section, frozen=True, kw_only=True):
-    """Invocations over HTTP, as the service's own API has them."""
+    """Lambda's own API over HTTP: invocations, and functions."""
 
     listen: Annotated[
         str,

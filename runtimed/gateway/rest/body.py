@@ -44,7 +44,7 @@ def cut(text: bytes | mmap, at: int, end: int) -> tuple[bytes, Region | None]:
         texts += 1
         if texts > TEXTS_MAX or size + quote - begin > REST_MAX:
             raise _too_large()
-        if close - quote > LONG:
+        if close - quote - 1 > LONG:
             if region is not None:
                 raise _too_large()
             region = Region(quote + 1, close)
