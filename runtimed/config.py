@@ -151,6 +151,18 @@ class LimitSettings(Section, frozen=True, kw_only=True):
         quotas.CONCURRENCY_DEFAULT
     )
     """Invocations that may run at the same time; further ones are throttled."""
+    stream_mb: Annotated[int, Meta(ge=1, le=1_048_576, description="whole megabytes from 1 to 1048576")] = (
+        quotas.STREAM_BYTES // quotas.MEGABYTE
+    )
+    """Megabytes of a response that comes in parts; what is more is cut off, and the caller is told."""
+    stream_burst_kb: Annotated[int, Meta(ge=32, le=1_048_576, description="whole kilobytes from 32 to 1048576")] = (
+        quotas.STREAM_BURST_BYTES // 1024
+    )
+    """Kilobytes of such a response that pass at full speed."""
+    stream_rate_kb: Annotated[int, Meta(ge=32, le=1_048_576, description="whole kilobytes from 32 to 1048576")] = (
+        quotas.STREAM_RATE_BYTES // 1024
+    )
+    """Kilobytes of it that pass in a second afterwards."""
     code_storage_mb: Annotated[int, Meta(ge=1, description="whole megabytes")] = 75 * 1024
     """Megabytes of all packages together, as uploaded and unpacked."""
     code_files: Annotated[int, Meta(ge=1, description="a whole number from 1 up")] = 2_000_000

@@ -196,7 +196,14 @@ class Daemon:
 
     async def _tell_everything(self) -> None:
         """Plans to the launcher first: the dispatcher may redeem them as soon as it knows their targets."""
-        limit = wire.PutLimit(concurrency=self._settings.limits.concurrency, environments=self._pools.environments)
+        limits = self._settings.limits
+        limit = wire.PutLimit(
+            concurrency=limits.concurrency,
+            environments=self._pools.environments,
+            stream_bytes=limits.stream_mb << 20,
+            stream_burst=limits.stream_burst_kb << 10,
+            stream_rate=limits.stream_rate_kb << 10,
+        )
         self.dispatcher.preload(limit, 0, 1)
         await self.keys.load()
         await self.functions.new_generations()

@@ -13,6 +13,12 @@ PAYLOAD_BYTES = 6 * MEGABYTE
 """A synchronous request's payload (D)."""
 RESPONSE_BYTES = 6 * MEGABYTE + 100
 """A buffered response; the Runtime API reads no more (R)."""
+STREAM_BYTES = 200 * MEGABYTE
+"""A streamed response (D)."""
+STREAM_BURST_BYTES = 6 * MEGABYTE
+"""So much of it at full speed (D)..."""
+STREAM_RATE_BYTES = 2 * MEGABYTE
+"""...and then so much a second (D)."""
 LOG_TAIL_BYTES = 4096
 """The last of the log that an invocation can return (M)."""
 CLIENT_CONTEXT_BYTES = 3583

@@ -116,17 +116,21 @@ def idle_again(stage: Stage, environment: Environment) -> None:
 
 
 def fill(environment: Environment) -> int:
-    """Parts until the channel takes none for a while: how many."""
+    """Parts until the channel takes none for a while: how many. More than what waits in the dispatcher."""
     environment.sock.settimeout(0)
     sent = 0
     try:
         while True:
-            if not select.select([], [environment.sock], [], 1)[1]:
-                return sent
+            if not select.select([], [environment.sock], [], 0.3)[1]:
+                if sent * PART > BUFFER:
+                    return sent
+                continue
             try:
                 chunk(environment, sent.to_bytes(8, "big") * (PART // 8))
             except BlockingIOError:
                 continue
+            except ConnectionError:
+                return sent  # it was ended
             sent += 1
     finally:
         environment.sock.settimeout(PATIENCE)

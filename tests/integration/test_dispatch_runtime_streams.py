@@ -4,6 +4,7 @@ runtime and the caller."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import select
 import socket
@@ -98,10 +99,11 @@ class Streaming:
         self.sock.setblocking(False)
         sent, left = 0, b""
         try:
-            while select.select([], [self.sock], [], 1)[1]:
+            while select.select([], [self.sock], [], 0.3)[1] or sent <= BUFFER:
                 left = left or b"%x\r\n" % PART + b"x" * PART + b"\r\n"
-                n = self.sock.send(left)
-                sent, left = sent + n, left[n:]
+                with contextlib.suppress(BlockingIOError):
+                    n = self.sock.send(left)
+                    sent, left = sent + n, left[n:]
         finally:
             self.sock.settimeout(PATIENCE)
         self.sock.setblocking(True)

@@ -59,7 +59,7 @@ def test_it_exits_with_all_said(stage: Stage, caller: HttpStream) -> None:
 
 
 def test_the_function_times_out(stage: Stage) -> None:
-    stage.ready(timeout_ms=300)
+    stage.ready(timeout_ms=1500)
     with HttpStream(stage) as caller:
         caller.begin()
         environment, invoke = busy(stage)
@@ -67,7 +67,7 @@ def test_the_function_times_out(stage: Stage) -> None:
         caller.head()
         data, complete = caller.rest()
         assert (data, complete["ErrorCode"]) == (b"half", "Sandbox.Timedout")
-        assert "timed out after 0.30 seconds" in complete["ErrorDetails"]
+        assert "timed out after 1.50 seconds" in complete["ErrorDetails"]
         assert stage.ended(environment) == wire.EndReason.TIMEOUT
 
 

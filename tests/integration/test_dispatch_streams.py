@@ -247,8 +247,9 @@ def test_grpc_cancelled(stage: Stage, channel: grpc.Channel, control: Control) -
 
 
 def test_grpc_deadline(stage: Stage, channel: grpc.Channel, control: Control) -> None:
-    call = invoke_stream(channel, timeout=0.5)
-    environment, invoke = busy(stage)
+    environment = stage.warm(stage.invoker())
+    call = invoke_stream(channel, timeout=1.5)
+    invoke, _ = environment.invoke()
     head(environment, invoke.id, b"one")
     with pytest.raises(grpc.RpcError):
         list(call)
