@@ -1,5 +1,6 @@
-"""The rude crowd for two minutes: on the program as it is installed, and on the one with the sanitizers, which looks
-for leaks when it leaves. RUNTIMED_CROWD_SEED repeats one; RUNTIMED_CROWD_SECONDS says how long."""
+"""The rude crowd for two minutes: on the program as it is installed, on the one with the sanitizers of memory, which
+looks for leaks when it leaves, and on the one with that of threads (its loop, and the writer of its logs).
+RUNTIMED_CROWD_SEED repeats one; RUNTIMED_CROWD_SECONDS says how long."""
 
 from __future__ import annotations
 
@@ -14,12 +15,17 @@ from tests.integration.test_dispatch_crowd import SEED
 from tests.native.test_native import BUILD
 
 SECONDS = float(os.environ.get("RUNTIMED_CROWD_SECONDS", "120"))
-PROGRAMS = {"installed": dispatch_stage.PROGRAM, "sanitized": BUILD / "dispatch" / "runtimed-dispatch"}
+PROGRAMS = {
+    "installed": dispatch_stage.PROGRAM,
+    "sanitized": BUILD / "dispatch" / "runtimed-dispatch",
+    "threads": BUILD.with_name("threads") / "dispatch" / "runtimed-dispatch",
+}
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_a_rude_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    assert PROGRAMS[program].exists(), f"{PROGRAMS[program]}: ./dev soak builds it"
     print(f"RUNTIMED_CROWD_SEED={SEED}")
     monkeypatch.setattr(dispatch_stage, "PROGRAM", PROGRAMS[program])
     growth = 32 * 1024 if program == "installed" else None
