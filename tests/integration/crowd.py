@@ -20,7 +20,17 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtimed.model import wire
-from tests.integration.dispatch_stage import PATIENCE, ROUTE, Control, Environment, Stage, await_true, counters, target
+from tests.integration.dispatch_stage import (
+    PATIENCE,
+    ROUTE,
+    Control,
+    Environment,
+    Link,
+    Stage,
+    await_true,
+    counters,
+    target,
+)
 
 TOKEN = "token-of-the-crowd"
 KEY = wire.PutPrincipal(key_id="RTCROWDKEY0000000001", token=hashlib.sha256(TOKEN.encode()).digest(), signing=b"")
@@ -122,7 +132,7 @@ class Handlers:
             self._leave(environment)
 
     def _launcher(self) -> None:
-        header, message = self.stage.launcher.next()
+        header, message = Link.next(self.stage.launcher)  # who asks for an arena gets none
         if isinstance(message, wire.Launch):
             environment = Environment(
                 self.stage.launcher, header.object, self.stage.directory, peak=10 << 20, frozen="0\n"
