@@ -45,6 +45,7 @@ static int open_own(
     /* One body of the longest kind has room on each loop, where the node has it at all. */
     dispatch->http.unproven_max = MAX(loops->budget.limit / HTTP_UNPROVEN_SHARE / loops->n,
         MIN(loops->budget.limit / HTTP_UNPROVEN_SHARE, (uint64_t)FORWARD_BODY_MAX));
+    dispatch->http.h2_max = (unsigned)(loops->budget.limit / H2_SHARE / H2_CHARGE / loops->n);
     random_bytes(&dispatch->randomness, (uint8_t *)&dispatch->routes.seed, sizeof(dispatch->routes.seed));
     dispatch->packet_in = malloc(WIRE_MESSAGE_MAX);
     dispatch->packet_out = malloc(WIRE_MESSAGE_MAX);
@@ -62,7 +63,8 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
 
     memset(dispatch, 0, sizeof(*dispatch));
     dispatch->loop.epoll = -1;
-    r = loops_new(&loops, MAX(options->loops, 1u), payload_budget(), ACCOUNT_CONCURRENCY_DEFAULT);
+    r = loops_new(&loops, MAX(options->loops, 1u),
+        options->payload_bytes != 0 ? options->payload_bytes : payload_budget(), ACCOUNT_CONCURRENCY_DEFAULT);
     if (r < 0)
         return r;
     r = open_own(dispatch, options, loops, 0);

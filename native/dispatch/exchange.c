@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/invocation.h"
@@ -14,6 +16,7 @@
 #include "dispatch/stream.h"
 
 #define THROTTLED "TooManyRequestsException"
+#define LONG_BODY 65536u
 
 void exchange_answer(struct exchange *exchange, struct answer *answer) {
     struct counters_node *node = exchange->dispatch->counters.node;
@@ -178,9 +181,36 @@ struct exchange *exchange_new(struct caller *caller, uint64_t number) {
     return exchange;
 }
 
+/* Much of its body is to come. */
+static bool is_long(const struct call *call) {
+    return (call->flags & WIRE_CALL_DRY_RUN) == 0 && call->total <= REQUEST_BODY_MAX &&
+        (call->open_ended || call->total - MIN(call->body.size, call->total) > LONG_BODY);
+}
+
+/* Refused at once, before its body takes memory and time, when it would be refused now. It is admitted when all is there. */
+static bool is_throttled(struct exchange *exchange, struct target *target) {
+    uint32_t tokens;
+    enum admission admission = dispatch_admit(exchange->dispatch, target, &tokens);
+
+    if (admission == ADMISSION_GRANTED) {
+        dispatch_give_back(exchange->dispatch, target, tokens);
+        return false;
+    }
+    count_one(&target->slot->calls);
+    throttle(exchange, target, admission);
+    return true;
+}
+
+static uint16_t share_of(const struct target *target) {
+    uint32_t hash;
+    memcpy(&hash, target->function->uid, sizeof(hash));
+    return (uint16_t)(hash % BUDGET_SHARES);
+}
+
 int exchange_start(struct exchange *exchange, const struct call *call) {
     struct dispatch *dispatch = exchange->dispatch;
-    const struct target *target;
+    struct target *target;
+    struct call told;
     int r;
 
     if (dispatch->draining) {
@@ -194,8 +224,12 @@ int exchange_start(struct exchange *exchange, const struct call *call) {
         refuse_not_found(exchange, call->name, call->qualifier);
         return 0;
     }
+    if (is_long(call) && is_throttled(exchange, target))
+        return 0;
     exchange->stream = (call->flags & WIRE_CALL_STREAM) != 0 && exchange->caller->begin != NULL;
-    r = request_new(&exchange->request, &dispatch->budget, call);
+    told = *call;
+    told.share = share_of(target);
+    r = request_new(&exchange->request, &dispatch->budget, &told);
     if (r < 0) {
         if (r == -EMSGSIZE)
             refuse_too_large(exchange, call->total);

@@ -215,10 +215,18 @@ static int open_session(struct h2 *h2) {
 }
 
 int h2_begin(struct http_connection *connection) {
-    struct h2 *h2 = calloc(1, sizeof(*h2));
+    struct dispatch *dispatch = connection->caller.dispatch;
+    struct h2 *h2;
+
+    if (dispatch->http.n_h2 >= dispatch->http.h2_max) {
+        count_one(&dispatch->counters.node->connections_refused);
+        return -EMFILE;
+    }
+    h2 = calloc(1, sizeof(*h2));
     if (h2 == NULL)
         return -ENOMEM;
     h2->connection = connection;
+    dispatch->http.n_h2++;
     list_init(&h2->streams);
     list_init(&h2->gone);
     h2->began_us = h2->used_us = h2_dispatch(h2)->loop.now_us;
@@ -246,7 +254,10 @@ void h2_free(struct h2 *h2) {
     }
     nghttp2_session_del(h2->session);
     caller_load_done(h2->load);
+    if (h2->output != NULL)
+        budget_give_back(&h2_dispatch(h2)->budget, h2->output_size);
     free(h2->output);
+    h2_dispatch(h2)->http.n_h2--;
     free(h2);
 }
 

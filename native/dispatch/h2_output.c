@@ -37,6 +37,7 @@ static int keep(struct h2 *h2, const uint8_t *data, size_t size, const uint8_t *
         memcpy(h2->output + size, more, more_size);
     h2->output_size = (uint32_t)(size + more_size);
     h2->output_sent = 0;
+    budget_take_over(&h2_dispatch(h2)->budget, h2->output_size);
     h2->progress_us = h2_dispatch(h2)->loop.now_us;
     return 0;
 }
@@ -50,6 +51,7 @@ static int send_kept(struct h2 *h2) {
         return (int)n;
     h2->output_sent += (uint32_t)n;
     if (h2->output_sent == h2->output_size) {
+        budget_give_back(&h2_dispatch(h2)->budget, h2->output_size);
         free(h2->output);
         h2->output = NULL;
     }

@@ -43,8 +43,7 @@ void http_close(struct http_connection *connection) {
     caller_done(&connection->caller);
     http_forget_unsent(connection);
     http_stream_free(connection);
-    free(connection->input);
-    connection->input = NULL;
+    http_forget_input(connection);
     list_remove(&connection->kept);
     list_remove(&connection->node);
     list_push_back(&http->closed, &connection->node);
@@ -116,24 +115,9 @@ void http_watch_reading(struct http_connection *connection, bool reading) {
         (reading ? EPOLLIN : 0u) | (connection->writing ? EPOLLOUT : 0u));
 }
 
-/* Bytes behind those that wait already. False: no memory. */
-static bool keep_behind(struct http_connection *connection, const uint8_t *data, size_t size) {
-    if (connection->input_size + size > connection->input_room) {
-        uint8_t *more = realloc(connection->input, connection->input_size + size);
-        if (more == NULL)
-            return false;
-        connection->input = more;
-        connection->input_room = (uint32_t)(connection->input_size + size);
-    }
-    memcpy(connection->input + connection->input_size, data, size);
-    connection->input_size += (uint32_t)size;
-    return true;
-}
-
 static void read_kept(struct http_connection *connection) {
-    uint8_t *input = steal_pointer(connection->input);
-    uint32_t n = connection->input_size;
-    connection->input_size = connection->input_room = 0;
+    uint32_t n;
+    uint8_t *input = http_take_input(connection, &n);
     http_advance(connection, input, n);
     free(input);
 }
@@ -153,17 +137,17 @@ static void take_first(struct http_connection *connection, const uint8_t *data, 
     _cleanup_free_ uint8_t *input = NULL;
 
     if (connection->input_size > 0) {
-        if (!keep_behind(connection, data, size)) {
-            http_close(connection);
+        uint32_t all;
+        if (!http_keep_input(connection, data, size)) {
+            http_no_room(connection);
             return;
         }
-        data = input = steal_pointer(connection->input);
-        size = connection->input_size;
-        connection->input_size = connection->input_room = 0;
+        data = input = http_take_input(connection, &all);
+        size = all;
     }
     if (!sniff(connection, data, size)) {
-        if (!keep_behind(connection, data, size))
-            http_close(connection);
+        if (!http_keep_input(connection, data, size))
+            http_no_room(connection);
     } else if (connection->h2 != NULL) {
         h2_read(connection->h2, data, size);
     } else if (connection->sniffed) {
@@ -182,10 +166,10 @@ static void take_in(struct http_connection *connection, const uint8_t *data, siz
         take_first(connection, data, size);
     else if (connection->input_size == 0)
         http_advance(connection, data, size);
-    else if (keep_behind(connection, data, size))
+    else if (http_keep_input(connection, data, size))
         read_kept(connection);
     else
-        http_close(connection);
+        http_no_room(connection);
 }
 
 void http_collect(struct http *http) {
@@ -250,9 +234,7 @@ void http_answered(struct http_connection *connection) {
         return;
     if (connection->close) {
         connection->state = HTTP_LINGER;
-        free(connection->input);
-        connection->input = NULL;
-        connection->input_size = connection->input_room = 0;
+        http_forget_input(connection);
         if (shutdown(connection->watch.fd, SHUT_WR) < 0) {
             http_close(connection);
             return;
@@ -330,6 +312,8 @@ int http_adopt(struct http *http, int fd, enum http_trust trust) {
 }
 
 static void accept_from(struct http *http, struct watch *watch) {
+    static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
+                               "x-amzn-ErrorType: ServiceException\r\nConnection: close\r\n\r\n";
     struct dispatch *dispatch = list_entry(http, struct dispatch, http);
 
     for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
@@ -346,6 +330,7 @@ static void accept_from(struct http *http, struct watch *watch) {
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         trust = watch == &http->tcp ? HTTP_KEYED : may_call(http, fd) ? HTTP_TRUSTED : HTTP_REFUSED;
         if (http_adopt(http, fd, trust) < 0) {
+            (void)send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
             count_one(&dispatch->counters.node->connections_refused);
             continue;
         }

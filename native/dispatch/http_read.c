@@ -277,6 +277,51 @@ static size_t read_body(struct http_connection *connection, const uint8_t *data,
     return taken;
 }
 
+/* ---- what waits to be read ------------------------------------------------------------------------------------- */
+
+bool http_keep_input(struct http_connection *connection, const uint8_t *data, size_t size) {
+    struct budget *budget = &connection->caller.dispatch->budget;
+    uint32_t wanted = connection->input_size + (uint32_t)size;
+
+    if (wanted > connection->input_room) {
+        uint8_t *more = NULL;
+        if (budget_take(budget, wanted - connection->input_room)) {
+            more = realloc(connection->input, wanted);
+            if (more == NULL)
+                budget_give_back(budget, wanted - connection->input_room);
+        }
+        if (more == NULL) {
+            count_one(&connection->caller.dispatch->counters.node->refused_memory);
+            return false;
+        }
+        connection->input = more;
+        connection->input_room = wanted;
+    }
+    memcpy(connection->input + connection->input_size, data, size);
+    connection->input_size = wanted;
+    return true;
+}
+
+uint8_t *http_take_input(struct http_connection *connection, uint32_t *ret_size) {
+    *ret_size = connection->input_size;
+    budget_give_back(&connection->caller.dispatch->budget, connection->input_room);
+    connection->input_size = connection->input_room = 0;
+    return steal_pointer(connection->input);
+}
+
+void http_forget_input(struct http_connection *connection) {
+    uint32_t size;
+    free(http_take_input(connection, &size));
+}
+
+void http_no_room(struct http_connection *connection) {
+    if (connection->h2 != NULL || connection->state != HTTP_HEAD || !list_empty(&connection->unsent)) {
+        http_close(connection);
+        return;
+    }
+    http_refuse(connection, 503, "ServiceException", "The node's memory for payloads is in use; try again.");
+}
+
 /* ---- all together ------------------------------------------------------------------------------------------------ */
 
 /* Returns how many bytes were used up; 0: more are needed. */
@@ -315,11 +360,6 @@ void http_advance(struct http_connection *connection, const uint8_t *data, size_
     connection->advancing = false;
     if (connection->closed || connection->state == HTTP_LINGER || at == size)
         return;
-    connection->input = malloc(size - at);
-    if (connection->input == NULL) {
-        http_close(connection);
-        return;
-    }
-    memcpy(connection->input, data + at, size - at);
-    connection->input_size = connection->input_room = (uint32_t)(size - at);
+    if (!http_keep_input(connection, data + at, size - at))
+        http_no_room(connection);
 }

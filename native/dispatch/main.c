@@ -60,6 +60,7 @@ int main(void) {
         .http = http_group != NULL ? FD_HTTP : -1,
         .http_tcp = http_tcp != NULL ? FD_HTTP_TCP : -1,
         .http_group = http_group != NULL ? (uint32_t)strtoul(http_group, NULL, 10) : UINT32_MAX,
+        .payload_bytes = setting("RUNTIMED_PAYLOADS_MB", UINT64_C(1) << 20),
         .log_limits =
             {
                 .function_bytes = setting("RUNTIMED_LOGS_FUNCTION_MB", UINT64_C(1) << 20),

@@ -56,6 +56,26 @@ bool budget_has(struct budget *budget, uint64_t size) {
     return true;
 }
 
+bool budget_take_share(struct budget *budget, uint16_t share, uint64_t size) {
+    struct budget_common *common = budget->common;
+    uint64_t left;
+
+    if (common == NULL)
+        return budget_take(budget, size);
+    left = atomic_load_explicit(&common->left, memory_order_relaxed) + budget->limit - budget->used;
+    if (size > left || atomic_load_explicit(&common->shares[share], memory_order_relaxed) > left - size ||
+        !budget_take(budget, size))
+        return false;
+    atomic_fetch_add_explicit(&common->shares[share], size, memory_order_relaxed);
+    return true;
+}
+
+void budget_give_back_share(struct budget *budget, uint16_t share, uint64_t size) {
+    if (budget->common != NULL)
+        atomic_fetch_sub_explicit(&budget->common->shares[share], size, memory_order_relaxed);
+    budget_give_back(budget, size);
+}
+
 static struct wire_slice keep(uint8_t **at, struct wire_slice slice) {
     struct wire_slice kept = {.data = *at, .size = slice.size};
     if (slice.size > 0)
@@ -72,15 +92,19 @@ int request_new(struct request **ret_request, struct budget *budget, const struc
 
     if (call->total > REQUEST_BODY_MAX || call->body.size > call->total)
         return -EMSGSIZE;
-    if (!budget_take(budget, charge))
+    if (!budget_take_share(budget, call->share, charge))
         return -ENOMEM;
     request = malloc(charge);
     if (request == NULL) {
-        budget_give_back(budget, charge);
+        budget_give_back_share(budget, call->share, charge);
         return -ENOMEM;
     }
-    *request = (struct request){
-        .budget = budget, .charge = charge, .open_ended = call->open_ended, .flags = call->flags, .total = call->total};
+    *request = (struct request){.budget = budget,
+        .charge = charge,
+        .share = call->share,
+        .open_ended = call->open_ended,
+        .flags = call->flags,
+        .total = call->total};
     at = request->data;
     request->name = keep(&at, call->name);
     request->qualifier = keep(&at, call->qualifier);
@@ -103,18 +127,18 @@ static int grow(struct request *request, uint32_t size) {
     if (size > REQUEST_BODY_MAX - request->received)
         return -EMSGSIZE;
     wanted = MIN(wanted, REQUEST_BODY_MAX);
-    if (!budget_take(request->budget, wanted))
+    if (!budget_take_share(request->budget, request->share, wanted))
         return -ENOMEM;
     body = malloc(wanted);
     if (body == NULL) {
-        budget_give_back(request->budget, wanted);
+        budget_give_back_share(request->budget, request->share, wanted);
         return -ENOMEM;
     }
     if (request->received > 0)
         memcpy(body, request->body, request->received);
     if (request->body_apart) {
         free(request->body);
-        budget_give_back(request->budget, request->total);
+        budget_give_back_share(request->budget, request->share, request->total);
         request->charge -= request->total;
     }
     request->charge += wanted;
@@ -148,6 +172,6 @@ void request_free(struct request *request) {
         return;
     if (request->body_apart)
         free(request->body);
-    budget_give_back(request->budget, request->charge);
+    budget_give_back_share(request->budget, request->share, request->charge);
     free(request);
 }

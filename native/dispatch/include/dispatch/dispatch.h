@@ -81,6 +81,7 @@ struct dispatch_options {
     uint32_t http_group;          /* whose members may call there; 2^32-1: none */
     const char *allow_uids;       /* NULL: only root may connect */
     struct log_limits log_limits; /* what is kept of logs */
+    uint64_t payload_bytes;       /* memory for payloads; 0: a quarter of the machine's, BUDGET_MIN to BUDGET_MAX */
     int (*confine)(void);         /* applies the seccomp filter to the calling thread; NULL: none */
 };
 

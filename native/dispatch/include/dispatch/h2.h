@@ -43,7 +43,9 @@
 #define H2_HEADERS_MAX 65536u
 #define H2_CONTINUATIONS_MAX 6u /* with 16 KiB each more than H2_HEADERS_MAX */
 #define H2_ACKS_MAX 100u
-#define H2_QUEUE_MAX 256u      /* frames that wait for the socket: above it nothing more is read */
+#define H2_CHARGE 16384u  /* bytes that a connection costs which says nothing more */
+#define H2_SHARE 8u       /* of the budget for payloads, one part in so many: so much may connections cost beside it */
+#define H2_QUEUE_MAX 256u /* frames that wait for the socket: above it nothing more is read */
 #define H2_OUTPUT_SIZE 131072u /* several of the largest frames that are sent */
 
 /* So many at once, and so many a second. */

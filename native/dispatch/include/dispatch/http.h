@@ -10,8 +10,8 @@
  *
  * One request of a connection at a time: the next one's bytes (pipelining) are read when the answer before has left,
  * so that answers stand in order and a caller who does not read holds no environment and no more memory than one
- * answer. What a connection holds: its head as far as it came (HTTP_INPUT_MAX), one body and one answer, both within
- * the node's budget for payloads.
+ * answer. What a connection holds: its head as far as it came (HTTP_INPUT_MAX), one body and one answer, all within the
+ * node's budget for payloads; when that is used up, 503.
  *
  * Who may call on the unix socket: root, the control plane's user, and members of the group (SO_PEERCRED,
  * SO_PEERGROUPS); others are answered 403. On the port: who shows a key, by "Authorization: Bearer TOKEN" or by a
@@ -73,6 +73,7 @@ struct http {
     struct list connections, closed;
     struct list kept; /* answered connections with further requests in their input: read after the batch */
     unsigned n_connections;
+    unsigned n_h2, h2_max; /* of them, those that speak HTTP/2 */
     bool listening;
     struct timer pause; /* accepting failed */
     gid_t group;        /* whose members may call */
@@ -132,6 +133,13 @@ bool http_flushed(const struct http *http);
 int http_adopt(struct http *http, int fd, enum http_trust trust);
 
 /* Between the files. */
+/* Bytes behind those that wait already. False: no memory. */
+bool http_keep_input(struct http_connection *connection, const uint8_t *data, size_t size);
+/* Takes the bytes out; the caller frees them before the loop turns. */
+uint8_t *http_take_input(struct http_connection *connection, uint32_t *ret_size);
+void http_forget_input(struct http_connection *connection);
+/* For what it said: answered 503 where that can be, and closed. */
+void http_no_room(struct http_connection *connection);
 void http_close(struct http_connection *connection);
 void http_watch_reading(struct http_connection *connection, bool reading);
 void http_want_writing(struct http_connection *connection, bool writing);

@@ -11,11 +11,17 @@
 #define REQUEST_BODY_MAX (6u << 20)           /* Lambda: synchronous payload */
 #define RESPONSE_BODY_MAX ((6u << 20) + 100u) /* the runtime API's ceiling */
 
+#define BUDGET_SHARES 1024u
+
 /* Memory for payloads, both directions, of the node. Several loops draw on what they have in common, a chunk at a time,
  * and keep at most two chunks that they do not use: a refusal may come so much too early, never too late. */
 struct budget_common {
     uint64_t limit;
     _Atomic uint64_t left; /* not drawn by any loop */
+    /* Of events that are coming or at work, by function: each may hold as much as then is left for all others, so one
+     * that is flooded has half of all, two have a third each, and there is always some for the next. Functions whose
+     * uids fall together share. */
+    _Atomic uint64_t shares[BUDGET_SHARES];
 };
 struct budget {
     uint64_t limit; /* drawn */
@@ -27,6 +33,9 @@ struct budget {
 #define BUDGET_MAX (512ull << 20)
 
 bool budget_take(struct budget *budget, uint64_t size);
+/* For an event of a function: from its share too. */
+bool budget_take_share(struct budget *budget, uint16_t share, uint64_t size);
+void budget_give_back_share(struct budget *budget, uint16_t share, uint64_t size);
 /* Is there so much just now? */
 bool budget_has(struct budget *budget, uint64_t size);
 /* What is in use already changes hands: never refused. */
@@ -39,6 +48,7 @@ struct call {
     struct wire_slice name, qualifier, trace, client_context, tenant;
     struct wire_slice region, account; /* of the ARN that the caller gave; empty: not said */
     uint32_t total;                    /* bytes of the body */
+    uint16_t share;                    /* of the function that it is for, below BUDGET_SHARES */
     bool open_ended;                   /* nobody said how many: total is what there is room for at first */
     struct wire_slice body;            /* the first part */
 };
@@ -46,6 +56,7 @@ struct call {
 struct request {
     struct budget *budget;
     size_t charge;
+    uint16_t share;
     bool open_ended;
     uint8_t flags; /* WIRE_CALL_* */
     struct wire_slice name, qualifier, trace, client_context, tenant;
