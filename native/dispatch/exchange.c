@@ -187,7 +187,8 @@ static bool is_long(const struct call *call) {
         (call->open_ended || call->total - MIN(call->body.size, call->total) > LONG_BODY);
 }
 
-/* Refused at once, before its body takes memory and time, when it would be refused now. It is admitted when all is there. */
+/* Where memory is in demand, refused at once, before its body takes some, when it would be refused now; otherwise its
+ * connection is spared the end that an unread body means. It is admitted when all is there. */
 static bool is_throttled(struct exchange *exchange, struct target *target) {
     uint32_t tokens;
     enum admission admission = dispatch_admit(exchange->dispatch, target, &tokens);
@@ -224,7 +225,7 @@ int exchange_start(struct exchange *exchange, const struct call *call) {
         refuse_not_found(exchange, call->name, call->qualifier);
         return 0;
     }
-    if (is_long(call) && is_throttled(exchange, target))
+    if (is_long(call) && budget_is_pressed(&dispatch->budget) && is_throttled(exchange, target))
         return 0;
     exchange->stream = (call->flags & WIRE_CALL_STREAM) != 0 && exchange->caller->begin != NULL;
     told = *call;

@@ -56,13 +56,22 @@ bool budget_has(struct budget *budget, uint64_t size) {
     return true;
 }
 
+static uint64_t left_of(const struct budget *budget) {
+    return atomic_load_explicit(&budget->common->left, memory_order_relaxed) + budget->limit - budget->used;
+}
+
+bool budget_is_pressed(const struct budget *budget) {
+    return budget->common != NULL &&
+        left_of(budget) < budget->common->limit / BUDGET_PRESSED_PARTS * (BUDGET_PRESSED_PARTS - 1);
+}
+
 bool budget_take_share(struct budget *budget, uint16_t share, uint64_t size) {
     struct budget_common *common = budget->common;
     uint64_t left;
 
     if (common == NULL)
         return budget_take(budget, size);
-    left = atomic_load_explicit(&common->left, memory_order_relaxed) + budget->limit - budget->used;
+    left = left_of(budget);
     if (size > left || atomic_load_explicit(&common->shares[share], memory_order_relaxed) > left - size ||
         !budget_take(budget, size))
         return false;

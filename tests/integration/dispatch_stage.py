@@ -117,6 +117,10 @@ class Launcher(Link):
             if not isinstance(message, wire.Arena):
                 return header, message
 
+    def any(self, timeout: float = PATIENCE) -> Packet:
+        """What is there to read, one that asks for an arena too: for whoever waits for several sockets."""
+        return super().next(timeout)
+
     def asked(self, timeout: float = PATIENCE) -> int:
         """The next message asks for an arena: for which environment."""
         header, message = super().next(timeout)

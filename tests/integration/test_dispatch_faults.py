@@ -182,7 +182,7 @@ class Faults:
             self.selector.unregister(link.sock)
 
     def launcher_readable(self) -> None:
-        header, message = self.stage.launcher.next()
+        header, message = self.stage.launcher.any()
         if isinstance(message, wire.Launch):
             self.launch(header.object)
         elif isinstance(message, wire.End) and header.object in self.environments:

@@ -169,20 +169,27 @@ def test_a_share_is_left_for_others(stage: Stage) -> None:
 
 
 def test_a_throttle_is_told_before_the_body_comes(stage: Stage) -> None:
-    control = stage.ready(max_environments=1, max_waiting=0)
+    """Where memory is in demand; elsewhere its connection is spared."""
+    control = two(stage, max_environments=1, max_waiting=0)
     invoker = stage.invoker()
-    environment = stage.warm(invoker)
+    environment = warm(stage, invoker, "f")
     invoker.call()
     invoke, _ = environment.invoke()
     page = counters(control)
-    with Caller(stage) as caller:
+    with contextlib.ExitStack() as stack, Caller(stage) as caller:
+        for number in range(3):
+            caller.post(event(5 * MB))
+            answer = caller.answer()
+            assert (answer.error, answer.fields.get("connection")) == ((429, "TooManyRequestsException"), None)
+            stack.enter_context(Caller(stage)).send(head(6 * MB, "g") + b'"')
+            await_true(lambda number=number: page.node()["payload_bytes"] > (number + 1) * 6 * MB, "held")  # type: ignore[misc]
         caller.send(head(5 * MB))
         answer = caller.answer()
         assert answer.error == (429, "TooManyRequestsException")
         assert answer.fields["retry-after"] == "1"
         assert b"ConcurrentInvocationLimitExceeded" in answer.body
-    node = page.node()
-    assert (node["throttled_target"], node["payload_bytes"] < MB) == (1, True)
+        assert page.node()["payload_bytes"] < 19 * MB
+    assert page.node()["throttled_target"] == 4
     environment.result(invoke.id)
     assert invoker.answer()[0].outcome == wire.Outcome.SUCCESS
     with Caller(stage) as caller:

@@ -33,6 +33,9 @@ struct budget {
 #define BUDGET_MAX (512ull << 20)
 
 bool budget_take(struct budget *budget, uint64_t size);
+/* Is one part in so many of it in use? */
+#define BUDGET_PRESSED_PARTS 4u
+bool budget_is_pressed(const struct budget *budget);
 /* For an event of a function: from its share too. */
 bool budget_take_share(struct budget *budget, uint16_t share, uint64_t size);
 void budget_give_back_share(struct budget *budget, uint16_t share, uint64_t size);
