@@ -107,6 +107,15 @@ void counters_give_back(struct counters *counters, struct counters_slot *slot) {
     counters->free_from = MIN(counters->free_from, (uint32_t)(slot - counters->slots));
 }
 
+void counters_waited(struct counters_slot *slot, uint64_t us) {
+    count_add(&slot->wait_us, us);
+    count_one(us <= 1000    ? &slot->waits_1ms
+            : us <= 10000   ? &slot->waits_10ms
+            : us <= 100000  ? &slot->waits_100ms
+            : us <= 1000000 ? &slot->waits_1s
+                            : &slot->waits_longer);
+}
+
 unsigned histogram_bucket(uint64_t value) {
     unsigned magnitude, bucket;
     if (value < 8)

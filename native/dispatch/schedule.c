@@ -82,6 +82,7 @@ void schedule_environment(struct environment *environment) {
         if (invocation != NULL) {
             invocation->waited_us = now - invocation->arrived_us;
             histogram_add(&dispatch->counters.histograms->wait_us, invocation->waited_us);
+            counters_waited(target->slot, invocation->waited_us);
         }
     }
     if (invocation != NULL) {

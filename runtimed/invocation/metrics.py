@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -33,6 +34,9 @@ FINE = 240  # buckets of the dispatcher's histograms (counters.h)
 MIDDLES = [(bucket_floor(number) + bucket_floor(number + 1)) / 2 for number in range(FINE)]
 SHORT = Bounds((0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1), MIDDLES)
 DURATIONS = Bounds((0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 300), MIDDLES)
+WAITS = Bounds((0.001, 0.01, 0.1, 1), ())
+WAIT_COUNTERS = ("waits_1ms", "waits_10ms", "waits_100ms", "waits_1s", "waits_longer")
+"""A slot's counters between the bounds of WAITS."""
 INITS = Bounds((0.01, 0.1, 0.5, 1, 5, 10), MIDDLES)
 
 LEVELS = frozenset(
@@ -113,7 +117,7 @@ class MetricsReader:
         return Levels(
             ready=self._dispatcher.ready,
             page=self._dispatcher.counters,
-            names={label.uid: label.name for label in await self._functions.labels()},
+            names=await self._functions.names(),
             demands=dict(self._dispatcher.demands.items()),
             zygotes=self._runtimes.zygotes(),
         )
@@ -220,6 +224,17 @@ def of_functions(rows: Sequence[Row], demands: Mapping[int, wire.Demand]) -> Ite
     ):
         series = ((row.labels, *spread(bounds, [of_slot(slot) for slot in row.slots])) for row in rows if row.calls)
         yield exposition.histogram(name, meaning, bounds, series)
+    meaning = "In the waiting queue, of those that an environment took from it"
+    yield exposition.histogram("function_queue_wait_seconds", meaning, WAITS, waits(rows))
+
+
+def waits(rows: Sequence[Row]) -> Iterator[tuple[str, list[int], float]]:
+    """Of those functions whose invocations ever waited."""
+    for row in rows:
+        counts = [sum([slot.counts[name] for slot in row.slots]) for name in WAIT_COUNTERS]
+        if any(counts):
+            total = sum([slot.counts["wait_us"] for slot in row.slots])
+            yield row.labels, list(accumulate(counts)), total / 1e6
 
 
 def spread(bounds: Bounds, data: Sequence[bytes]) -> tuple[list[int], float]:

@@ -137,6 +137,10 @@ class FunctionStore:
         rows = await self._database.run(lambda c: c.execute(query).fetchall())
         return [Label(uid=uid, name=name, memory_mb=memory) for uid, name, memory in rows]
 
+    async def names(self) -> dict[bytes, str]:
+        """Of all functions, by their uids; put together in the database's thread."""
+        return await self._database.run(lambda c: dict(c.execute("SELECT uid, name FROM functions").fetchall()))
+
     # ---- for the deployer ------------------------------------------------------------------------------------
 
     async def create(self, name: str, definition: Definition, environment: dict[str, str], now_ms: int) -> Function:

@@ -121,7 +121,13 @@
     X(log_bytes) \
     X(peak_kb)                 /* level: the highest peak memory seen */ \
     X(environments_frozen)     /* level; the other states come with DEMAND */ \
-    X(failures)                /* invocations answered with a failure that is not the handler's own error */
+    X(failures)                /* invocations answered with a failure that is not the handler's own error */ \
+    X(wait_us)                 /* in the waiting queue, of those that an environment took from it: all together... */ \
+    X(waits_1ms)               /* ...and how many waited up to a millisecond, */ \
+    X(waits_10ms)              /* longer and up to ten, */ \
+    X(waits_100ms) \
+    X(waits_1s) \
+    X(waits_longer)
 /* clang-format on */
 
 struct counters_head {
@@ -152,7 +158,7 @@ struct counters_slot {
 #define X(name) _Atomic uint64_t name;
     COUNTERS_SLOT(X)
 #undef X
-    uint8_t padding[256 - 32 - 17 * 8];
+    uint8_t padding[256 - 32 - 23 * 8];
     struct histogram duration_us; /* at 256 */
     struct histogram init_us;     /* at 2176 */
 };
@@ -204,6 +210,8 @@ static inline void count_less(_Atomic uint64_t *counter, uint64_t n) {
 static inline void count_shared(_Atomic uint64_t *counter, uint64_t n) {
     atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
+
+void counters_waited(struct counters_slot *slot, uint64_t us);
 
 unsigned histogram_bucket(uint64_t value);
 /* The smallest value that falls into the bucket. */
