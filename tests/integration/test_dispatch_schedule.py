@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.invocation.metrics import WAIT_COUNTERS
 from runtimed.model import wire
 from tests.integration import dispatch_twin as twin
 from tests.integration.dispatch_stage import (
@@ -118,6 +119,27 @@ def test_waiting_queue_is_bounded_and_in_order(stage: Stage) -> None:
         environment.result(invoke.id)
         invoker.answer(number)
     assert stage.launcher.silent()
+
+
+def test_waits_are_counted_by_function(stage: Stage) -> None:
+    control = stage.ready(max_environments=1)
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    invoker.call()
+    first, _ = environment.invoke()
+    waiting = [invoker.call() for _ in range(3)]
+    await_true(lambda: counters(control).node()["waiting"] == 3, "three wait")
+    environment.result(first.id)
+    invoker.answer()
+    for _ in waiting:
+        environment.serve()
+        invoker.answer()
+    counts = counters(control).target(1)
+    assert counts is not None
+    buckets = [counts[name] for name in WAIT_COUNTERS]
+    assert sum(buckets) == counts["waited"] == 4  # the first one for its environment
+    assert counts["wait_us"] <= 1000 * buckets[0] + 10_000 * buckets[1] + 100_000 * buckets[2] + 1e9 * sum(buckets[3:])
+    assert counts["wait_us"] >= 1000 * buckets[1] + 10_000 * buckets[2] + 100_000 * buckets[3] + 1_000_000 * buckets[4]
 
 
 def test_one_that_waits_too_long_is_refused(stage: Stage) -> None:
