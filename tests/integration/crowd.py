@@ -35,6 +35,8 @@ from tests.integration.dispatch_stage import (
 TOKEN = "token-of-the-crowd"
 KEY = wire.PutPrincipal(key_id="RTCROWDKEY0000000001", token=hashlib.sha256(TOKEN.encode()).digest(), signing=b"")
 SLOW = 0.03  # seconds, of a handler that takes its time
+LARGEST_IN_PARTS = 40_000  # what a channel's socket holds, so that no handler waits for its caller
+LEAVING = ("die", "cut")
 TARGET = 1
 CROWDED = {"max_environments": 12, "max_waiting": 100, "timeout_ms": 60_000, "init_timeout_ms": 60_000}
 """Too little for all of them at once, so that some are throttled; and no time-out of the function's own."""
@@ -45,7 +47,8 @@ class Call(Struct):
 
     number: int
     do: str = ""
-    """What the handler shall do: answer, take its time ("slow"), fail ("error"), leave ("die")."""
+    """What the handler shall do: answer, take its time ("slow"), answer in parts ("parts"), fail ("error"), leave at
+    once ("die") or after the first part ("cut")."""
     pad: int = 0
     """Bytes of ballast in the event."""
     size: int = 0
@@ -76,9 +79,11 @@ class Ledger:
         """A new one. `large`: event or result may be."""
         rng = self.rng
         call = Call(number=len(self.calls) + 1)
-        call.do = rng.choices(("", "slow", "error", "die"), (80, 15, 4, 0.3))[0]
+        call.do = rng.choices(("", "slow", "parts", "error", "die", "cut"), (70, 15, 10, 4, 0.3, 0.3))[0]
         if large:
             call.pad, call.size = rng.choice(((0, 0), (70_000, 0), (0, 70_000), (300_000, 300_000), (0, 1_500_000)))
+        if call.do == "parts":
+            call.size = min(call.size, LARGEST_IN_PARTS)
         self.calls[call.number] = call
         return call
 
@@ -106,11 +111,11 @@ class Ledger:
             self.complain(f"call {call.number} was answered twice")
         self.answered[call.number] = what
         times = self.handled[call.number]
-        if what == "success" and (call.do in ("error", "die") or body != call.result or times != 1):
+        if what == "success" and (call.do in ("error", *LEAVING) or body != call.result or times != 1):
             self.complain(f"{call}: handled {times} times, succeeded with {body[:100]!r}")
         elif what == "error":
             kind = json.loads(body).get("errorType")
-            expected = {"error": "Mine", "die": "Runtime.ExitError"}.get(call.do)
+            expected = "Mine" if call.do == "error" else "Runtime.ExitError" if call.do in LEAVING else None
             if kind != expected or times != 1:
                 self.complain(f"{call}: handled {times} times, failed with {body[:100]!r}")
         elif what == "throttled" and times != 0:
@@ -170,12 +175,24 @@ class Handlers:
             return
         try:
             environment.print(f"call {call.number}\n" * (1 + call.number % 5))
-            if call.do == "error":
+            if call.do in ("parts", "cut"):
+                self._answer_in_parts(environment, number, call)
+            elif call.do == "error":
                 environment.result(number, b'{"errorType":"Mine","errorMessage":"as asked"}', error="Mine")
             else:
                 environment.result(number, call.result)
         except ConnectionError as error:
             self.ledger.complain(f"call {call.number}: the dispatcher hung up on an honest environment: {error}")
+
+    def _answer_in_parts(self, environment: Environment, number: bytes, call: Call) -> None:
+        first, *rest = (call.result[at : at + 9000] for at in range(0, len(call.result), 9000))
+        environment.send(wire.StreamHead(id=number, content_type="application/json", data=first))
+        if call.do == "cut":
+            self._leave(environment)
+            return
+        for part in rest:
+            environment.send(wire.StreamChunk(data=part))
+        environment.send(wire.StreamEnd(), flags=wire.HeaderFlags.READY)
 
 
 class Measured(Struct, frozen=True):
@@ -249,7 +266,7 @@ def balance(ledger: Ledger, seen: dict[str, int]) -> list[str]:
         "each invocation had one result": results == handled,
         "no time-out, no violation": not (seen["timeouts"] or seen["violations"] or seen["logic_errors"]),
         "no line of a log was lost": not (seen["log_records_dropped"] or seen["log_write_errors"]),
-        "who left was asked to": seen["exits"] == sum(ledger.calls[n].do == "die" for n in ledger.handled),
+        "who left was asked to": seen["exits"] == sum(ledger.calls[n].do in LEAVING for n in ledger.handled),
         "errors are those that were asked for": seen["function_function_errors"]
         == sum(ledger.calls[n].do == "error" for n in ledger.handled),
         "throttles: node and function agree": seen["function_throttles"] == seen["throttled_target"],

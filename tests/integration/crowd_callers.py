@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from collections.abc import Iterator
 
 import h2.config
 import h2.connection
@@ -23,6 +24,8 @@ from tests.integration.dispatch_stage import Stage
 from tests.integration.grpc_caller import PATH, PREFACE
 
 INVOKE = "/2015-03-31/functions/f/invocations"
+STREAM = "/2021-11-15/functions/f/response-streaming-invocations"
+STREAM_PATH = PATH + "Stream"
 GONE = (ConnectionError, asyncio.IncompleteReadError, h2.exceptions.ProtocolError)
 SECONDS = 60 * node.PATIENCE  # for an answer, or for all of a rude caller's doings
 LIMIT = 16 << 20  # of a line or an answer that is read
@@ -60,8 +63,11 @@ class Caller:
 
     # ---- HTTP/1.1 ------------------------------------------------------------------------------------------------
 
-    def request(self, call: Call, token: str, *, chunked: bool = False, fields: str = "") -> bytes:
-        head = f"POST {INVOKE} HTTP/1.1\r\nHost: h\r\n{fields}"
+    def rude_request(self, call: Call, token: str, *, chunked: bool = False) -> bytes:
+        return self.request(call, token, chunked=chunked, path=self.rng.choice((INVOKE, STREAM)))
+
+    def request(self, call: Call, token: str, *, chunked: bool = False, fields: str = "", path: str = INVOKE) -> bytes:
+        head = f"POST {path} HTTP/1.1\r\nHost: h\r\n{fields}"
         if token:
             head += f"Authorization: Bearer {token}\r\n"
         if not chunked:
@@ -101,15 +107,23 @@ class Caller:
             for _ in range(count):
                 call = self.ledger.call(large=count == 1)
                 hasty = call.do == "slow" and self.rng.random() < 0.5
-                calls[await session.call(call, timeout="10m" if hasty else "")] = call, hasty
+                streamed = self.rng.random() < 0.3
+                path = STREAM_PATH if streamed else PATH
+                calls[await session.call(call, path=path, timeout="10m" if hasty else "")] = call, hasty, streamed
             while calls:
                 async with asyncio.timeout(SECONDS):
                     stream, fields, data = await session.ended()
                 self.judge(*calls.pop(stream), fields, data)
 
-    def judge(self, call: Call, hasty: bool, fields: dict[str, str], data: bytes) -> None:
+    def judge(self, call: Call, hasty: bool, streamed: bool, fields: dict[str, str], data: bytes) -> None:
         status = fields.get("grpc-status")
-        if status == "0":
+        if status == "0" and streamed:
+            *parts, last = (pb.InvokeStreamResponse.FromString(message) for message in messages(data))
+            if last.complete.HasField("error_code"):
+                self.ledger.tell(call, "error", last.complete.error_details)
+            else:
+                self.ledger.tell(call, "success", b"".join(part.payload_chunk for part in parts))
+        elif status == "0":
             answer = pb.InvokeResponse.FromString(data[5:])
             what = "error" if answer.HasField("function_error") else "success"
             self.ledger.tell(call, what, answer.payload)
@@ -127,27 +141,27 @@ class Caller:
 
     async def leave_within(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
         """After any byte of a request or two, at once or after a while."""
-        data = b"".join(self.request(self.ledger.call(large=True), token) for _ in range(2))
+        data = b"".join(self.rude_request(self.ledger.call(large=True), token) for _ in range(2))
         writer.write(data[: self.rng.randrange(len(data))])
         await self.linger()
 
     async def leave_behind(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
         """After the whole request, or after some of the answer."""
-        writer.write(self.request(self.ledger.call(large=True), token, chunked=self.rng.random() < 0.5))
+        writer.write(self.rude_request(self.ledger.call(large=True), token, chunked=self.rng.random() < 0.5))
         await writer.drain()
         if self.rng.random() < 0.5:
             await reader.read(self.rng.choice((1, 100, 100_000)))
         await self.linger()
 
     async def half_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
-        data = self.request(self.ledger.call(), token)
+        data = self.rude_request(self.ledger.call(), token)
         writer.write(data if self.rng.random() < 0.5 else data[: self.rng.randrange(1, len(data))])
         writer.write_eof()
         await reader.read()
 
     async def drip(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
         """A byte now and then."""
-        for byte in self.request(self.ledger.call(), token)[: self.rng.randrange(40)]:
+        for byte in self.rude_request(self.ledger.call(), token)[: self.rng.randrange(40)]:
             writer.write(bytes((byte,)))
             await asyncio.sleep(0.01)
 
@@ -155,20 +169,20 @@ class Caller:
         """Asks for much and reads nothing of it."""
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         for _ in range(self.rng.randint(1, 20)):
-            writer.write(self.request(self.ledger.call(large=True), token))
+            writer.write(self.rude_request(self.ledger.call(large=True), token))
         await asyncio.sleep(0.3)
 
     async def garbage(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
         """Noise, or a request or a session with noise in it."""
         noise = self.rng.randbytes(self.rng.randint(1, 3000))
-        start = self.rng.choice((b"", b"POST ", PREFACE, self.request(self.ledger.call(), token)))
+        start = self.rng.choice((b"", b"POST ", PREFACE, self.rude_request(self.ledger.call(), token)))
         cut = self.rng.randrange(len(start) + 1) if self.rng.random() < 0.5 else len(start)
         writer.write(start[:cut] + noise)
         await self.linger()
 
     async def mangled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
         """A request of which one byte of the head is another."""
-        data = bytearray(self.request(self.ledger.call(), token, chunked=self.rng.random() < 0.5))
+        data = bytearray(self.rude_request(self.ledger.call(), token, chunked=self.rng.random() < 0.5))
         data[self.rng.randrange(data.index(b"\r\n\r\n"))] = self.rng.randrange(256)
         writer.write(data)
         await self.linger()
@@ -187,7 +201,12 @@ class Caller:
         for _ in range(self.rng.randint(1, 30)):
             call = self.ledger.call(large=self.rng.random() < 0.1)
             cut = self.rng.choice((0, 3, 20, 1 << 30))
-            stream = await session.call(call, cut=cut, timeout=self.rng.choice(("", "", "1m", "0n")))
+            stream = await session.call(
+                path=self.rng.choice((PATH, STREAM_PATH)),
+                call=call,
+                cut=cut,
+                timeout=self.rng.choice(("", "", "1m", "0n")),
+            )
             if self.rng.random() < 0.3:
                 await session.pump(0.01)
             session.reset(stream)
@@ -197,7 +216,9 @@ class Caller:
         """A session like any other, and then frames that are none, or the end."""
         session = Session(reader, writer, token)
         for _ in range(self.rng.randint(0, 5)):
-            await session.call(self.ledger.call(large=self.rng.random() < 0.2))
+            await session.call(
+                path=self.rng.choice((PATH, STREAM_PATH)), call=self.ledger.call(large=self.rng.random() < 0.2)
+            )
         kind, flags, stream = self.rng.randrange(12), self.rng.randrange(256), self.rng.randrange(12)
         body = self.rng.randbytes(self.rng.choice((0, 1, 4, 5, 8, 60)))
         writer.write(struct.pack(">I", len(body))[1:] + struct.pack(">BBI", kind, flags, stream) + body)
@@ -207,8 +228,16 @@ class Caller:
         """Asks for much and gives no window for it."""
         session = Session(reader, writer, token, window=1)
         for _ in range(self.rng.randint(1, 5)):
-            await session.call(self.ledger.call(large=True))
+            await session.call(path=self.rng.choice((PATH, STREAM_PATH)), call=self.ledger.call(large=True))
         await session.pump(0.3, acknowledge=False)
+
+
+def messages(data: bytes) -> Iterator[bytes]:
+    """Of a stream of gRPC's."""
+    while data:
+        (size,) = struct.unpack_from(">I", data, 1)
+        yield data[5 : 5 + size]
+        data = data[5 + size :]
 
 
 RUDE = (
@@ -250,11 +279,11 @@ class Session:
             self.done.add(stream)
             self.over.append(stream)
 
-    async def call(self, call: Call, *, cut: int = 1 << 30, timeout: str = "") -> int:
+    async def call(self, call: Call, *, path: str = PATH, cut: int = 1 << 30, timeout: str = "") -> int:
         """The stream of a new call. `cut`: so much of its message is sent, and no end of it."""
         stream = self.h2.get_next_available_stream_id()
         fields = [
-            (":method", "POST"), (":scheme", "http"), (":path", PATH), (":authority", "h"), ("te", "trailers"),
+            (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "h"), ("te", "trailers"),
             ("content-type", "application/grpc"),
         ]  # fmt: skip
         fields += [("authorization", f"Bearer {self.token}")] if self.token else []

@@ -18,6 +18,7 @@ SEED = int(os.environ.get("RUNTIMED_CROWD_SEED", time.time_ns() % 1_000_000))
 @pytest.mark.case("fault", "200 callers that disconnect, stall, cut bodies, reset streams, send garbage")
 async def test_a_rude_crowd(tmp_path: Path, outcome: Outcome) -> None:
     print(f"RUNTIMED_CROWD_SEED={SEED}")
+    growth = None if "RUNTIMED_DISPATCH" in os.environ else 48 * 1024  # sanitizers keep what was freed
     with staged(tmp_path) as stage:
-        print(await withstand(stage, callers=200, seconds=5, seed=SEED, growth_kb=48 * 1024))
+        print(await withstand(stage, callers=200, seconds=5, seed=SEED, growth_kb=growth))
     outcome("honest callers among them get right answers; each invocation is counted once; nothing is held afterwards")
