@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 struct actor {
     uint64_t environment; /* 0: none */
     int channel, log;     /* our ends; -1: not granted yet, or closed */
-    bool granted, initialised, busy;
+    bool granted, initialised, busy, streaming;
     uint8_t id[16]; /* of the last INVOKE */
 };
 
@@ -38,6 +38,7 @@ struct stage {
     struct dispatch dispatch;
     int launcher, control;
     int callers[2];
+    int http; /* a caller over HTTP, which streams */
     struct actor actors[ACTORS];
     uint64_t calls;
     uint8_t packet[WIRE_MESSAGE_MAX];
@@ -161,8 +162,27 @@ static void hear_dispatcher(struct stage *stage, struct actor *actor) {
 }
 
 /* What a well-behaved one would say now: kinds as in say(). */
-static uint8_t fitting(const struct actor *actor) {
-    return !actor->initialised ? 0 : actor->busy ? 2 : 7;
+static uint8_t fitting(const struct actor *actor, uint8_t how) {
+    if (actor->streaming)
+        return how & 6 ? 9 : 10;
+    return !actor->initialised ? 0 : actor->busy ? how & 128 ? 8 : 2 : 7;
+}
+
+/* A response in parts: 8 its head, 9 a part, else its end. */
+static int say_part(struct stage *stage, struct actor *actor, uint8_t what, uint8_t how) {
+    static const uint8_t bytes[WIRE_STREAM_CHUNK_DATA_MAX];
+    struct wire_header header = {.flags = how & 1};
+    struct wire_slice data = {bytes, how > 200 ? WIRE_STREAM_CHUNK_DATA_MAX : how};
+    struct wire_stream_head head = {.content_type = {(const uint8_t *)"a/b\r\n", how % 6}, .data = data};
+    struct wire_stream_chunk chunk = {.data = data};
+    struct wire_stream_end end = {.error = how >> 1 & 1, .error_type = {(const uint8_t *)"E", 1}, .body = data};
+
+    memcpy(head.id, actor->id, 16);
+    actor->streaming = what != 10;
+    actor->busy = actor->busy && what != 10;
+    return what == 8 ? wire_stream_head_encode(&header, &head, stage->packet, WIRE_MESSAGE_MAX)
+        : what == 9  ? wire_stream_chunk_encode(&header, &chunk, stage->packet, WIRE_MESSAGE_MAX)
+                     : wire_stream_end_encode(&header, &end, stage->packet, WIRE_MESSAGE_MAX);
 }
 
 static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
@@ -178,7 +198,8 @@ static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
 
     hear_dispatcher(stage, actor);
     memcpy(result.id, actor->id, 16);
-    switch (what < 160 ? fitting(actor) : what % 8) {
+    uint8_t kind = what < 160 ? fitting(actor, how) : what % 11;
+    switch (kind) {
     case 0:
         actor->initialised = true;
         size = wire_init_done_encode(&header, &init_done, stage->packet, WIRE_MESSAGE_MAX);
@@ -201,6 +222,11 @@ static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
     case 6:
         size = wire_chunk_encode(&header, &chunk, stage->packet, WIRE_MESSAGE_MAX);
         break;
+    case 8:
+    case 9:
+    case 10:
+        size = say_part(stage, actor, kind, how);
+        break;
     default:
         if (actor->log >= 0 && write(actor->log, "line\nrest", how % 10) < 0)
             return;
@@ -221,10 +247,31 @@ static int connect_caller(struct stage *stage) {
     return pair[0];
 }
 
+static int connect_http(struct stage *stage) {
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    CHECK(http_adopt(&stage->dispatch.http, pair[1], HTTP_TRUSTED) == 0);
+    return pair[0];
+}
+
+/* Asks for a stream, reads some of one, or leaves. */
+static void act_http(struct stage *stage, uint8_t how) {
+    static const char request[] = "POST /2021-11-15/functions/f/response-streaming-invocations HTTP/1.1\r\nHost: h\r\n"
+                                  "X-Amz-Log-Type: Tail\r\nContent-Length: 0\r\n\r\n";
+    if (how < 128) {
+        send_to(stage->http, request, sizeof(request) - 1);
+    } else if (how < 240) {
+        (void)recv(stage->http, stage->packet, 1 + how * 256u, MSG_DONTWAIT);
+    } else {
+        cleanup_close(&stage->http);
+        stage->http = connect_http(stage);
+    }
+}
+
 static void call(struct stage *stage, int caller, struct tape *tape) {
     uint8_t how = take(tape);
     struct wire_header header = {.object = how > 200 ? how : ++stage->calls + 1000};
-    struct wire_call message = {.flags = how & 3,
+    struct wire_call message = {.flags = how & 7,
         .name = {(const uint8_t *)"f", 1},
         .total = how & 4 ? how : 2,
         .body = {(const uint8_t *)"{}", 2}};
@@ -355,6 +402,7 @@ static void act(struct stage *stage, struct tape *tape) {
         say(stage, actor, tape);
         break;
     default:
+        act_http(stage, take(tape));
         break;
     }
     turn(stage);
@@ -367,6 +415,7 @@ static void settle(struct stage *stage) {
 
     for (size_t i = 0; i < ARRAY_SIZE(stage->callers); i++)
         cleanup_close(&stage->callers[i]);
+    cleanup_close(&stage->http);
     for (unsigned round = 0; node->environments > 0 || node->calls_open > 0; round++) {
         CHECK(round < 100);
         turn(stage);
@@ -395,6 +444,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         stage = stage_open();
     for (size_t i = 0; i < ARRAY_SIZE(stage->callers); i++)
         stage->callers[i] = connect_caller(stage);
+    stage->http = connect_http(stage);
     for (size_t i = 0; i < ACTORS; i++)
         stage->actors[i] = (struct actor){.channel = -1, .log = -1};
     for (unsigned i = 0; i < ACTS_MAX && tape.at < tape.end; i++)

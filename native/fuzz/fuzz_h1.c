@@ -49,7 +49,10 @@ static size_t piece(const uint8_t *data, size_t size, size_t at, bool whole) {
 static size_t read_chunked(const uint8_t *data, size_t size, size_t at, bool whole, struct trace *trace) {
     struct h1_chunks chunks;
     uint64_t state = 0;
+    uint8_t kept[512];
     h1_chunks_begin(&chunks);
+    if (size % 2)
+        h1_chunks_keep(&chunks, kept, sizeof(kept));
     for (;;) {
         size_t there = at + (at < size ? piece(data, size, at, whole) : 0), taken;
         struct wire_slice body;
@@ -59,6 +62,11 @@ static size_t read_chunked(const uint8_t *data, size_t size, size_t at, bool who
         state = hash(state, body);
         at += taken;
         if (result == H1_DONE) {
+            struct wire_slice trailers = {kept, chunks.kept}, value = h1_trailer(trailers, "a");
+            if (chunks.kept > sizeof(kept) ||
+                (value.size > 0 && (value.data < kept || value.data + value.size > kept + chunks.kept)))
+                abort();
+            state = hash(state, value);
             note(trace, state);
             return at;
         }

@@ -94,6 +94,7 @@ class Actor(Environment):
             (0.10, lambda: self.result(number, b"y" * rng.randint(65536, 400_000))),
             (0.05, lambda: self.result(number, b'{"errorType":"E"}', error="E")),
             (0.10, self.late),
+            (0.15, self.in_parts),
         ]
         pick = rng.random()
         for share, act in acts:
@@ -108,6 +109,24 @@ class Actor(Environment):
         self.result(self.number_of_call, ready=False)
         if self.faults.rng.random() < 0.8:
             self.send(wire.Ready())
+
+    def in_parts(self) -> None:
+        """As a stream, which may break off anywhere."""
+        rng = self.faults.rng
+        self.send(wire.StreamHead(id=self.number_of_call, data=b"h" * rng.choice([0, 10, 65536])))
+        for _ in range(rng.randint(0, 3)):
+            self.send(wire.StreamChunk(data=b"c" * rng.choice([1, 1000, 30_000])))
+        pick = rng.random()
+        if pick < 0.1:
+            self.leave(rng.choice([0, 9]))
+        elif pick < 0.2:
+            self.deaf = True
+        elif pick < 0.3:
+            self.result(self.number_of_call)
+        elif pick < 0.5:
+            self.send(wire.StreamEnd(error=1, error_type="E", body=b"{}"), flags=wire.HeaderFlags.READY)
+        else:
+            self.send(wire.StreamEnd(), flags=wire.HeaderFlags.READY)
 
     def faults_hang_up(self) -> None:
         self.faults.unwatch(self)
