@@ -207,8 +207,7 @@ static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
     case 1:
         size = wire_init_error_encode(&header, &init_error, stage->packet, WIRE_MESSAGE_MAX);
         break;
-    case 2:
-    case 3:
+    case 2 ... 3:
         actor->busy = false;
         result.body.size = result.total;
         size = wire_result_encode(&header, &result, stage->packet, WIRE_MESSAGE_MAX);
@@ -222,14 +221,12 @@ static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
     case 6:
         size = wire_chunk_encode(&header, &chunk, stage->packet, WIRE_MESSAGE_MAX);
         break;
-    case 8:
-    case 9:
-    case 10:
+    case 8 ... 10:
         size = say_part(stage, actor, kind, how);
         break;
     default:
-        if (actor->log >= 0 && write(actor->log, "line\nrest", how % 10) < 0)
-            return;
+        if (actor->log >= 0)
+            (void)!write(actor->log, "line\nrest", how % 10);
         return;
     }
     /* Now and then not quite what it should be. */
@@ -240,31 +237,25 @@ static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
 
 /* ---- callers --------------------------------------------------------------------------------------------------- */
 
-static int connect_caller(struct stage *stage) {
+static int connect_caller(struct stage *stage, bool http) {
     int pair[2];
-    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
-    CHECK(transport_adopt(&stage->dispatch.transport, pair[1], 0) == 0);
-    return pair[0];
-}
-
-static int connect_http(struct stage *stage) {
-    int pair[2];
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
-    CHECK(http_adopt(&stage->dispatch.http, pair[1], HTTP_TRUSTED) == 0);
+    CHECK(socketpair(AF_UNIX, (http ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair) == 0);
+    CHECK((http ? http_adopt(&stage->dispatch.http, pair[1], HTTP_TRUSTED)
+                : transport_adopt(&stage->dispatch.transport, pair[1], 0)) == 0);
     return pair[0];
 }
 
 /* Asks for a stream, reads some of one, or leaves. */
 static void act_http(struct stage *stage, uint8_t how) {
-    static const char request[] = "POST /2021-11-15/functions/f/response-streaming-invocations HTTP/1.1\r\nHost: h\r\n"
-                                  "X-Amz-Log-Type: Tail\r\nContent-Length: 0\r\n\r\n";
-    if (how < 128) {
+    static const char request[] =
+        "POST /2021-11-15/functions/f/response-streaming-invocations HTTP/1.1\r\nHost: h\r\n\r\n";
+    if (how < 128)
         send_to(stage->http, request, sizeof(request) - 1);
-    } else if (how < 240) {
+    else if (how < 240)
         (void)recv(stage->http, stage->packet, 1 + how * 256u, MSG_DONTWAIT);
-    } else {
+    else {
         cleanup_close(&stage->http);
-        stage->http = connect_http(stage);
+        stage->http = connect_caller(stage, true);
     }
 }
 
@@ -443,8 +434,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (stage == NULL)
         stage = stage_open();
     for (size_t i = 0; i < ARRAY_SIZE(stage->callers); i++)
-        stage->callers[i] = connect_caller(stage);
-    stage->http = connect_http(stage);
+        stage->callers[i] = connect_caller(stage, false);
+    stage->http = connect_caller(stage, true);
     for (size_t i = 0; i < ACTORS; i++)
         stage->actors[i] = (struct actor){.channel = -1, .log = -1};
     for (unsigned i = 0; i < ACTS_MAX && tape.at < tape.end; i++)
