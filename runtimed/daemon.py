@@ -253,6 +253,7 @@ class Daemon:
             launcher=self.launcher,
             dispatcher=self.dispatcher,
             runtimes=self.runtimes,
+            ledger=self.code.ledger,
         )
         performers = Performers(
             identity=self._identity,

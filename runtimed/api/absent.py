@@ -32,7 +32,6 @@ AddPermission POST /2015-03-31/functions/{FunctionName}/policy
 RemovePermission DELETE /2015-03-31/functions/{FunctionName}/policy/{StatementId}
 ListVersionsByFunction GET /2015-03-31/functions/{FunctionName}/versions
 PublishVersion POST /2015-03-31/functions/{FunctionName}/versions
-GetAccountSettings GET /2016-08-19/account-settings
 UntagResource DELETE /2017-03-31/tags/{Resource}
 ListTags GET /2017-03-31/tags/{Resource}
 TagResource POST /2017-03-31/tags/{Resource}

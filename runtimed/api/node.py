@@ -6,10 +6,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
-from runtimed.api.operation import operation
+from runtimed.api.operation import Route, operation
 from runtimed.model.node import (
     DiagnoseRequest,
     Diagnosis,
+    GetAccountSettingsRequest,
+    GetAccountSettingsResponse,
     GetStatisticsRequest,
     GetStatusRequest,
     ListRuntimesRequest,
@@ -31,6 +33,8 @@ class NodeReader(Protocol):
     async def diagnose(self) -> Diagnosis:
         """The checks of telemetry/checks.py, and what the launcher reported of kernel, cgroups and runtimes."""
         ...
+
+    async def account(self) -> GetAccountSettingsResponse: ...
 
     def runtimes(self) -> list[RuntimeStatus]:
         """Every interpreter found, newest first; several may share a name, then the first one that works counts."""
@@ -61,6 +65,10 @@ class Node:
     @operation(safe=True)
     async def diagnose(self, request: DiagnoseRequest) -> Diagnosis:
         return await self._node.diagnose()
+
+    @operation(safe=True, route=Route("GET", "/2016-08-19/account-settings"))
+    async def get_account_settings(self, request: GetAccountSettingsRequest) -> GetAccountSettingsResponse:
+        return await self._node.account()
 
     @operation(safe=True)
     async def list_runtimes(self, request: ListRuntimesRequest) -> ListRuntimesResponse:

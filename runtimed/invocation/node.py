@@ -10,18 +10,23 @@ from msgspec import structs
 
 from runtimed.dispatch.control import Dispatcher
 from runtimed.invocation.statistics import counted
+from runtimed.model import quotas
 from runtimed.model.arn import Identity
 from runtimed.model.node import (
+    AccountLimit,
+    AccountUsage,
     Check,
     CheckGroup,
     CheckState,
     Diagnosis,
+    GetAccountSettingsResponse,
     NodeStatus,
 )
 from runtimed.model.runtime import RuntimeState, RuntimeStatus
 from runtimed.sandbox.launcher import Launcher
 from runtimed.sandbox.runtimes import Runtimes
 from runtimed.store.functions import FunctionStore
+from runtimed.store.ledger import Ledger
 from runtimed.telemetry import checks
 from runtimed.telemetry.host import host_status, own_processes
 
@@ -46,7 +51,9 @@ class NodeReader:
         launcher: Launcher,
         dispatcher: Dispatcher,
         runtimes: Runtimes,
+        ledger: Ledger,
     ) -> None:
+        """`ledger`: the code store's."""
         self._build = build
         self._identity = identity
         self._state = state
@@ -56,6 +63,7 @@ class NodeReader:
         self._launcher = launcher
         self._dispatcher = dispatcher
         self._runtimes = runtimes
+        self._ledger = ledger
 
     async def status(self) -> NodeStatus:
         host = await asyncio.to_thread(host_status, self._state)
@@ -87,6 +95,20 @@ class NodeReader:
         found = await asyncio.to_thread(checks.host, checks.Machine(state_dir=self._state))
         told = [_proven(check) for check in found]
         return Diagnosis(checks=[*told, *map(_of_runtime, self.runtimes()), self._of_dispatcher()])
+
+    async def account(self) -> GetAccountSettingsResponse:
+        return GetAccountSettingsResponse(
+            account_limit=AccountLimit(
+                total_code_size=self._ledger.limit.bytes,
+                code_size_unzipped=quotas.PACKAGE_UNZIPPED_BYTES,
+                code_size_zipped=quotas.PACKAGE_ZIPPED_BYTES,
+                concurrent_executions=self._concurrency,
+                unreserved_concurrent_executions=self._concurrency,  # nothing can be reserved yet
+            ),
+            account_usage=AccountUsage(
+                total_code_size=self._ledger.used.bytes, function_count=await self._functions.count()
+            ),
+        )
 
     def runtimes(self) -> list[RuntimeStatus]:
         return self._runtimes.status()

@@ -208,3 +208,31 @@ class ListRuntimesRequest(Shape, frozen=True, kw_only=True):
 
 class ListRuntimesResponse(Shape, frozen=True, kw_only=True):
     runtimes: list[RuntimeStatus]
+
+
+class GetAccountSettingsRequest(Shape, frozen=True, kw_only=True):
+    """Empty."""
+
+
+class AccountLimit(Shape, frozen=True, kw_only=True):
+    """What the account may have; sizes in bytes."""
+
+    total_code_size: int
+    """Of all packages together, as uploaded and unpacked."""
+    code_size_unzipped: int
+    code_size_zipped: int
+    """Of one package. By Lambda's REST API, where it comes in base64, 50 MB."""
+    concurrent_executions: int
+    unreserved_concurrent_executions: int
+
+
+class AccountUsage(Shape, frozen=True, kw_only=True):
+    """What it has."""
+
+    total_code_size: int
+    function_count: int
+
+
+class GetAccountSettingsResponse(Shape, frozen=True, kw_only=True):
+    account_limit: AccountLimit
+    account_usage: AccountUsage

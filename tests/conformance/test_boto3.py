@@ -65,6 +65,15 @@ def test_a_life(caller: Any) -> None:
         caller.invoke(FunctionName=NAME)
 
 
+def test_account_settings(caller: Any, made: dict[str, Any]) -> None:
+    found = caller.get_account_settings()
+    assert (
+        found["AccountLimit"]["ConcurrentExecutions"] == found["AccountLimit"]["UnreservedConcurrentExecutions"] == 1000
+    )
+    assert found["AccountLimit"]["TotalCodeSize"] > found["AccountUsage"]["TotalCodeSize"] >= made["CodeSize"]
+    assert found["AccountUsage"]["FunctionCount"] == len(caller.list_functions()["Functions"])
+
+
 def test_a_large_package(caller: Any) -> None:
     """More than any buffer on its way holds."""
     package = zipped(SOURCE, Member(name=b"noise.bin", content=os.urandom(8 << 20), method=0))

@@ -39,12 +39,15 @@ from runtimed.model.invocation import InvocationType, InvokeRequest, InvokeRespo
 from runtimed.model.key import CreatedKey, Key
 from runtimed.model.log import LogEvent, LogKind, TailLogsRequest
 from runtimed.model.node import (
+    AccountLimit,
+    AccountUsage,
     Check,
     CheckGroup,
     CheckState,
     Diagnosis,
     EnvironmentCounts,
     FunctionStatistics,
+    GetAccountSettingsResponse,
     GetStatisticsRequest,
     HostStatus,
     InvocationCounts,
@@ -360,6 +363,15 @@ class Machine:
             runtimes=self.runtimes(),
             warnings=["The disk is nearly full. Delete something."],
         )
+
+    async def account(self) -> GetAccountSettingsResponse:
+        return GetAccountSettingsResponse(
+            account_limit=AccountLimit(
+                total_code_size=5, code_size_unzipped=4, code_size_zipped=3, concurrent_executions=2,
+                unreserved_concurrent_executions=1,
+            ),
+            account_usage=AccountUsage(total_code_size=1, function_count=0),
+        )  # fmt: skip
 
     async def diagnose(self) -> Diagnosis:
         return Diagnosis(

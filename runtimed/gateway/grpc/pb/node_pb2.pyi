@@ -305,3 +305,37 @@ class ListRuntimesResponse(_message.Message):
     RUNTIMES_FIELD_NUMBER: _ClassVar[int]
     runtimes: _containers.RepeatedCompositeFieldContainer[RuntimeStatus]
     def __init__(self, runtimes: _Optional[_Iterable[_Union[RuntimeStatus, _Mapping]]] = ...) -> None: ...
+
+class GetAccountSettingsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AccountLimit(_message.Message):
+    __slots__ = ("total_code_size", "code_size_unzipped", "code_size_zipped", "concurrent_executions", "unreserved_concurrent_executions")
+    TOTAL_CODE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    CODE_SIZE_UNZIPPED_FIELD_NUMBER: _ClassVar[int]
+    CODE_SIZE_ZIPPED_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENT_EXECUTIONS_FIELD_NUMBER: _ClassVar[int]
+    UNRESERVED_CONCURRENT_EXECUTIONS_FIELD_NUMBER: _ClassVar[int]
+    total_code_size: int
+    code_size_unzipped: int
+    code_size_zipped: int
+    concurrent_executions: int
+    unreserved_concurrent_executions: int
+    def __init__(self, total_code_size: _Optional[int] = ..., code_size_unzipped: _Optional[int] = ..., code_size_zipped: _Optional[int] = ..., concurrent_executions: _Optional[int] = ..., unreserved_concurrent_executions: _Optional[int] = ...) -> None: ...
+
+class AccountUsage(_message.Message):
+    __slots__ = ("total_code_size", "function_count")
+    TOTAL_CODE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    total_code_size: int
+    function_count: int
+    def __init__(self, total_code_size: _Optional[int] = ..., function_count: _Optional[int] = ...) -> None: ...
+
+class GetAccountSettingsResponse(_message.Message):
+    __slots__ = ("account_limit", "account_usage")
+    ACCOUNT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_USAGE_FIELD_NUMBER: _ClassVar[int]
+    account_limit: AccountLimit
+    account_usage: AccountUsage
+    def __init__(self, account_limit: _Optional[_Union[AccountLimit, _Mapping]] = ..., account_usage: _Optional[_Union[AccountUsage, _Mapping]] = ...) -> None: ...
