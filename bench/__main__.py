@@ -5,13 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import cold_start, creation_rate, density, measure, metrics, payload, throughput, warm_http, warm_invoke
+from bench import (
+    cold_start,
+    creation_rate,
+    density,
+    fairness,
+    measure,
+    metrics,
+    payload,
+    throughput,
+    warm_http,
+    warm_invoke,
+)
 
 BENCHES = {
     "warm_invoke": warm_invoke.run,
     "warm_http": warm_http.run,
     "throughput": throughput.run,
     "payload": payload.run,
+    "fairness": fairness.run,
     "cold_start": cold_start.run,
     "creation_rate": creation_rate.run,
     "density": density.run,
