@@ -255,8 +255,7 @@ def deaf(stage: Stage, kind: str, within: contextlib.ExitStack) -> None:
         stage.invoker().call()
 
 
-@pytest.mark.parametrize("kind", ["http", "grpc", "dispatch"])
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("kind", "shared"), [("http", True), ("http", False), ("grpc", True), ("dispatch", True)])
 def test_fifty_that_do_not_read(roomy: Stage, kind: str, shared: bool) -> None:
     """Answers of 6 MB, in the arena or not: one environment serves on; what its callers leave is counted."""
     control = roomy.ready(max_environments=1, timeout_ms=60000)
