@@ -1,7 +1,7 @@
 /* The Runtime API between hostile runtimes and the rest of the dispatcher's library. An input is a programme: each byte
  * picks an act (a call, a connection, a request as it should be or nearly, raw bytes, reading, hanging up, the
  * environment's end), some acts take the bytes that follow. Nobody has to read what is answered, so that sockets run
- * full. At the end everybody leaves, and nothing may be left: no call, no slot, no byte of payload, no connection. */
+ * full; one caller wants its responses as they come, and takes them or not. At the end everybody leaves, and nothing may be left: no call, no slot, no byte of payload, no connection. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -43,7 +43,7 @@ struct actor {
 
 struct stage {
     struct dispatch dispatch;
-    int launcher, control, caller;
+    int launcher, control, caller, streamer; /* caller: of the transport; streamer: of HTTP */
     struct actor actors[ACTORS];
     uint64_t calls;
     uint8_t packet[WIRE_MESSAGE_MAX];
@@ -203,7 +203,7 @@ static void ask(struct stage *stage, struct actor *actor, int fd, struct tape *t
         head[how % (unsigned)size] ^= (char)take(tape);
     send_to(fd, head, (size_t)size);
     if (how & 8)
-        send_to(fd, "4\r\n1234\r\n0\r\n\r\n", how & 16 ? 14 : how % 14);
+        send_to(fd, "4\r\n1234\r\n0\r\n\r\n", how & 16 ? 14 : how & 32 ? 9 : how % 14u);
     else if (how & 16)
         send_to(fd, stage->event, MIN(body, EVENT_MAX));
     else
@@ -217,6 +217,20 @@ static void ask_often(struct stage *stage, int fd, uint8_t how) {
     for (size_t i = 0; i < n; i++)
         memcpy(stage->packet + i * (sizeof(ping) - 1), ping, sizeof(ping) - 1);
     send_to(fd, stage->packet, n * (sizeof(ping) - 1));
+}
+
+/* Of a body in chunks: a large one, or the last with its trailers. */
+static void send_chunk(struct stage *stage, int fd, bool last) {
+    static const char end[] = "0\r\nLambda-Runtime-Function-Error-Type: Function.Some\r\n"
+                              "Lambda-Runtime-Function-Error-Body: e30=\r\n\r\n";
+    if (last) {
+        send_to(fd, end, sizeof(end) - 1);
+        return;
+    }
+    memcpy(stage->packet, "ea60\r\n", 6);
+    memcpy(stage->packet + 6, stage->event, EVENT_MAX);
+    memcpy(stage->packet + 6 + EVENT_MAX, "\r\n", 2);
+    send_to(fd, stage->packet, EVENT_MAX + 8);
 }
 
 static void raw(int fd, struct tape *tape) {
@@ -234,6 +248,20 @@ static void connect_caller(struct stage *stage) {
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
     CHECK(transport_adopt(&stage->dispatch.transport, pair[1], 0) == 0);
     stage->caller = pair[0];
+}
+
+static void connect_streamer(struct stage *stage) {
+    int pair[2];
+    cleanup_close(&stage->streamer);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+    CHECK(http_adopt(&stage->dispatch.http, pair[1], HTTP_TRUSTED) == 0);
+    stage->streamer = pair[0];
+}
+
+static void call_streamed(struct stage *stage) {
+    static const char request[] = "POST /2021-11-15/functions/f/response-streaming-invocations HTTP/1.1\r\nHost: x\r\n"
+                                  "Content-Length: 2\r\n\r\n{}";
+    send_to(stage->streamer, request, sizeof(request) - 1);
 }
 
 static void call(struct stage *stage, struct tape *tape) {
@@ -299,7 +327,7 @@ static struct stage *stage_open(void) {
     stage->event[0] = '"';
     stage->launcher = launcher[0];
     stage->control = control[0];
-    stage->caller = -1;
+    stage->caller = stage->streamer = -1;
     control_adopt(&stage->dispatch.control, control[1], 1);
     put_tables(stage);
     for (unsigned i = 0; i < 4; i++)
@@ -313,7 +341,7 @@ static void act(struct stage *stage, struct tape *tape) {
     struct actor *actor = &stage->actors[which % ACTORS];
     int *fd = &actor->connections[which / ACTORS % CONNECTIONS];
 
-    if (what % 16 > 2 && *fd < 0)
+    if (what % 16 > 3 && *fd < 0)
         connect_runtime(actor, fd);
     switch (what % 16) {
     case 0:
@@ -323,12 +351,22 @@ static void act(struct stage *stage, struct tape *tape) {
     case 2:
         if (what > 200)
             connect_caller(stage);
+        else if (what > 160)
+            connect_streamer(stage);
+        else
+            call_streamed(stage);
         break;
     case 3:
-        connect_runtime(actor, fd);
+        if (what > 128)
+            (void)recv(stage->streamer, stage->packet, WIRE_MESSAGE_MAX, MSG_DONTWAIT);
+        else
+            connect_runtime(actor, fd);
         break;
     case 4:
-        ask_often(stage, *fd, take(tape));
+        if (what > 128)
+            send_chunk(stage, *fd, what > 224);
+        else
+            ask_often(stage, *fd, take(tape));
         break;
     case 5:
         raw(*fd, tape);
@@ -368,7 +406,8 @@ static void settle(struct stage *stage) {
     struct counters_node *node = stage->dispatch.counters.node;
 
     cleanup_close(&stage->caller);
-    for (unsigned round = 0; node->environments > 0 || node->calls_open > 0; round++) {
+    cleanup_close(&stage->streamer);
+    for (unsigned round = 0; node->environments > 0 || node->calls_open > 0 || node->connections > 0; round++) {
         CHECK(round < 100);
         turn(stage);
         hear_launcher(stage);
@@ -392,6 +431,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (stage == NULL)
         stage = stage_open();
     connect_caller(stage);
+    connect_streamer(stage);
     for (size_t i = 0; i < ACTORS; i++)
         actor_clear(&stage->actors[i]);
     for (unsigned i = 0; i < ACTS_MAX && tape.at < tape.end; i++)
