@@ -37,11 +37,27 @@ function invoke({ id, request, milliseconds }) {
   calls.set(id, client.Invoke(message, metadata, options, (error, response) => tell(id, error, response)));
 }
 
+function stream({ id, request, milliseconds }) {
+  const message = { ...request, payload: Buffer.from(request.payload, 'base64') };
+  const options = milliseconds ? { deadline: Date.now() + milliseconds } : {};
+  const call = client.InvokeStream(message, new grpc.Metadata(), options);
+  const parts = [];
+  let last = {};
+  calls.set(id, call);
+  call.on('data', (told) => {
+    if (told.payload_chunk) parts.push(told.payload_chunk);
+    if (told.complete) last = told.complete;
+  });
+  call.on('error', () => {}); // the status says it
+  call.on('status', (status) => tell(id, status.code ? status : null, { ...last, payload: Buffer.concat(parts) }));
+}
+
 readline
   .createInterface({ input: process.stdin })
   .on('line', (line) => {
     const told = JSON.parse(line);
     if (told.cancel) calls.get(told.id)?.cancel();
+    else if (told.stream) stream(told);
     else invoke(told);
   })
   .on('close', () => client.close());

@@ -66,11 +66,12 @@ class NodeCaller:
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
 
-    def start(self, payload: bytes = b"{}", *, milliseconds: int = 0, **fields: Any) -> int:
-        """A call; its number. `milliseconds`: its deadline, 0 for none; `fields` of InvokeRequest."""
+    def start(self, payload: bytes = b"{}", *, milliseconds: int = 0, stream: bool = False, **fields: Any) -> int:
+        """A call; its number. `milliseconds`: its deadline, 0 for none; `stream`: by InvokeStream; `fields` of
+        InvokeRequest."""
         self._numbers += 1
         request = {"function_name": "f", "payload": base64.b64encode(payload).decode(), **fields}
-        self._say(id=self._numbers, request=request, milliseconds=milliseconds)
+        self._say(id=self._numbers, request=request, milliseconds=milliseconds, stream=stream)
         return self._numbers
 
     def cancel(self, number: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.gateway.grpc.pb import invocations_pb2 as pb
+from runtimed.model import wire
 from tests.integration.crowd import KEY, TOKEN, Handlers, Ledger
 from tests.integration.dispatch_stage import ROUTE, Control, Stage, await_true, counters, staged, target
 from tests.integration.grpc_caller import PATH
@@ -99,6 +100,35 @@ def test_node_is_refused(stage: Stage, control: Control) -> None:
     for token in ("", "other"):
         with NodeCaller(stage, tcp=True, token=token) as node:
             assert node.told(node.start()).status == "UNAUTHENTICATED"
+
+
+def test_node_streams(stage: Stage, control: Control) -> None:
+    """A response in parts, one that its handler breaks off, one that the caller has enough of."""
+    page = counters(control)
+    environment = stage.warm(stage.invoker())
+    with NodeCaller(stage) as node:
+        for broken in (False, True):
+            call = node.start(b"1", stream=True)
+            invoke, event = environment.invoke()
+            assert event == b"1"
+            environment.send(wire.StreamHead(id=invoke.id, data=b"a" * 50_000))
+            environment.send(wire.StreamChunk(data=b"b" * 50_000))
+            failure = {"error": 1, "error_type": "Mine", "body": b'{"errorType":"Mine"}'} if broken else {}
+            environment.send(wire.StreamEnd(**failure), flags=wire.HeaderFlags.READY)
+            told = node.told(call)
+            assert (told.status, told.payload) == ("OK", b"a" * 50_000 + b"b" * 50_000)
+            assert told.response.get("error_code", "") == ("Mine" if broken else "")
+        call = node.start(stream=True)
+        invoke, _ = environment.invoke()
+        environment.send(wire.StreamHead(id=invoke.id, data=b"a"))
+        node.cancel(call)
+        assert node.told(call).status == "CANCELLED"
+        await_true(lambda: page.node()["cancelled"] == 1, "the caller is released")
+        environment.send(wire.StreamEnd(), flags=wire.HeaderFlags.READY)
+        again = node.start(b"3")
+        environment.serve(b"4")
+        assert node.told(again).payload == b"4"
+    page.close()
 
 
 def test_node_many_at_once(stage: Stage, control: Control) -> None:
