@@ -60,12 +60,14 @@ class Clock:
             file.write(struct.pack("<q", seconds))
 
 
-def call(stage: Stage, clock: Clock, invoker: Invoker, seconds: int, text: str) -> Environment:
-    """A call into an environment of its own, while which the clock is set."""
+def call(stage: Stage, clock: Clock, invoker: Invoker, seconds: int, text: str, life: int) -> Environment:
+    """A call into an environment of its own, while which the clock is set, once this dispatcher (its `life` counts from
+    1) has begun its segment of the log: that carries the time of its beginning."""
     invoker.call()
     environment = stage.launch()
     environment.start()
     invoke, _ = environment.invoke()
+    await_true(lambda: len(list((stage.logs / FUNCTION.hex()).glob("*.log"))) == life, "the segment of this life")
     clock.step(seconds)
     environment.print(text)
     environment.result(invoke.id)
@@ -82,7 +84,7 @@ def test_the_clock_is_set(tmp_path: Path, outcome: Outcome) -> None:
     kept = [segment(logs, bytes(16), number, 100, age * DAY) for number, age in ((1, 6), (2, 1))]
     written: list[str] = []
     earlier: set[int] = set()
-    for start in (0, -YEARS, YEARS):  # each time as a dispatcher that begins with such a clock
+    for life, start in enumerate((0, -YEARS, YEARS), 1):  # each time as a dispatcher that begins with such a clock
         clock.step(start)
         swept = logs / ("3" * 32)  # goes with the first sweep
         swept.mkdir()
@@ -93,7 +95,7 @@ def test_the_clock_is_set(tmp_path: Path, outcome: Outcome) -> None:
             invoker, numbers = stage.invoker(), []
             for step in (start + YEARS, max(start - YEARS, -YEARS), start):  # no clock reads less than 1970
                 written.append(f"{start} {step} {len(written)}")
-                numbers.append(call(stage, clock, invoker, step, written[-1] + "\n").number)
+                numbers.append(call(stage, clock, invoker, step, written[-1] + "\n", life).number)
             await_true(lambda swept=swept: not swept.exists(), "a sweep")
 
             def lines(stage: Stage = stage) -> list[str]:
