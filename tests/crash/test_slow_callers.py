@@ -4,6 +4,7 @@ environments, do not wait for them."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 
@@ -100,12 +101,19 @@ def test_log_followers(shared: Node, outcome: Outcome) -> None:
         for thread in threads:  # each has read one event, and no more
             thread.start()
         caller = load.Caller(shared)
-        for nonce in range(300):
+        nonces = itertools.count()
+
+        def called() -> int:
+            nonce = next(nonces)
             _, body = caller.call("echo-0", {"nonce": nonce})
             assert f'"nonce": {nonce}'.encode() in body
+            return nonce
+
+        while called() < 300:
+            pass
+        # Who began to follow late has something to read as well.
+        await_true(lambda: called() > 0 and not any(thread.is_alive() for thread in threads), SECONDS, "first events")
         caller.close()
-        for thread in threads:
-            thread.join(SECONDS)
         assert client.invoke("echo-0", {"nonce": 5}).value["nonce"] == 5
         grown = census.resident_kb(control) - before
         assert grown < 50_000, f"the control plane grew by {grown} KiB"

@@ -90,14 +90,19 @@ def attempt(pid: int, program: bytes, logs: int, calls: dict[str, tuple[int, ...
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        with contextlib.suppress(BaseException):
+        try:
             confine(pid, program)
-            os.write(write, json.dumps(tried(logs, calls, paths)).encode())
+            answer = json.dumps(tried(logs, calls, paths))
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        with contextlib.suppress(BaseException):
+            os.write(write, answer.encode())
         os._exit(0)
     os.close(write)
     with open(read, "rb") as answers:
         told = answers.read()
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    assert told.startswith(b"{"), (told, os.waitstatus_to_exitcode(status))
     found: dict[str, int] = json.loads(told)
     return found
 
