@@ -8,6 +8,12 @@
  *   G message              an InvokeRequest: EBADMSG, or its fields
  *   P numbers and texts    an InvokeResponse of status, failed, payload's size (32 bits each), duration, init (64 bits
  *                          each), version NUL log tail: the head that is sent before the payload
+ *   I version NUL type     InvokeStream's first message
+ *   K bytes                InvokeStream's message with this part of a payload
+ *   L numbers and texts    InvokeStream's last message of status, details' size (32 bits each), duration, init (64 bits
+ *                          each), code NUL log tail: the head that is sent before the details
+ *   E bytes                a PayloadChunk of these
+ *   F code NUL rest        an InvokeComplete of this error code; rest: details NUL log tail
  *   T text                 a grpc-timeout: EINVAL, or microseconds
  *   C status code          an error (16 bits, the rest): the status of gRPC and the code
  * Standard output: for each frame one line of words, bytes as hexadecimal digits with "x" before them. */
@@ -15,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/eventstream.h"
 #include "dispatch/grpc.h"
 #include "dispatch/h1.h"
 #include "dispatch/reference.h"
@@ -170,6 +177,62 @@ static void print_response(const uint8_t *data, uint32_t size) {
     put((struct wire_slice){head, (uint32_t)grpc_write_response(&result, head)});
 }
 
+static void print_start(const uint8_t *data, uint32_t size) {
+    uint8_t message[GRPC_START_MAX];
+    struct wire_slice version, type;
+    char text[128] = "";
+    cut(data, size, &version, &type);
+    memcpy(text, version.data, version.size < sizeof(text) ? version.size : sizeof(text) - 1);
+    put((struct wire_slice){
+        message, (uint32_t)grpc_write_start("00000000-0000-4000-8000-000000000000", text, type, message)});
+}
+
+static void print_part(const uint8_t *data, uint32_t size) {
+    uint8_t head[GRPC_CHUNK_HEAD_MAX];
+    put((struct wire_slice){head, (uint32_t)grpc_write_chunk(size, head)});
+    put((struct wire_slice){data, size});
+}
+
+static void print_end(const uint8_t *data, uint32_t size) {
+    struct grpc_complete complete = {0};
+    uint8_t head[GRPC_HEAD_MAX];
+    uint32_t numbers[2];
+    uint64_t times[2];
+
+    if (size < sizeof(numbers) + sizeof(times))
+        return;
+    memcpy(numbers, data, sizeof(numbers));
+    memcpy(times, data + sizeof(numbers), sizeof(times));
+    cut(data + sizeof(numbers) + sizeof(times), size - (uint32_t)(sizeof(numbers) + sizeof(times)),
+        &complete.error_code, &complete.log_tail);
+    complete.status = (uint16_t)numbers[0];
+    complete.details = numbers[1];
+    complete.duration_us = times[0];
+    complete.init_us = times[1];
+    put((struct wire_slice){head, (uint32_t)grpc_write_complete(&complete, head)});
+}
+
+static void print_chunk(const uint8_t *data, uint32_t size) {
+    uint8_t head[EVENTSTREAM_HEAD_MAX], tail[EVENTSTREAM_TAIL];
+    size_t n = eventstream_chunk_head(size, head);
+    eventstream_tail(head, n, (struct wire_slice){data, size}, tail);
+    put((struct wire_slice){head, (uint32_t)n});
+    put((struct wire_slice){data, size});
+    put((struct wire_slice){tail, sizeof(tail)});
+}
+
+static void print_complete(const uint8_t *data, uint32_t size) {
+    struct eventstream_complete complete;
+    struct wire_slice rest;
+    uint8_t *into;
+    cut(data, size, &complete.error_code, &rest);
+    cut(rest.data, rest.size, &complete.error_details, &complete.log);
+    into = malloc(eventstream_complete_max(&complete));
+    if (into != NULL)
+        put((struct wire_slice){into, (uint32_t)eventstream_write_complete(&complete, into)});
+    free(into);
+}
+
 static void print_timeout(const uint8_t *data, uint32_t size) {
     uint64_t us;
     if (grpc_read_timeout((struct wire_slice){data, size}, &us) < 0)
@@ -199,6 +262,11 @@ static void print_frame(uint8_t kind, const uint8_t *data, uint32_t size) {
         {'S', print_signature},
         {'G', print_invoke},
         {'P', print_response},
+        {'I', print_start},
+        {'K', print_part},
+        {'L', print_end},
+        {'E', print_chunk},
+        {'F', print_complete},
         {'T', print_timeout},
         {'C', print_status},
     };
