@@ -7,11 +7,13 @@
 #include "base/cleanup.h"
 #include "log_parts.h"
 
-static bool fits(const struct log *log, const struct batch *batch, uint64_t reserve) {
+/* `reserve`: sectors, and as many changes, that have to stay free. */
+static bool fits(const struct log *log, const struct batch *batch, uint32_t reserve) {
     const struct writer *w = &log->writer;
-    return w->file >= 0 && w->offset + sector_up(batch->size) + reserve <= writer_limit(&w->header) &&
+    return w->file >= 0 &&
+        w->offset + sector_up(batch->size) + (uint64_t)reserve * SECTOR <= writer_limit(&w->header) &&
         w->builder.ordinals + batch->n_items <= w->header.events_max &&
-        (uint64_t)w->builder.n_changes + batch->n_changes <= segment_changes_max(w->header.events_max);
+        (uint64_t)w->builder.n_changes + batch->n_changes + reserve <= segment_changes_max(w->header.events_max);
 }
 
 /* Keeps the records that `keep` wants; items whose record goes get `result`. */
@@ -173,7 +175,7 @@ static int make_ready(struct log *log, struct batch *batch, uint64_t now_ms) {
         r = log->full;
         batch_filter(batch, no_accept, r);
     }
-    if (batch->n_records == 0 || fits(log, batch, DROP_SECTORS * SECTOR))
+    if (batch->n_records == 0 || fits(log, batch, DROP_SECTORS))
         return 0;
     if (batch->n_accepts > 0) {
         r = writer_begin(log, false, now_ms, batch);
@@ -181,7 +183,7 @@ static int make_ready(struct log *log, struct batch *batch, uint64_t now_ms) {
             return 0;
         __atomic_store_n(&log->full, r, __ATOMIC_RELEASE);
         batch_filter(batch, no_accept, r);
-        if (batch->n_records == 0 || fits(log, batch, DROP_SECTORS * SECTOR))
+        if (batch->n_records == 0 || fits(log, batch, DROP_SECTORS))
             return 0;
     }
     return writer_begin(log, true, now_ms, batch);
@@ -211,6 +213,8 @@ static void write_batch(struct log *log, struct batch *batch, uint64_t now_ms) {
         return;
     }
     batch_filter(batch, is_removal, 0);
+    if (batch->n_records > 0 && log->writer.file < 0)
+        return; /* there is no segment to say it in: the next start will report one as missing, if it comes first */
     if (batch->n_records > 0)
         batch->changes_result = fits(log, batch, 0) ? write_group(log, batch, now_ms) : -ENOSPC;
 }
@@ -230,7 +234,7 @@ static void hand_over(struct log *log, struct batch *batch) {
 static int recover_room(struct log *log, uint64_t now_ms) {
     int r;
     if (log->writer.file >= 0) {
-        r = writer_ensure_spare(log);
+        r = writer_ensure_room(log);
     } else {
         struct batch *batch = calloc(1, sizeof(*batch));
         r = batch == NULL ? -ENOMEM : writer_begin(log, false, now_ms, batch);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "log_parts.h"
@@ -30,7 +31,11 @@ int log_open(struct log *log, struct files *files, const struct log_options *opt
     list_init(&log->segments);
     log->done_end = &log->done;
     pthread_mutex_init(&log->mutex, NULL);
-    pthread_cond_init(&log->wake, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&log->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
     r = log_recover(log, now_ms, ret_report);
     if (r < 0)
         log_close(log);
@@ -106,7 +111,7 @@ static bool worth_it(struct log *log, const struct log_segment *oldest) {
     list_for_each(node, &log->segments) {
         const struct log_segment *segment = list_entry(node, struct log_segment, node);
         uint64_t bytes = segment->sealed ? segment->end - segment_start(segment->header.events_max) : 0;
-        there += log->options.segment_bytes;
+        there += bytes;
         live += segment->ordinals > 0 ? bytes * segment->live / segment->ordinals : 0;
         n++;
     }

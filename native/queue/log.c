@@ -162,8 +162,13 @@ static int append_event(struct log *log, const struct record_event *event, uint6
     pthread_mutex_lock(&log->mutex);
     int r = batch_room(log, padded, true, moved ? 2 : 0, &batch);
     if (r == 0) {
-        batch->items[batch->n_items++] = (struct batch_item){
-            .at = (uint32_t)batch->size, .size = (uint32_t)padded, .tag = tag, .origin = event->origin};
+        struct batch_item *item = &batch->items[batch->n_items++];
+        *item = (struct batch_item){.at = (uint32_t)batch->size,
+            .size = (uint32_t)padded,
+            .tag = tag,
+            .key = event->key,
+            .origin = event->origin};
+        memcpy(item->queue, event->queue, 16);
         record_put_event(batch->bytes + batch->size, event);
         batch->size += padded;
         batch->n_records++;
@@ -257,16 +262,16 @@ static void collect_event(struct log *log, struct batch *batch, struct batch_ite
             log_settled(log, from, origin.ordinal);
         if (r == 0)
             (void)log->sink.event(log->sink.context, segment, record + 32, &entry);
-    } else if (origin.segment != 0 && item->tag == TAG_MOVE) {
-        /* It stays where it is, and can be found there again. */
-        from = log_segment_of(log, origin.segment);
-        if (from != NULL && from->states != NULL && origin.ordinal < from->ordinals)
-            from->states[origin.ordinal] &= (uint8_t)~EVENT_TAKEN;
+    } else if (origin.segment != 0 && (from = log_segment_of(log, origin.segment)) != NULL && from->states != NULL &&
+        origin.ordinal < from->ordinals) {
+        from->states[origin.ordinal] &= (uint8_t)~EVENT_TAKEN;
+        if (log->sink.returned != NULL)
+            log->sink.returned(log->sink.context, from, item->queue);
     }
     if (item->tag == TAG_MOVE)
         log->moving--;
     else if (log->sink.accepted != NULL)
-        log->sink.accepted(log->sink.context, item->tag, r, place);
+        log->sink.accepted(log->sink.context, item, r, place);
 }
 
 static void collect_batch(struct log *log, struct batch *batch) {
@@ -331,9 +336,17 @@ int log_collect(struct log *log, uint64_t now_ms) {
 
 int log_read(struct log *log, const struct log_segment *segment, uint32_t where, uint32_t size, uint8_t **buffer,
     size_t *capacity, struct record *ret_record) {
-    uint64_t padded = record_padded(size);
+    int64_t n;
+    if (size == 0) {
+        uint8_t prefix[RECORD_PREFIX];
+        n = log->files->operations->read(log->files, segment->file, prefix, sizeof(prefix), where * 8ull);
+        if (n < (int64_t)sizeof(prefix))
+            return n < 0 ? (int)n : -EBADMSG;
+        memcpy(&size, prefix + 4, 4);
+    }
     if (size < RECORD_PREFIX || size > RECORD_MAX)
         return -EBADMSG;
+    uint64_t padded = record_padded(size);
     if (padded > *capacity) {
         uint8_t *more = realloc(*buffer, padded);
         if (more == NULL)
@@ -341,7 +354,7 @@ int log_read(struct log *log, const struct log_segment *segment, uint32_t where,
         *buffer = more;
         *capacity = padded;
     }
-    int64_t n = log->files->operations->read(log->files, segment->file, *buffer, padded, where * 8ull);
+    n = log->files->operations->read(log->files, segment->file, *buffer, padded, where * 8ull);
     if (n < 0)
         return (int)n;
     return n < (int64_t)padded ? -EBADMSG

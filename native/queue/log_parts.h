@@ -3,8 +3,8 @@
 
 #include "queue/log.h"
 
-#define TAG_MOVE UINT64_MAX /* of a compaction's moves: not told to the sink */
-#define DROP_SECTORS 4u     /* kept at a segment's end for the record that lets the oldest one go */
+#define TAG_MOVE (UINT64_MAX - 1) /* of a compaction's moves: not told to the sink */
+#define DROP_SECTORS 4u           /* kept at a segment's end for the record that lets the oldest one go */
 
 /* writer.c: the flusher's segments */
 /* A new segment in place of the one in use, if any, which is sealed. spare_allowed: also in the spare file. On failure
@@ -13,7 +13,8 @@ int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct ba
 /* Writes the footer of the segment in use, which ends its use. */
 int writer_seal(struct log *log, struct batch *batch);
 void writer_abandon(struct log *log);
-int writer_ensure_spare(struct log *log);
+/* The spare file, and the one of the next segment: with both, accepting goes on. */
+int writer_ensure_room(struct log *log);
 /* The file of a segment that is done with becomes the spare one, or goes. */
 int writer_remove(struct log *log, uint64_t sequence);
 uint64_t writer_limit(const struct segment_header *header);

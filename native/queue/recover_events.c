@@ -166,9 +166,13 @@ int recover_announce(struct recovery *r, struct found *found) {
         return s;
     segment->entries = footer.n_events;
     list_push_back(&log->segments, &segment->node);
-    for (uint32_t q = 0; q < footer.n_queues && s == 0; q++)
+    for (uint32_t q = 0; q < footer.n_queues && s == 0; q++) {
+        uint32_t before = segment->live;
         for (uint32_t i = 0; i < footer.queues[q].count && s == 0; i++)
             s = announce_event(r, segment, footer.queues[q].uid, &footer.events[footer.queues[q].first + i]);
+        if (s == 0 && log->sink.waiting != NULL)
+            s = log->sink.waiting(log->sink.context, footer.queues[q].uid, segment->live - before);
+    }
     if (s == 0 && segment->sealed)
         s = log->sink.sealed(log->sink.context, segment, footer.queues, footer.n_queues);
     if (segment->live == 0 && segment->sealed)

@@ -36,10 +36,10 @@ static int make_file(struct log *log, const char *name) {
     return file;
 }
 
-int writer_ensure_spare(struct log *log) {
-    if (log->writer.spare)
+static int ensure(struct log *log, const char *name, bool *there) {
+    if (*there)
         return 0;
-    int file = make_file(log, SPARE);
+    int file = make_file(log, name);
     if (file < 0)
         return file;
     /* The allocation has to be on the disk as well: it is what a full disk is met with. */
@@ -47,10 +47,19 @@ int writer_ensure_spare(struct log *log) {
     log->files->operations->close(log->files, file);
     if (r == 0)
         r = log->files->operations->sync_directory(log->files);
-    log->writer.spare = r == 0;
+    *there = r == 0;
     if (r < 0)
-        (void)log->files->operations->remove(log->files, SPARE);
+        (void)log->files->operations->remove(log->files, name);
     return r;
+}
+
+static int ensure_spare(struct log *log) {
+    return ensure(log, SPARE, &log->writer.spare);
+}
+
+int writer_ensure_room(struct log *log) {
+    int r = ensure_spare(log);
+    return r < 0 ? r : ensure(log, NEXT, &log->writer.next);
 }
 
 void writer_abandon(struct log *log) {
@@ -89,7 +98,7 @@ int writer_seal(struct log *log, struct batch *batch) {
 
 /* Returns the file; *ret_name is what it is called. */
 static int acquire(struct log *log, bool spare_allowed, const char **ret_name) {
-    int r = spare_allowed ? 0 : writer_ensure_spare(log);
+    int r = spare_allowed ? 0 : ensure_spare(log);
     if (r < 0)
         return r;
     if (log->writer.next) {

@@ -65,8 +65,11 @@ static void step(struct memory *m, const char *name, int file, const char *other
     }
     for (unsigned i = 0; i < s.n; i++)
         set_name(m->now, &s.names[i]);
-    if (m->n_steps == sizeof(m->steps) / sizeof(m->steps[0]))
-        abort();
+    if (m->n_steps == sizeof(m->steps) / sizeof(m->steps[0])) { /* the oldest has come to the disk by itself */
+        for (unsigned i = 0; i < m->steps[0].n; i++)
+            set_name(m->disk, &m->steps[0].names[i]);
+        memmove(m->steps, m->steps + 1, --m->n_steps * sizeof(m->steps[0]));
+    }
     m->steps[m->n_steps++] = s;
 }
 

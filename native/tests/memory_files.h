@@ -5,8 +5,8 @@
 
 #include "queue/file.h"
 
-#define MEMORY_FILES 64
-#define MEMORY_NAMES 64
+#define MEMORY_FILES 256
+#define MEMORY_NAMES 256
 
 /* Planted faults: what a wrong log or a lying disk would do. */
 enum fault { FAULT_NONE, FAULT_SYNC, FAULT_DIRECTORY, FAULT_SALT, FAULT_EARLY };

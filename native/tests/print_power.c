@@ -89,9 +89,9 @@ static int seen_retry(void *context, struct log_segment *segment, const uint8_t 
     return segment->sealed ? 0 : seen_event(context, segment, uid, event);
 }
 
-static void accepted(void *context, uint64_t tag, int result, struct place place) {
+static void accepted(void *context, const struct batch_item *item, int result, struct place place) {
     struct world *w = context;
-    struct tracked *event = &w->events[tag];
+    struct tracked *event = &w->events[item->tag];
     if (result == 0) {
         event->acked = true;
         event->place = place;

@@ -60,6 +60,14 @@ struct log_report {
     uint64_t unsaved_segments; /* damaged ones whose events could not be moved for want of room: the next start tries */
 };
 
+struct batch_item {
+    uint32_t at, size; /* the record, in the batch */
+    int result;
+    uint64_t tag, key;
+    struct place origin;
+    uint8_t queue[16];
+};
+
 /* The loop's side hears of what is there through these, never from another thread. */
 struct log_sink {
     void *context;
@@ -72,16 +80,13 @@ struct log_sink {
         uint64_t due_ms);
     /* An accepted event with a key, from the footers: for the table of idempotency. */
     int (*keyed)(void *context, uint64_t key, struct log_segment *segment, const struct footer_event *event);
+    /* At the start, of each queue in each segment: how many events live. */
+    int (*waiting)(void *context, const uint8_t uid[16], uint32_t n);
     /* The fate of a log_accept or log_move: 0 and the event stands at `place`, or a negative errno. */
-    void (*accepted)(void *context, uint64_t tag, int result, struct place place);
+    void (*accepted)(void *context, const struct batch_item *item, int result, struct place place);
+    /* A move failed: the event is where it was and not taken any more. */
+    void (*returned)(void *context, struct log_segment *segment, const uint8_t uid[16]);
     void (*removed)(void *context, struct log_segment *segment);
-};
-
-struct batch_item {
-    uint32_t at, size; /* the record, in the batch */
-    int result;
-    uint64_t tag;
-    struct place origin;
 };
 
 struct batch {
@@ -168,7 +173,7 @@ int log_compact(struct log *log, uint64_t now_ms, uint64_t bytes);
 struct log_segment *log_segment_of(struct log *log, uint64_t sequence);
 /* State byte of an event; PHASE_SETTLED for one that is not there. */
 uint8_t log_state(struct log *log, struct place place);
-/* The record at `where` * 8; `buffer` is grown by realloc. -EBADMSG when it is damaged. */
+/* The record at `where` * 8, of that size (0: whatever it says); `buffer` is grown by realloc. -EBADMSG when it is damaged. */
 int log_read(struct log *log, const struct log_segment *segment, uint32_t where, uint32_t size, uint8_t **buffer,
     size_t *capacity, struct record *ret_record);
 /* Reads `count` entries of a sealed segment's footer from `first` on. */
