@@ -213,8 +213,12 @@ static void write_batch(struct log *log, struct batch *batch, uint64_t now_ms) {
         return;
     }
     batch_filter(batch, is_removal, 0);
-    if (batch->n_records > 0 && log->writer.file < 0)
-        return; /* there is no segment to say it in: the next start will report one as missing, if it comes first */
+    struct writer *w = &log->writer;
+    if (batch->n_records > 0 && w->file < 0 && !w->spare && !w->next) {
+        /* There is no segment to say it in, and no file to make one of but that which goes: it says so itself. */
+        memcpy(&w->unsaid, batch->bytes + GROUP_HEADER + 16, 8);
+        return;
+    }
     if (batch->n_records > 0)
         batch->changes_result = fits(log, batch, 0) ? write_group(log, batch, now_ms) : -ENOSPC;
 }
@@ -237,11 +241,13 @@ static int recover_room(struct log *log, uint64_t now_ms) {
         r = writer_ensure_room(log);
     } else {
         struct batch *batch = calloc(1, sizeof(*batch));
-        r = batch == NULL ? -ENOMEM : writer_begin(log, false, now_ms, batch);
+        r = batch == NULL ? -ENOMEM : writer_begin(log, true, now_ms, batch);
         if (r == 0 || (batch != NULL && batch->sealed != 0))
             hand_over(log, batch);
         else
             batch_free(batch);
+        if (r == 0)
+            r = writer_ensure_room(log);
     }
     if (log->full != r)
         __atomic_store_n(&log->full, r, __ATOMIC_RELEASE);
@@ -265,6 +271,12 @@ int log_flush(struct log *log, uint64_t now_ms) {
         write_batch(log, batch, now_ms);
         hand_over(log, batch);
         return 1;
+    }
+    /* A second removal would overwrite what the first one left. */
+    if (log->writer.file < 0 && (log->writer.spare || log->writer.next)) {
+        (void)recover_room(log, now_ms);
+        if (log->writer.file >= 0)
+            return 1;
     }
     if (log->writer.oldest <= remove) {
         /* Failing to remove costs room, no more: the record of it is on the disk, the next start removes it. */

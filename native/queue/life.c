@@ -92,6 +92,8 @@ void log_discard(struct log *log, uint64_t keep_keys_ms) {
         if (segment == log->last || segment->live > 0 || (segment->keyed_ms != 0 && segment->keyed_ms >= keep_keys_ms))
             break;
         last = segment->sequence;
+        if (__atomic_load_n(&log->full, __ATOMIC_ACQUIRE) != 0)
+            break; /* one by one: what is removed without a record can say so for itself alone */
     }
     if (last == 0)
         return;

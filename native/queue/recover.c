@@ -220,6 +220,21 @@ static int check_kept(struct log *log, const char *name, bool *there) {
     return r;
 }
 
+/* What the header of a kept file says to be done with: removal may have left no other word of it. */
+static int check_former(struct recovery *r, const char *name) {
+    const struct file_operations *op = r->log->files->operations;
+    uint8_t bytes[HEADER_SIZE];
+    struct segment_header header;
+    int file = op->open(r->log->files, name, 0);
+    if (file < 0)
+        return file == -ENOENT ? 0 : file;
+    int64_t n = op->read(r->log->files, file, bytes, sizeof(bytes), 0);
+    op->close(r->log->files, file);
+    if (n == (int64_t)sizeof(bytes) && segment_parse_header(bytes, &header) == 0)
+        r->done_with = MAX(r->done_with, header.oldest - 1);
+    return n < 0 ? (int)n : 0;
+}
+
 static int check_files(struct log *log) {
     int r = log->files->operations->remove(log->files, "new");
     if (r < 0 && r != -ENOENT)
@@ -233,6 +248,10 @@ static int find_segments(struct recovery *r) {
     int s = op->list(r->log->files, each_name, r);
     if (s == 0)
         s = r->error;
+    if (s == 0)
+        s = check_former(r, "spare");
+    if (s == 0)
+        s = check_former(r, "next");
     if (s == 0)
         s = check_files(r->log);
     if (r->n > 0)
@@ -274,6 +293,7 @@ int log_recover(struct log *log, uint64_t now_ms, struct log_report *report) {
         if (r.found[i].segment != NULL && w->previous == 0) {
             w->previous = r.found[i].sequence;
             w->previous_end = r.found[i].segment->end;
+            log->last = r.found[i].segment;
         }
     if (s == 0)
         s = begin_segment(log, now_ms);

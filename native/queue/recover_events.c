@@ -100,19 +100,14 @@ static void sift_retries(struct recovery *r) {
 }
 
 int recover_remove(struct recovery *r) {
-    const struct file_operations *op = r->log->files->operations;
-    bool removed = false;
     int s = 0;
     for (size_t i = 0; i < r->n && s == 0; i++) {
-        char name[SEGMENT_NAME_SIZE];
         struct found *found = &r->found[i];
         if (found->segment == NULL || found->sequence > r->done_with)
             continue;
-        segment_name(name, found->sequence);
         log_segment_free(r->log, found->segment);
         found->segment = NULL;
-        s = op->remove(r->log->files, name);
-        removed = true;
+        s = writer_remove(r->log, found->sequence); /* a file that is kept goes on saying so */
     }
     for (size_t i = 0; i < r->n; i++) {
         const struct log_segment *segment = r->found[i].segment;
@@ -120,7 +115,7 @@ int recover_remove(struct recovery *r) {
             r->report->missing_segments++;
     }
     sift_retries(r);
-    return s == 0 && removed ? op->sync_directory(r->log->files) : s;
+    return s;
 }
 
 /* ---- to the sink ----------------------------------------------------------------------------------------------- */

@@ -91,8 +91,8 @@ static int parse_header(const uint8_t sector[SECTOR], struct segment_header *ret
     memcpy(&h.previous, sector + 56, 8);
     memcpy(&h.previous_end, sector + 64, 8);
     memcpy(&h.created_ms, sector + 72, 8);
-    if (h.sequence == 0 || h.events_max == 0 || h.events_max > SEGMENT_EVENTS_MAX || h.oldest > h.sequence ||
-        h.previous >= h.sequence || h.size > (uint64_t)UINT32_MAX * 8)
+    if (h.sequence == 0 || h.events_max == 0 || h.events_max > SEGMENT_EVENTS_MAX || h.oldest == 0 ||
+        h.oldest > h.sequence + 1 || h.previous >= h.sequence || h.size > (uint64_t)UINT32_MAX * 8)
         return -EBADMSG;
     *ret_header = h;
     return 0;

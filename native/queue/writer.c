@@ -167,6 +167,21 @@ int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct ba
     return 0;
 }
 
+/* Without a segment in use there is no record of the removal: the file's own header says it. */
+static int mark_removed(struct log *log, int file) {
+    const struct file_operations *op = log->files->operations;
+    uint8_t bytes[HEADER_SIZE];
+    struct segment_header header;
+    int64_t n = op->read(log->files, file, bytes, sizeof(bytes), 0);
+    int r = n < 0 ? (int)n : n < (int64_t)sizeof(bytes) ? -EBADMSG : segment_parse_header(bytes, &header);
+    if (r < 0)
+        return r;
+    header.oldest = header.sequence + 1;
+    segment_put_header(bytes, &header);
+    r = op->write(log->files, file, bytes, SECTOR, 0); /* the second copy stays as it is, should this one be torn */
+    return r < 0 ? r : op->sync(log->files, file);
+}
+
 int writer_remove(struct log *log, uint64_t sequence) {
     struct writer *w = &log->writer;
     const struct file_operations *op = log->files->operations;
@@ -181,6 +196,8 @@ int writer_remove(struct log *log, uint64_t sequence) {
     if (file < 0)
         return file;
     r = op->size(log->files, file, &size);
+    if (r == 0 && sequence <= w->unsaid)
+        r = mark_removed(log, file);
     op->close(log->files, file);
     if (r == 0 && !w->spare && size >= log->options.segment_bytes) {
         r = op->rename(log->files, name, SPARE);

@@ -195,6 +195,10 @@ def read(files: Mapping[str, bytes]) -> Found:
         ends[headers[sequence][0].previous] = headers[sequence][0].previous_end
     segments = {n: segment_of(data, header, ends.get(n, 0)) for n, (header, data) in headers.items()}
     done = max((segment.header.oldest - 1 for segment in segments.values()), default=0)
+    for name in ("spare", "next"):
+        former = header_of(files.get(name, b"").ljust(HEADER, b"\0"))
+        if former is not None:
+            done = max(done, former.oldest - 1)
     changes = [change for segment in segments.values() for change in segment.changes]
     done = max([done, *(change.place[0] for change in changes if change.place[1] == ALL)])
     states: dict[tuple[int, int], list[int]] = {}

@@ -113,6 +113,7 @@ struct writer {
     struct builder builder;
     uint64_t sequence; /* the highest ever used */
     uint64_t oldest, previous, previous_end;
+    uint64_t unsaid; /* removals up to this segment are on record nowhere */
     bool spare, next;
 };
 

@@ -10,6 +10,8 @@
  *    16 u64  salt: random, of this life of the file (files are used again, and what is left from before has another)
  *    24 u64  sequence        32  u64 size: where groups and footer end        40  u32 events at most        44  u32 0
  *    48 u64  oldest segment there was; all from it to this one exist, what is missing was lost
+ *            (also in the files called spare and next. Above the sequence: this segment is done with as well, which was
+ *            written here for want of room for a record; only the first copy of the header says it)
  *    56 u64  previous segment, 0: none       64  u64 where its groups end: what stands behind was given up
  *    72 u64  created, ms
  *
