@@ -73,7 +73,8 @@ static void want_writing(struct connection *connection, bool writing) {
     if (connection->writing == writing)
         return;
     connection->writing = writing;
-    (void)loop_change(&connection->dispatch->loop, &connection->watch, writing ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    (void)loop_change(&connection->dispatch->loop, &connection->watch,
+        (writing ? EPOLLOUT : 0u) | (connection->given ? 0u : EPOLLIN));
 }
 
 /* Keeps what was not sent. head_size 0: the ANSWER is out, sent bytes of the body too. */

@@ -113,8 +113,14 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     dispatch->synced = true;
     /* A control plane that tells all anew wants it served; only the launcher's DRAIN is for good. */
     dispatch->draining = dispatch->leave_drained;
+    if (dispatch->handover.giving)
+        return 0; /* another one listens */
     r = transport_listen(&dispatch->transport);
-    return r < 0 ? r : http_listen(&dispatch->http);
+    if (r >= 0)
+        r = http_listen(&dispatch->http);
+    if (r >= 0 && dispatch->handover.expecting_us != 0)
+        takeover_serve(dispatch);
+    return r;
 }
 
 int control_apply(struct control *control, const uint8_t *packet, size_t size, const struct wire_header *header,

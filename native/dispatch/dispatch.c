@@ -40,6 +40,7 @@ static int open_own(
     list_init(&dispatch->dead);
     list_init(&dispatch->runtime_closed);
     control_init(&dispatch->control, dispatch);
+    handover_init(&dispatch->handover);
     transport_init(&dispatch->transport, first ? options->listener : -1, options->allow_uids);
     http_init(&dispatch->http, first ? options->http : -1, first ? options->http_tcp : -1, options->http_group);
     /* One body of the longest kind has room on each loop, where the node has it at all. */
@@ -107,8 +108,10 @@ uint64_t dispatch_in_use(const struct loops *loops) {
 void dispatch_drain(struct dispatch *dispatch, bool leave) {
     dispatch->draining = true;
     dispatch->leave_drained = dispatch->leave_drained || leave;
-    if (leave)
-        http_drain(&dispatch->http);
+    if (!leave)
+        return;
+    dispatch->http.leaving = true;
+    http_drain(&dispatch->http);
 }
 
 static bool drained(const struct dispatch *dispatch) {
@@ -122,6 +125,7 @@ int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
     if (r < 0)
         return r;
     control_flush(&dispatch->control);
+    handover_step(dispatch);
     transport_collect(&dispatch->transport);
     http_collect(&dispatch->http);
     runtime_collect(dispatch);
@@ -129,7 +133,7 @@ int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
     atomic_store_explicit(&node->loop_turns, dispatch->loop.turns, memory_order_relaxed);
     atomic_store_explicit(&node->loop_spins, dispatch->loop.spins, memory_order_relaxed);
     atomic_store_explicit(&node->payload_bytes, dispatch->budget.used, memory_order_relaxed);
-    return dispatch->leave || drained(dispatch);
+    return dispatch->leave || drained(dispatch) || handover_done(dispatch);
 }
 
 static void free_environments(struct dispatch *dispatch) {

@@ -30,6 +30,7 @@
     T(IDLE,         VIOLATION,       STOPPING,     C(END)) \
     T(IDLE,         HANGUP,          STOPPING,     C(END)) \
     T(IDLE,         EXITED,          DEAD,         C(GONE)) \
+    T(IDLE,         GIVEN,           DEAD,         C(GONE)) \
     \
     T(BUSY,         RESULT_READY,    IDLE,         C(ANSWER_RESULT) | C(RELEASE) | C(OFFER)) \
     T(BUSY,         RESULT,          SETTLING,     C(ANSWER_RESULT)) \

@@ -28,8 +28,11 @@ static int write_freezer(struct environment *environment, bool freeze) {
 void environment_freeze(struct environment *environment) {
     if (environment->freeze_fd < 0 || environment->freezer != FREEZER_RUNNING)
         return;
-    if (write_freezer(environment, true) < 0)
-        return;
+    if (write_freezer(environment, true) == 0)
+        environment_was_frozen(environment);
+}
+
+void environment_was_frozen(struct environment *environment) {
     environment->freezer = FREEZER_FROZEN;
     count_one(&environment->dispatch->counters.node->environments_frozen);
     count_one(&environment->target->slot->environments_frozen);

@@ -126,9 +126,11 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         h2->settled = h2->settled || !(frame->hd.flags & NGHTTP2_FLAG_ACK);
         break;
     case NGHTTP2_PING:
-        if (h2->leaving && (frame->hd.flags & NGHTTP2_FLAG_ACK))
-            (void)nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
-                NGHTTP2_NO_ERROR, NULL, 0);
+        if (!h2->leaving || !(frame->hd.flags & NGHTTP2_FLAG_ACK))
+            break;
+        h2->left = true;
+        (void)nghttp2_submit_goaway(
+            session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session), NGHTTP2_NO_ERROR, NULL, 0);
         break;
     default:
         break;
@@ -236,7 +238,7 @@ int h2_begin(struct http_connection *connection) {
         return -ENOMEM;
     }
     connection->h2 = h2;
-    if (h2_dispatch(h2)->leave_drained)
+    if (h2_dispatch(h2)->leave_drained || h2_dispatch(h2)->handover.giving)
         h2_drain(h2);
     return 0;
 }

@@ -260,26 +260,6 @@ void http_answered(struct http_connection *connection) {
 
 /* ---- listening -------------------------------------------------------------------------------------------------- */
 
-/* Root, whoever the transport lets in, and members of the group: by what the kernel says of the peer. */
-static bool may_call(const struct http *http, int fd) {
-    const struct transport *transport = &list_entry(http, struct dispatch, http)->transport;
-    struct ucred peer = {.uid = UINT32_MAX};
-    gid_t groups[HTTP_GROUPS_MAX];
-    socklen_t size = sizeof(peer);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
-        return false;
-    if (transport_allows(transport, peer.uid) || (http->group != (gid_t)-1 && peer.gid == http->group))
-        return true;
-    size = sizeof(groups);
-    if (http->group == (gid_t)-1 || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
-        return false;
-    for (size_t i = 0; i < size / sizeof(groups[0]); i++)
-        if (groups[i] == http->group)
-            return true;
-    return false;
-}
-
 int http_adopt(struct http *http, int fd, enum http_trust trust) {
     struct dispatch *dispatch = list_entry(http, struct dispatch, http);
     struct http_connection *connection;
@@ -328,7 +308,7 @@ static void accept_from(struct http *http, struct watch *watch) {
             return;
         if (watch == &http->tcp)
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-        trust = watch == &http->tcp ? HTTP_KEYED : may_call(http, fd) ? HTTP_TRUSTED : HTTP_REFUSED;
+        trust = watch == &http->tcp ? HTTP_KEYED : http_may_call(http, fd) ? HTTP_TRUSTED : HTTP_REFUSED;
         if (http_adopt(http, fd, trust) < 0) {
             (void)send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
             count_one(&dispatch->counters.node->connections_refused);
@@ -377,23 +357,14 @@ int http_listen(struct http *http) {
     return r;
 }
 
-void http_drain(struct http *http) {
-    list_for_each(node, &http->connections) {
-        struct http_connection *connection = list_entry(node, struct http_connection, node);
-        if (connection->h2 != NULL)
-            h2_drain(connection->h2);
-    }
-}
-
-static bool is_flushed(const struct http_connection *connection) {
-    return connection->h2 != NULL ? h2_flushed(connection->h2) : !http_sending(connection);
-}
-
-bool http_flushed(const struct http *http) {
-    for (const struct list *node = http->connections.next; node != &http->connections; node = node->next)
-        if (!is_flushed(list_entry(node, struct http_connection, node)))
-            return false;
-    return true;
+void http_deafen(struct http *http) {
+    struct loop *loop = &list_entry(http, struct dispatch, http)->loop;
+    if (http->listening)
+        loop_remove(loop, &http->listener);
+    if (http->listening && http->tcp.fd >= 0)
+        loop_remove(loop, &http->tcp);
+    timer_clear(&http->pause);
+    http->listening = false;
 }
 
 void http_done(struct http *http) {
@@ -405,11 +376,7 @@ void http_done(struct http *http) {
         http_close(connection);
     }
     http_collect(http);
-    if (http->listening)
-        loop_remove(&dispatch->loop, &http->listener);
-    if (http->listening && http->tcp.fd >= 0)
-        loop_remove(&dispatch->loop, &http->tcp);
-    http->listening = false;
+    http_deafen(http);
     timer_drop(&dispatch->loop.timers, &http->pause);
     cleanup_close(&http->listener.fd);
     cleanup_close(&http->tcp.fd);

@@ -294,6 +294,8 @@ void http_answer(struct exchange *exchange, struct answer *answer) {
     connection->exchange = NULL;
     http_trust_forget(connection);
     forward_drop(connection);
+    if (!exchange->begun)
+        connection->close = connection->close || http_of(connection)->leaving;
     if (!connection->closed && exchange->stream && (exchange->begun || streams(answer))) {
         http_end_stream(connection, exchange->begun, answer);
     } else if (!connection->closed) {

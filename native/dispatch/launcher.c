@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -15,13 +16,27 @@
 #define BATCH 32
 #define DESCRIPTOR_KINDS 5
 
+/* One that was handed over to us, and that we do not take. */
+struct unknown {
+    struct list node;
+    uint64_t id;
+};
+
 /* ---- out ------------------------------------------------------------------------------------------------------- */
 
 static int send_hello(struct launcher_link *link) {
     uint8_t *packet = link->dispatch->packet_out;
     struct wire_header header = {.epoch = link->epoch};
-    struct wire_hello hello = {.role = WIRE_ROLE_DISPATCH};
+    struct wire_hello hello = {.role = WIRE_ROLE_DISPATCH, .features = HANDOVER_VERSION};
     int size = wire_hello_encode(&header, &hello, packet, WIRE_MESSAGE_MAX);
+    return size < 0 ? size : packet_send(link->watch.fd, packet, (size_t)size, &link->dispatch->counters.fd, 1);
+}
+
+static int send_serving(struct launcher_link *link) {
+    uint8_t *packet = link->dispatch->packet_out;
+    struct wire_header header = {.epoch = link->epoch};
+    struct wire_serving serving = {0};
+    int size = wire_serving_encode(&header, &serving, packet, WIRE_MESSAGE_MAX);
     return size < 0 ? size : packet_send(link->watch.fd, packet, (size_t)size, NULL, 0);
 }
 
@@ -41,10 +56,10 @@ static int send_arena(struct launcher_link *link, const struct environment *envi
     return size < 0 ? size : packet_send(link->watch.fd, packet, (size_t)size, NULL, 0);
 }
 
-static int send_end(struct launcher_link *link, const struct environment *environment) {
+static int send_end(struct launcher_link *link, uint64_t id, uint8_t reason) {
     uint8_t *packet = link->dispatch->packet_out;
-    struct wire_header header = {.epoch = link->epoch, .object = environment->id};
-    struct wire_end end = {.reason = environment->end_reason};
+    struct wire_header header = {.epoch = link->epoch, .object = id};
+    struct wire_end end = {.reason = reason};
     int size = wire_end_encode(&header, &end, packet, WIRE_MESSAGE_MAX);
     return size < 0 ? size : packet_send(link->watch.fd, packet, (size_t)size, NULL, 0);
 }
@@ -66,6 +81,16 @@ static bool flush(struct launcher_link *link) {
     if (!link->hello_sent && send_hello(link) == -EAGAIN)
         return false;
     link->hello_sent = true;
+    if (link->serving_unsent && send_serving(link) == -EAGAIN)
+        return false;
+    link->serving_unsent = false;
+    while (!list_empty(&link->unknown)) {
+        struct unknown *unknown = list_entry(link->unknown.next, struct unknown, node);
+        if (send_end(link, unknown->id, WIRE_END_REASON_SPINDOWN) == -EAGAIN)
+            return false;
+        list_remove(&unknown->node);
+        free(unknown);
+    }
     while (!list_empty(&link->outbox)) {
         struct environment *environment = list_entry(link->outbox.next, struct environment, outbox);
         if (environment->launch_unsent && send_launch(link, environment) == -EAGAIN)
@@ -74,7 +99,7 @@ static bool flush(struct launcher_link *link) {
         if (environment->arena_unsent && send_arena(link, environment) == -EAGAIN)
             return false;
         environment->arena_unsent = false;
-        if (environment->end_unsent && send_end(link, environment) == -EAGAIN)
+        if (environment->end_unsent && send_end(link, environment->id, environment->end_reason) == -EAGAIN)
             return false;
         environment->end_unsent = false;
         list_remove(&environment->outbox);
@@ -117,6 +142,37 @@ void launcher_end(struct environment *environment, uint8_t reason) {
     list_remove(&environment->outbox);
     list_push_back(&link->outbox, &environment->outbox);
     flush_and_watch(link);
+}
+
+void launcher_end_unknown(struct launcher_link *link, uint64_t id) {
+    struct unknown *unknown = malloc(sizeof(*unknown));
+    if (unknown == NULL)
+        return; /* it ends with us */
+    unknown->id = id;
+    list_push_back(&link->unknown, &unknown->node);
+    flush_and_watch(link);
+}
+
+void launcher_serving(struct launcher_link *link) {
+    link->serving_unsent = true;
+    flush_and_watch(link);
+}
+
+int launcher_hand(struct launcher_link *link, uint8_t kind, uint64_t id, const uint8_t *state, uint32_t size,
+    const int *fds, unsigned n_fds) {
+    uint8_t *packet = link->dispatch->packet_out;
+    struct wire_header header = {.epoch = link->epoch, .object = id};
+    struct wire_handed message = {.version = HANDOVER_VERSION, .kind = kind, .state = {state, size}};
+    int n = wire_handed_encode(&header, &message, packet, WIRE_MESSAGE_MAX), r;
+
+    if (n < 0 || link->watch.fd < 0)
+        return n < 0 ? n : -EPIPE;
+    r = packet_send(link->watch.fd, packet, (size_t)n, fds, n_fds);
+    if (r == -EAGAIN && !link->writing) {
+        link->writing = true;
+        (void)loop_change(&link->dispatch->loop, &link->watch, EPOLLIN | EPOLLOUT);
+    }
+    return r;
 }
 
 /* ---- in -------------------------------------------------------------------------------------------------------- */
@@ -222,6 +278,8 @@ static void on_hello(struct launcher_link *link, const struct packet *packet) {
     if (wire_hello_decode(packet->data, packet->size, &header, &hello) < 0)
         return;
     link->epoch = header.epoch;
+    if (hello.features & 1)
+        takeover_expect(link->dispatch);
     snprintf(link->build, sizeof(link->build), "%.*s", (int)hello.build.size, (const char *)hello.build.data);
 }
 
@@ -232,6 +290,13 @@ static void on_peer(struct launcher_link *link, struct packet *packet) {
         packet->n_fds != 1)
         return;
     control_adopt(&link->dispatch->control, steal_fd(&packet->fds[0]), peer.peer_epoch);
+}
+
+static void on_hand_over(struct launcher_link *link, const struct packet *packet) {
+    struct wire_header header;
+    struct wire_hand_over message;
+    if (wire_hand_over_decode(packet->data, packet->size, &header, &message) >= 0)
+        handover_begin(link->dispatch, message.version);
 }
 
 static void on_packet(struct launcher_link *link, struct packet *packet) {
@@ -262,6 +327,12 @@ static void on_packet(struct launcher_link *link, struct packet *packet) {
         break;
     case WIRE_DRAIN:
         dispatch_drain(link->dispatch, true);
+        break;
+    case WIRE_HAND_OVER:
+        on_hand_over(link, packet);
+        break;
+    case WIRE_HANDED:
+        takeover_message(link->dispatch, packet);
         break;
     default:
         break;
@@ -295,6 +366,7 @@ int launcher_open(struct launcher_link *link, struct dispatch *dispatch, int fd)
     int r;
     *link = (struct launcher_link){.watch = {.fd = fd, .ready = on_ready}, .dispatch = dispatch};
     list_init(&link->outbox);
+    list_init(&link->unknown);
     r = fd_set_nonblocking(fd, 1);
     if (r >= 0)
         r = loop_add(&dispatch->loop, &link->watch, EPOLLIN);
@@ -304,6 +376,9 @@ int launcher_open(struct launcher_link *link, struct dispatch *dispatch, int fd)
 }
 
 void launcher_close(struct launcher_link *link) {
+    struct list *node;
     loop_remove(&link->dispatch->loop, &link->watch);
     cleanup_close(&link->watch.fd);
+    while ((node = list_pop_front(&link->unknown)) != NULL)
+        free(list_entry(node, struct unknown, node));
 }

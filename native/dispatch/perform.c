@@ -22,20 +22,36 @@
 
 static void on_timer(struct timer *timer, uint64_t now);
 
-struct environment *environment_new(struct target *target) {
+/* Of two dispatchers that run at a time one counts from the middle of each millisecond. */
+static uint64_t new_id(struct dispatch *dispatch) {
+    uint64_t id = clock_real_us() / 1000 << 20 | (uint64_t)(dispatch->launcher.epoch & 1) << 19;
+    if (id <= dispatch->last_environment)
+        id = dispatch->last_environment + 1;
+    while (table_get(&dispatch->environments, id) != NULL)
+        id++;
+    dispatch->last_environment = id;
+    return id;
+}
+
+/* By its id, which is nearly always the highest. */
+static void put_in_order(struct environment *environment) {
+    struct list *before = environment->dispatch->in_order.previous;
+    while (before != &environment->dispatch->in_order &&
+        list_entry(before, struct environment, in_order)->id > environment->id)
+        before = before->previous;
+    list_push_front(before, &environment->in_order);
+}
+
+static struct environment *make(struct target *target, uint64_t id) {
     struct dispatch *dispatch = target->dispatch;
     struct environment *environment = calloc(1, sizeof(*environment));
-    uint64_t id = clock_real_us() / 1000 << 20;
 
     if (environment == NULL)
         return NULL;
-    if (id <= dispatch->last_environment)
-        id = dispatch->last_environment + 1;
     if (table_put(&dispatch->environments, id, environment) < 0) {
         free(environment);
         return NULL;
     }
-    dispatch->last_environment = id;
     environment->id = id;
     environment->dispatch = dispatch;
     environment->target = target;
@@ -53,11 +69,15 @@ struct environment *environment_new(struct target *target) {
     list_init(&environment->by_use);
     list_init(&environment->dirty);
     list_push_back(&target->environments, &environment->node);
-    list_push_back(&dispatch->in_order, &environment->in_order);
+    put_in_order(environment);
     target->in_state[ENVIRONMENT_LAUNCHING]++;
     count_one(&dispatch->counters.node->environments);
     levels_environment(environment);
     return environment;
+}
+
+struct environment *environment_new(struct target *target) {
+    return make(target, new_id(target->dispatch));
 }
 
 /* ---- commands -------------------------------------------------------------------------------------------------- */
@@ -211,7 +231,8 @@ static void gone(struct environment *environment) {
     levels_environment_gone(environment);
     target->in_state[ENVIRONMENT_DEAD]--;
     count_less(&dispatch->counters.node->environments, 1);
-    count_one(&dispatch->counters.node->environments_ended);
+    if (!environment->given)
+        count_one(&dispatch->counters.node->environments_ended);
     list_push_back(&dispatch->dead, &environment->node);
     room_give_back(dispatch);
     room_changed(dispatch);
@@ -250,6 +271,15 @@ static void enter(struct environment *environment, enum environment_state next) 
     if (coarse)
         levels_environment(environment);
     levels_target(target);
+}
+
+struct environment *environment_take(struct target *target, uint64_t id) {
+    struct environment *environment = make(target, id);
+    if (environment == NULL)
+        return NULL;
+    room_take(target->dispatch);
+    enter(environment, ENVIRONMENT_IDLE);
+    return environment;
 }
 
 static void initialized(struct environment *environment) {

@@ -3,8 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,9 +19,6 @@
 
 static_assert(READ_MAX <= WIRE_MESSAGE_MAX, "packet_in holds what is read at once");
 
-static void on_ready(struct watch *watch, uint32_t events);
-static void on_listener(struct watch *watch, uint32_t events);
-
 /* ---- the end --------------------------------------------------------------------------------------------------- */
 
 static void drop_output(struct runtime_connection *connection) {
@@ -37,12 +32,6 @@ static void drop_input(struct runtime_connection *connection) {
     free(connection->input);
     connection->input = NULL;
     connection->input_size = 0;
-}
-
-static void listen_again(struct runtime *runtime) {
-    if (!runtime->full || runtime->listener.fd < 0 || runtime->n_connections >= RUNTIME_CONNECTIONS_MAX)
-        return;
-    runtime->full = loop_add(&runtime->environment->dispatch->loop, &runtime->listener, EPOLLIN) < 0;
 }
 
 void runtime_connection_close(struct runtime_connection *connection) {
@@ -67,7 +56,7 @@ void runtime_connection_close(struct runtime_connection *connection) {
     list_remove(&connection->node);
     list_push_back(&dispatch->runtime_closed, &connection->node);
     runtime->n_connections--;
-    listen_again(runtime);
+    runtime_listen_again(runtime);
 }
 
 void runtime_collect(struct dispatch *dispatch) {
@@ -88,25 +77,6 @@ void runtime_close(struct environment *environment) {
     runtime->listener.fd = -1;
     while (!list_empty(&runtime->connections))
         runtime_connection_close(list_entry(runtime->connections.next, struct runtime_connection, node));
-}
-
-int runtime_open(struct environment *environment) {
-    struct runtime *runtime = calloc(1, sizeof(*runtime));
-    int r;
-
-    if (runtime == NULL)
-        return -ENOMEM;
-    runtime->environment = environment;
-    runtime->state = RUNTIME_STARTED;
-    runtime->listener = (struct watch){.fd = environment->listener_fd, .ready = on_listener};
-    list_init(&runtime->connections);
-    environment->runtime = runtime;
-    r = runtime->listener.fd < 0 ? -EBADF : fd_set_nonblocking(runtime->listener.fd, 1);
-    if (r >= 0)
-        r = loop_add(&environment->dispatch->loop, &runtime->listener, EPOLLIN);
-    if (r < 0)
-        runtime->listener.fd = -1;
-    return r;
 }
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
@@ -351,7 +321,7 @@ static bool read_some(struct runtime_connection *connection) {
     return false;
 }
 
-static void on_ready(struct watch *watch, uint32_t events) {
+void runtime_ready(struct watch *watch, uint32_t events) {
     struct runtime_connection *connection = list_entry(watch, struct runtime_connection, watch);
 
     if (connection->reading == RUNTIME_WAIT && connection->output == NULL &&
@@ -371,58 +341,13 @@ static void on_ready(struct watch *watch, uint32_t events) {
     runtime_watch(connection);
 }
 
-/* ---- the listener ----------------------------------------------------------------------------------------------- */
-
-/* 0, -EAGAIN: nobody more, or another error: there is no room for any. */
-static int accept_one(struct runtime *runtime) {
-    struct dispatch *dispatch = runtime->environment->dispatch;
-    struct runtime_connection *connection;
-    const int on = 1;
-    int fd = accept4(runtime->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-    if (fd < 0)
-        return errno == ECONNABORTED || errno == EINTR ? 0 : -errno;
-    connection = calloc(1, sizeof(*connection));
-    if (connection == NULL) {
-        close(fd);
-        return 0;
-    }
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    connection->runtime = runtime;
-    connection->dispatch = dispatch;
-    connection->watch = (struct watch){.fd = fd, .ready = on_ready};
-    connection->events = EPOLLIN;
-    h1_begin(&connection->head);
-    if (loop_add(&dispatch->loop, &connection->watch, EPOLLIN) < 0) {
-        close(fd);
-        free(connection);
-        return 0;
-    }
-    list_push_back(&runtime->connections, &connection->node);
-    runtime->n_connections++;
-    return 0;
-}
-
-static void on_listener(struct watch *watch, uint32_t events) {
-    struct runtime *runtime = list_entry(watch, struct runtime, listener);
-    int r = 0;
-    (void)events;
-    while (runtime->n_connections < RUNTIME_CONNECTIONS_MAX && r == 0)
-        r = accept_one(runtime);
-    if (runtime->n_connections < RUNTIME_CONNECTIONS_MAX && r == -EAGAIN)
-        return;
-    /* Also without descriptors or memory: rather deaf, until a connection ends, than awake all the time. */
-    loop_remove(&runtime->environment->dispatch->loop, &runtime->listener);
-    runtime->full = true;
-}
-
 void runtime_drain(struct environment *environment) {
     struct runtime *runtime = environment->runtime;
 
     if (runtime == NULL || runtime->listener.fd < 0)
         return;
     runtime->gone = true;
-    on_listener(&runtime->listener, 0);
+    runtime_accept(&runtime->listener, 0);
     list_for_each_safe(node, &runtime->connections) {
         struct runtime_connection *connection = list_entry(node, struct runtime_connection, node);
         if (connection->streaming)

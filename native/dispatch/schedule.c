@@ -178,8 +178,8 @@ void schedule_target(struct target *target) {
     if (view.established > 0 && view.live < view.max_environments)
         view.ripe = count_ripe(target, now, view.starting + view.max_environments - view.live, &next);
     launches = start_count(&view);
-    if (launches > 0 && now < target->retry_us) {
-        next = MIN(next, target->retry_us);
+    if (launches > 0 && now < MAX(target->retry_us, takeover_expected_us(dispatch))) {
+        next = MIN(next, MAX(target->retry_us, takeover_expected_us(dispatch)));
         launches = 0;
     }
     for (; launches > 0; launches--) {

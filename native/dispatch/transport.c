@@ -169,8 +169,15 @@ static void on_ready(struct watch *watch, uint32_t events) {
     struct connection *connection = list_entry(watch, struct connection, watch);
     if ((events & EPOLLOUT) && answers_send(connection) < 0)
         connection_close(connection);
-    if (!connection->closed && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+    if (!connection->closed && connection->given && (events & (EPOLLHUP | EPOLLERR)))
+        connection_close(connection);
+    else if (!connection->closed && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
         read_packets(connection);
+}
+
+void connection_give(struct connection *connection) {
+    connection->given = true;
+    (void)loop_change(&connection->dispatch->loop, &connection->watch, connection->writing ? EPOLLOUT : 0);
 }
 
 /* ---- listening ------------------------------------------------------------------------------------------------- */
@@ -212,14 +219,20 @@ int transport_adopt(struct transport *transport, int fd, uint32_t uid) {
     return 0;
 }
 
+int transport_take(struct transport *transport, int fd) {
+    struct ucred peer = {.uid = UINT32_MAX};
+    socklen_t size = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || !transport_allows(transport, peer.uid))
+        return -EACCES;
+    return transport_adopt(transport, fd, peer.uid);
+}
+
 static void on_listener(struct watch *watch, uint32_t events) {
     struct transport *transport = list_entry(watch, struct transport, listener);
     struct dispatch *dispatch = list_entry(transport, struct dispatch, transport);
     (void)events;
 
     for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
-        struct ucred peer = {.uid = UINT32_MAX};
-        socklen_t size = sizeof(peer);
         _cleanup_close_ int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
             /* No descriptor left, most likely. It stays readable: looked at again in a while. */
@@ -228,8 +241,7 @@ static void on_listener(struct watch *watch, uint32_t events) {
         }
         if (fd < 0)
             return;
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || !transport_allows(transport, peer.uid) ||
-            transport_adopt(transport, fd, peer.uid) < 0) {
+        if (transport_take(transport, fd) < 0) {
             count_one(&dispatch->counters.node->connections_refused);
             continue;
         }
@@ -277,14 +289,19 @@ bool transport_flushed(const struct transport *transport) {
     return true;
 }
 
-void transport_done(struct transport *transport) {
+void transport_deafen(struct transport *transport) {
     struct dispatch *dispatch = list_entry(transport, struct dispatch, transport);
+    if (transport->listening)
+        loop_remove(&dispatch->loop, &transport->listener);
+    timer_clear(&transport->pause);
+    transport->listening = false;
+}
+
+void transport_done(struct transport *transport) {
     list_for_each_safe(node, &transport->connections) {
         connection_close(list_entry(node, struct connection, node));
     }
     transport_collect(transport);
-    if (transport->listening)
-        loop_remove(&dispatch->loop, &transport->listener);
-    transport->listening = false;
+    transport_deafen(transport);
     cleanup_close(&transport->listener.fd);
 }

@@ -29,12 +29,11 @@ static int make(int *ret_fd) {
     return 0;
 }
 
-void launches_send_arena(struct server *server, uint64_t id) {
-    struct link *link = &server->supervision.dispatch.link;
+void launches_send_arena(struct service *service, uint64_t id) {
     _cleanup_close_ int fd = -1;
     struct wire_arena arena = {0};
 
-    if (table_get(&server->launches.table, id) != NULL && make(&fd) == 0)
+    if (launches_find(service, id) != NULL && make(&fd) == 0)
         arena.size = ARENA_SIZE;
-    LINK_SEND(link, HEADER(id), arena, arena, &fd, fd >= 0 ? 1 : 0);
+    LINK_SEND(&service->link, HEADER(id), arena, arena, &fd, fd >= 0 ? 1 : 0);
 }

@@ -59,8 +59,8 @@ static bool hangs(const struct service *service) {
 
 static const char *what_is_missing(const struct supervision *s) {
     if (!s->control.serving)
-        return s->dispatch.greeted ? "the control plane" : "control plane and dispatcher";
-    return s->dispatch.greeted ? NULL : "the dispatcher";
+        return s->dispatch->greeted ? "the control plane" : "control plane and dispatcher";
+    return s->dispatch->greeted ? NULL : "the dispatcher";
 }
 
 void beats_tell_status(struct server *server) {
@@ -88,8 +88,9 @@ static void fire(void *owner) {
     struct supervision *s = &server->supervision;
 
     check(&s->control);
-    check(&s->dispatch);
-    if (s->watchdog && !hangs(&s->control) && !hangs(&s->dispatch))
+    check(&s->dispatchers[0]);
+    check(&s->dispatchers[1]);
+    if (s->watchdog && !hangs(&s->control) && !hangs(&s->dispatchers[0]) && !hangs(&s->dispatchers[1]))
         notify("WATCHDOG=1");
     if (!s->ready && server->phase == PHASE_RUNNING && s->control.greeted && s->control.missed == 0)
         notify("EXTEND_TIMEOUT_USEC=%u", STARTING_US);

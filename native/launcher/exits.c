@@ -50,7 +50,7 @@ static void tell_exited(struct environment *environment) {
         .step = link_text(environment->error.step),
         .error = (uint32_t)environment->error.error,
     };
-    LINK_SEND(&server->supervision.dispatch.link, HEADER(environment->id), exited, message, NULL, 0);
+    LINK_SEND(&environment->owner->link, HEADER(environment->id), exited, message, NULL, 0);
 }
 
 static void tell_once(struct environment *environment) {
@@ -193,15 +193,20 @@ void launches_zygote_gone(struct zygote *zygote) {
     }
 }
 
-void launches_end_all(struct server *server) {
+void environment_abandon(struct environment *environment) {
+    environment->told = true;
+    if (environment->phase == ENVIRONMENT_WAITING) {
+        environment_free(environment);
+        return;
+    }
+    environment_release(environment);
+    environment_kill(environment);
+}
+
+void launches_end_all(struct server *server, const struct service *service) {
     list_for_each_safe(node, &server->launches.all) {
         struct environment *environment = list_entry(node, struct environment, all);
-        environment->told = true;
-        if (environment->phase == ENVIRONMENT_WAITING) {
-            environment_free(environment);
-            continue;
-        }
-        environment_release(environment);
-        environment_kill(environment);
+        if (service == NULL || environment->owner == service)
+            environment_abandon(environment);
     }
 }

@@ -7,7 +7,8 @@
  *
  * What must hold: the loop never waits for the kernel's slow paths (moving a process between cgroups, attaching a loop
  * device: the side processes do that); every descriptor that leaves was opened here, below directories that no
- * function can write; nothing that a function could have written is parsed.
+ * function can write, or is passed on unused from a dispatcher to the one that replaces it; nothing that a function could
+ * have written is parsed.
  *
  * A crash ends every process (parent-death signals; anchors take their sandboxes along) and leaves cgroups, sockets and
  * the pid file, which the next start removes. */

@@ -49,14 +49,14 @@ int launches_init(struct server *server) {
     return r < 0 ? r : table_init(&server->launches.serials, BUCKETS);
 }
 
-static void send_failed(struct server *server, uint64_t id, int error, const char *step, const char *reason) {
+static void send_failed(struct service *service, uint64_t id, int error, const char *step, const char *reason) {
     struct wire_launch_failed message = {
         .retryable = error == -EAGAIN || error == -EDQUOT || error == -ENOMEM || error == -EMFILE,
         .error = (uint32_t)-error,
         .step = link_text(step),
         .reason = link_text(reason),
     };
-    LINK_SEND(&server->supervision.dispatch.link, HEADER(id), launch_failed, message, NULL, 0);
+    LINK_SEND(&service->link, HEADER(id), launch_failed, message, NULL, 0);
 }
 
 static void stop_waiting(struct environment *environment) {
@@ -95,7 +95,7 @@ void environment_free(struct environment *environment) {
 /* Instead of LAUNCHED. */
 static void refuse(struct environment *environment, int error, const char *step, const char *reason) {
     if (!environment->told)
-        send_failed(environment->server, environment->id, error, step, reason);
+        send_failed(environment->owner, environment->id, error, step, reason);
     environment_free(environment);
 }
 
@@ -155,7 +155,7 @@ static void send_launched(struct environment *environment) {
     }
     message.descriptors |= WIRE_LAUNCHED_LISTENER;
     fds[n++] = cell->shell.listener;
-    LINK_SEND(&environment->server->supervision.dispatch.link, HEADER(environment->id), launched, message, fds, n);
+    LINK_SEND(&environment->owner->link, HEADER(environment->id), launched, message, fds, n);
     cleanup_close(&leaf->freeze);
     cleanup_close(&leaf->peak);
     cell_close_pipes(cell);
@@ -296,38 +296,41 @@ static bool disk_has_room(const struct server *server) {
     return (uint64_t)disk.f_bavail * disk.f_frsize >= reserve;
 }
 
-static void take_launch(struct server *server, uint64_t id, uint64_t plan_id) {
+static void take_launch(struct service *service, uint64_t id, uint64_t plan_id) {
+    struct server *server = service->server;
     struct plan *plan = plans_get(server, plan_id);
     int r;
 
     if (plan == NULL) {
-        send_failed(server, id, -ENOENT, "plan", "no such plan was granted");
+        send_failed(service, id, -ENOENT, "plan", "no such plan was granted");
         return;
     }
     if (id == 0 || table_get(&server->launches.table, id) != NULL) {
-        send_failed(server, id, -EEXIST, "plan", "an environment of that number is there");
+        send_failed(service, id, -EEXIST, "plan", "an environment of that number is there");
         return;
     }
     if (server->phase == PHASE_STOPPING || server->launches.waiting >= LAUNCHES_WAITING_MAX) {
-        send_failed(server, id, -EAGAIN, "plan", "too many launches wait");
+        send_failed(service, id, -EAGAIN, "plan", "too many launches wait");
         return;
     }
     if (!disk_has_room(server)) {
-        send_failed(server, id, -ENOSPC, "disk", "the node's disk is nearly full; make room below its state directory");
+        send_failed(
+            service, id, -ENOSPC, "disk", "the node's disk is nearly full; make room below its state directory");
         return;
     }
     r = plan_redeem(plan, server->loop.now_us);
     if (r < 0) {
-        send_failed(server, id, r, "plan", r == -EDQUOT ? "as many environments as granted" : "faster than granted");
+        send_failed(service, id, r, "plan", r == -EDQUOT ? "as many environments as granted" : "faster than granted");
         return;
     }
     struct environment *environment = calloc(1, sizeof(*environment));
     if (environment == NULL) {
         plan_release(plan);
-        send_failed(server, id, -ENOMEM, "plan", "out of memory");
+        send_failed(service, id, -ENOMEM, "plan", "out of memory");
         return;
     }
     environment->server = server;
+    environment->owner = service;
     environment->id = id;
     environment->plan = plan;
     environment->asked_us = server->loop.now_us;
@@ -343,7 +346,13 @@ static void take_launch(struct server *server, uint64_t id, uint64_t plan_id) {
         runtime_urge(plan->runtime);
 }
 
-int launches_message(struct server *server, const struct wire_header *header, const struct packet *packet) {
+struct environment *launches_find(struct service *service, uint64_t id) {
+    struct table_node *node = table_get(&service->server->launches.table, id);
+    struct environment *environment = node == NULL ? NULL : table_entry(node, struct environment, node);
+    return environment != NULL && environment->owner == service ? environment : NULL;
+}
+
+int launches_message(struct service *service, const struct wire_header *header, const struct packet *packet) {
     struct wire_header h;
     struct wire_launch launch_message;
     struct wire_arena arena;
@@ -352,21 +361,20 @@ int launches_message(struct server *server, const struct wire_header *header, co
     if (header->type == WIRE_LAUNCH) {
         if (wire_launch_decode(packet->data, packet->size, &h, &launch_message) < 0)
             return -EBADMSG;
-        take_launch(server, h.object, launch_message.plan);
+        take_launch(service, h.object, launch_message.plan);
         return 0;
     }
     if (header->type == WIRE_ARENA) {
         if (wire_arena_decode(packet->data, packet->size, &h, &arena) < 0)
             return -EBADMSG;
-        launches_send_arena(server, h.object);
+        launches_send_arena(service, h.object);
         return 0;
     }
     if (header->type != WIRE_END || wire_end_decode(packet->data, packet->size, &h, &end) < 0)
         return -EBADMSG;
-    struct table_node *node = table_get(&server->launches.table, h.object);
-    if (node == NULL) /* it ended by itself meanwhile: EXITED is on its way */
+    struct environment *environment = launches_find(service, h.object);
+    if (environment == NULL) /* it ended by itself meanwhile: EXITED is on its way */
         return 0;
-    struct environment *environment = table_entry(node, struct environment, node);
     environment->last = end.reason == WIRE_END_REASON_RETIRED;
     if (environment->phase == ENVIRONMENT_WAITING)
         refuse(environment, -ECANCELED, "end", "ended before it began");

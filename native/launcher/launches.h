@@ -23,6 +23,7 @@
 struct server;
 struct plan;
 struct runtime;
+struct service;
 struct zygote;
 struct cell;
 
@@ -44,6 +45,7 @@ struct environment {
     struct list queue;        /* WAITING: of its runtime */
     struct table_node serial; /* by our own number, which is what zygotes are told */
     struct server *server;
+    struct service *owner; /* the dispatcher that uses it */
     uint64_t id;
     bool told; /* EXITED or LAUNCH_FAILED sent, or nobody to tell */
     bool last; /* of a target that is deleted: nobody will use again what it leaves */
@@ -76,9 +78,11 @@ struct launches {
 
 int launches_init(struct server *server);
 /* LAUNCH, ARENA and END. 0, or -EBADMSG. */
-int launches_message(struct server *server, const struct wire_header *header, const struct packet *packet);
+int launches_message(struct service *service, const struct wire_header *header, const struct packet *packet);
 /* ARENA: a fresh one for that environment, or none (arenas.c). */
-void launches_send_arena(struct server *server, uint64_t id);
+void launches_send_arena(struct service *service, uint64_t id);
+/* That one of the dispatcher's environments which has this number, and a process or soon will; or NULL. */
+struct environment *launches_find(struct service *service, uint64_t id);
 /* FORKED and FORK_FAILED. */
 int launches_zygote_message(struct zygote *zygote, const struct wire_header *header, struct packet *packet);
 /* Something arrived that launches of the runtime may wait for. */
@@ -86,8 +90,10 @@ void launches_retry(struct runtime *runtime);
 void launches_retry_all(struct server *server);
 /* The zygote died: what it was to fork will not come. */
 void launches_zygote_gone(struct zygote *zygote);
-/* The dispatcher died: its channels did, so its environments end. */
-void launches_end_all(struct server *server);
+/* The dispatcher died: its channels did, so its environments end. NULL: those of all. */
+void launches_end_all(struct server *server, const struct service *service);
+/* Nobody uses it any more. */
+void environment_abandon(struct environment *environment);
 /* The anchor of its shell was reaped. */
 void launches_anchor_gone(struct environment *environment);
 

@@ -1,5 +1,5 @@
 /* runtimed-launcher: the one privileged process. Executed by `runtimed` as root with the boot configuration on
- * descriptor 3; runs until SIGTERM, and leaves nothing behind. Its state: launcher.h. */
+ * descriptor 3; runs until SIGTERM, and leaves nothing behind. SIGHUP replaces the dispatcher. Its state: launcher.h. */
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -71,6 +71,10 @@ static void stop(void *owner) {
     supervise_stop(owner);
 }
 
+static void reload(void *owner) {
+    supervise_upgrade(owner);
+}
+
 static void end_of_turn(void *owner) {
     control_acknowledge(owner);
 }
@@ -89,6 +93,7 @@ static int start(struct server *server) {
         r = zygotes_init(server);
     server->reaper.before = drain_zygotes;
     server->reaper.stop = stop;
+    server->reaper.reload = reload;
     server->reaper.owner = server;
     if (r == 0)
         r = reaper_start(&server->reaper, &server->loop);

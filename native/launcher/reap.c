@@ -52,14 +52,14 @@ static void sweep_fire(void *owner) {
 static void ready(void *owner, uint32_t events) {
     struct reaper *reaper = owner;
     struct signalfd_siginfo signals[8];
-    bool stop = false, first = true;
+    bool stop = false, reload = false, first = true;
     ssize_t n;
     (void)events;
 
     while ((n = read(reaper->watch.fd, signals, sizeof(signals))) > 0) {
         for (size_t i = 0; i < (size_t)n / sizeof(signals[0]); i++) {
             if (signals[i].ssi_signo != SIGCHLD) {
-                stop = true;
+                *(signals[i].ssi_signo == SIGHUP ? &reload : &stop) = true;
                 continue;
             }
             if (first)
@@ -72,6 +72,8 @@ static void ready(void *owner, uint32_t events) {
     }
     if (stop)
         reaper->stop(reaper->owner);
+    else if (reload)
+        reaper->reload(reaper->owner);
 }
 
 int reaper_start(struct reaper *reaper, struct loop *loop) {

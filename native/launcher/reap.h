@@ -29,6 +29,7 @@ struct reaper {
     struct timer sweep;
     void (*before)(void *owner); /* before any status is collected: what the dead said last is read first */
     void (*stop)(void *owner);   /* SIGTERM, SIGINT */
+    void (*reload)(void *owner); /* SIGHUP */
     void *owner;
 };
 

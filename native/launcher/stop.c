@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "launcher.h"
 #include "notify.h"
@@ -40,14 +41,16 @@ static void begin_stopping(struct server *server) {
     server->phase = PHASE_STOPPING;
     beats_tell_status(server);
     loop_timer_off(&s->control.restart);
-    loop_timer_off(&s->dispatch.restart);
+    loop_timer_off(&s->dispatchers[0].restart);
+    loop_timer_off(&s->dispatchers[1].restart);
     tasks_end_all(server);
-    launches_end_all(server);
+    launches_end_all(server, NULL);
     recycle_drop(server, NULL, NULL);
     zygotes_stop(server);
     if (s->control.child.pid != 0)
         (void)kill(s->control.child.pid, SIGKILL);
-    link_close(&s->dispatch.link); /* it leaves when this is gone */
+    link_close(&s->dispatchers[0].link); /* they leave when this is gone */
+    link_close(&s->dispatchers[1].link);
     s->stopping_us = clock_monotonic_us();
     loop_timer(&server->loop, &s->poll, POLL_US, poll_fire, server);
     loop_timer(&server->loop, &s->deadline, REAP_LIMIT_US, deadline_fire, server);
@@ -57,14 +60,15 @@ void supervise_stop_poll(struct server *server) {
     struct supervision *s = &server->supervision;
 
     if (server->phase == PHASE_DRAINING) {
-        if ((s->control.child.pid == 0 && s->dispatch.child.pid == 0) || s->expired)
+        if ((s->control.child.pid == 0 && s->dispatch->child.pid == 0 && s->other->child.pid == 0) || s->expired)
             begin_stopping(server);
         return;
     }
     if (server->phase != PHASE_STOPPING || loop_timer_on(&s->poll))
         return;
-    if (s->dispatch.child.pid != 0 && clock_monotonic_us() - s->stopping_us > DISPATCH_LIMIT_US)
-        (void)kill(s->dispatch.child.pid, SIGKILL);
+    for (unsigned i = 0; i < ARRAY_SIZE(s->dispatchers); i++)
+        if (s->dispatchers[i].child.pid != 0 && clock_monotonic_us() - s->stopping_us > DISPATCH_LIMIT_US)
+            (void)kill(s->dispatchers[i].child.pid, SIGKILL);
     /* What remains are the side processes: they remove cgroups until now. */
     const unsigned sides = (server->seats.seater.side.child.pid != 0) + (server->pools.imager.side.child.pid != 0);
     if (server->reaper.children.count <= sides && server->launches.count == 0) {
@@ -92,7 +96,9 @@ void supervise_stop(struct server *server) {
     server->phase = PHASE_DRAINING;
     beats_tell_status(server);
     struct wire_drain message = {0};
-    LINK_SEND(&s->dispatch.link, HEADER(0), drain, message, NULL, 0);
+    LINK_SEND(&s->dispatch->link, HEADER(0), drain, message, NULL, 0);
+    LINK_SEND(&s->other->link, HEADER(0), drain, message, NULL, 0);
+    loop_timer_off(&s->patience);
     if (s->control.child.pid != 0)
         (void)kill(s->control.child.pid, SIGTERM);
     loop_timer(&server->loop, &s->deadline, (uint64_t)server->boot.drain_ms * 1000, deadline_fire, server);

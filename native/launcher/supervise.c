@@ -25,8 +25,6 @@
 #define LEAVE_US 2000000u
 #define DISPATCH_PROGRAM "runtimed-dispatch"
 
-static void start(struct service *service);
-
 void supervise_kill(struct service *service, const char *why) {
     if (service->child.pid == 0)
         return;
@@ -35,12 +33,12 @@ void supervise_kill(struct service *service, const char *why) {
     (void)kill(service->child.pid, SIGKILL);
 }
 
-/* A fresh socket between the two: each gets its end from us, so that neither ever waits for the other to be found. */
-static void introduce(struct server *server) {
+/* Each gets its end from us, so that neither ever waits for the other to be found. */
+void supervise_introduce(struct server *server, struct service *dispatch) {
     struct supervision *s = &server->supervision;
     int pair[2];
 
-    if (!link_is_open(&s->control.link) || !link_is_open(&s->dispatch.link))
+    if (!link_is_open(&s->control.link) || !link_is_open(&dispatch->link))
         return;
     int r = socketpair_seqpacket(pair, 3);
     if (r < 0) {
@@ -51,16 +49,16 @@ static void introduce(struct server *server) {
     struct wire_peer to_control = {.role = WIRE_ROLE_DISPATCH, .peer_epoch = s->peer_epoch};
     struct wire_peer to_dispatch = {.role = WIRE_ROLE_CONTROL, .peer_epoch = s->peer_epoch};
     LINK_SEND(&s->control.link, HEADER(0), peer, to_control, &pair[0], 1);
-    LINK_SEND(&s->dispatch.link, HEADER(0), peer, to_dispatch, &pair[1], 1);
+    LINK_SEND(&dispatch->link, HEADER(0), peer, to_dispatch, &pair[1], 1);
     close(pair[0]);
     close(pair[1]);
 }
 
 static void restart_fire(void *owner) {
-    start(owner);
+    service_start(owner);
 }
 
-static void plan_restart(struct service *service) {
+void service_restart(struct service *service) {
     uint64_t pause = RESTART_US;
 
     if (service->started_us != 0 && clock_monotonic_us() - service->started_us > LIVED_LONG_US)
@@ -89,20 +87,26 @@ static void exited(void *owner, int status) {
         say("%s was killed by signal %d", service->name, WTERMSIG(status));
     else if (server->phase == PHASE_RUNNING || WEXITSTATUS(status) != 0)
         say("%s ended with status %d", service->name, WEXITSTATUS(status));
+    if (service_is_dispatcher(service))
+        link_drain(&service->link); /* what it handed over last */
     loop_timer_off(&service->restart);
     link_close(&service->link);
     service->greeted = service->serving = false;
     service->unacknowledged = 0;
     beats_reset(service);
-    if (service == &server->supervision.dispatch)
-        launches_end_all(server);
+    if (service_is_dispatcher(service))
+        launches_end_all(server, service);
     else
         tasks_end_all(server);
+    if (service_is_dispatcher(service))
+        cleanup_close(&service->counters);
     if (server->phase == PHASE_RUNNING && cannot_start(service, status)) {
         server->exit_status = EX_CONFIG;
         supervise_stop(server);
+    } else if (server->phase == PHASE_RUNNING && service_is_dispatcher(service)) {
+        upgrade_exited(service);
     } else if (server->phase == PHASE_RUNNING) {
-        plan_restart(service);
+        service_restart(service);
     } else {
         supervise_stop_poll(server);
     }
@@ -126,7 +130,7 @@ static void closed(void *owner, int error) {
 /* Once: when both serve for the first time. */
 static void tell_ready(struct server *server) {
     struct supervision *s = &server->supervision;
-    if (!s->ready && s->control.serving && s->dispatch.greeted) {
+    if (!s->ready && s->control.serving && s->dispatch->greeted) {
         s->ready = true;
         notify("READY=1");
         mention(server, "ready");
@@ -134,7 +138,7 @@ static void tell_ready(struct server *server) {
     beats_tell_status(server);
 }
 
-static int take_hello(struct service *service, const struct packet *packet) {
+static int take_hello(struct service *service, struct packet *packet) {
     struct server *server = service->server;
     struct wire_header header;
     struct wire_hello hello;
@@ -155,8 +159,14 @@ static int take_hello(struct service *service, const struct packet *packet) {
     if (service->greeted)
         return 0;
     service->greeted = true;
-    if (service == &server->supervision.control)
+    if (service == &server->supervision.control) {
         control_greet(server);
+        return 0;
+    }
+    service->reads = (uint32_t)hello.features;
+    service->counters = link_take(packet, 0);
+    if (service == server->supervision.other)
+        upgrade_greeted(service);
     else
         tell_ready(server);
     return 0;
@@ -176,8 +186,13 @@ static void message(void *owner, const struct wire_header *header, struct packet
         r = control_message(server, header, packet);
     } else if (header->type == WIRE_ACK) {
         r = 0;
+    } else if (header->type == WIRE_SERVING) {
+        upgrade_serving(service);
+        r = 0;
+    } else if (header->type == WIRE_HANDED) {
+        r = upgrade_message(service, header, packet);
     } else {
-        r = launches_message(server, header, packet);
+        r = launches_message(service, header, packet);
     }
     if (r < 0) {
         char why[96];
@@ -252,7 +267,18 @@ static int spawn(struct service *service, int *ret_socket, struct jail_child *re
     return 0;
 }
 
-static void start(struct service *service) {
+/* The one that is to take over hears it from HELLO, and gets the counters of the one before. */
+static void send_hello(struct service *service) {
+    struct server *server = service->server;
+    const struct supervision *s = &server->supervision;
+    const bool takes_over = s->upgrade == UPGRADE_STARTING && service == s->other;
+    struct wire_hello hello = {
+        .role = WIRE_ROLE_LAUNCHER, .build = link_text(server->boot.build), .features = takes_over};
+    LINK_SEND(
+        &service->link, HEADER(0), hello, hello, &s->dispatch->counters, takes_over && s->dispatch->counters >= 0);
+}
+
+void service_start(struct service *service) {
     struct server *server = service->server;
     struct jail_child child = JAIL_CHILD_INIT;
     struct jail_error error = {0};
@@ -264,11 +290,14 @@ static void start(struct service *service) {
     int r = spawn(service, &socket, &child, &error);
     if (r < 0) {
         say("cannot start %s: %s: %s", service->name, error.step, strerror(-r));
-        plan_restart(service);
+        if (service == server->supervision.other)
+            upgrade_exited(service);
+        else
+            service_restart(service);
         return;
     }
     jail_child_close(&child);
-    service->epoch++;
+    service->epoch += service_is_dispatcher(service) ? 2 : 1; /* of two dispatchers one is odd, one even */
     service->greeted = service->serving = false;
     service->unacknowledged = 0;
     beats_reset(service);
@@ -278,14 +307,21 @@ static void start(struct service *service) {
         supervise_kill(service, strerror(-r));
         return;
     }
-    struct wire_hello hello = {.role = WIRE_ROLE_LAUNCHER, .build = link_text(server->boot.build)};
-    LINK_SEND(&service->link, HEADER(0), hello, hello, NULL, 0);
-    introduce(server);
+    send_hello(service);
+    if (service == &server->supervision.control)
+        upgrade_introduce(server);
+    else if (service == server->supervision.dispatch)
+        supervise_introduce(server, service);
+}
+
+bool service_is_dispatcher(const struct service *service) {
+    return service != &service->server->supervision.control;
 }
 
 static void service_init(struct server *server, struct service *service, const char *name) {
     service->server = server;
     service->name = name;
+    service->counters = -1;
     service->link.name = name;
     service->link.message = message;
     service->link.closed = closed;
@@ -295,9 +331,13 @@ static void service_init(struct server *server, struct service *service, const c
 int supervise_start(struct server *server) {
     struct supervision *s = &server->supervision;
     service_init(server, &s->control, "the control plane");
-    service_init(server, &s->dispatch, "the dispatcher");
-    start(&s->dispatch);
-    start(&s->control);
+    s->dispatch = &s->dispatchers[0];
+    s->other = &s->dispatchers[1];
+    s->dispatch->epoch = UINT32_MAX; /* the first is 1 */
+    service_init(server, s->dispatch, "the dispatcher");
+    service_init(server, s->other, "the dispatcher");
+    service_start(s->dispatch);
+    service_start(&s->control);
     beats_start(server);
     return 0;
 }

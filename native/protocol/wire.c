@@ -193,6 +193,14 @@ const char *wire_name(uint16_t type) {
         return "exited";
     case WIRE_ARENA:
         return "arena";
+    case WIRE_HAND_OVER:
+        return "hand_over";
+    case WIRE_HANDED:
+        return "handed";
+    case WIRE_ENVIRONMENT_HANDED:
+        return "environment_handed";
+    case WIRE_CONNECTION_HANDED:
+        return "connection_handed";
     case WIRE_ZYGOTE_READY:
         return "zygote_ready";
     case WIRE_FORK:
@@ -1190,6 +1198,116 @@ int wire_arena_decode(const uint8_t *data, size_t size, struct wire_header *ret_
     struct wire_arena message = {0};
     message.size = (uint32_t)get(&r, 4);
     if (r.bad || r.at != r.end || header.type != WIRE_ARENA)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_hand_over_encode(const struct wire_header *header, const struct wire_hand_over *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_HAND_OVER);
+    put(&w, message->version, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_hand_over_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_hand_over *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_hand_over message = {0};
+    message.version = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_HAND_OVER)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_handed_encode(const struct wire_header *header, const struct wire_handed *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_HANDED);
+    put(&w, message->version, 4);
+    put(&w, message->kind, 1);
+    put_slice(&w, message->state, WIRE_HANDED_STATE_MAX, false);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_handed_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_handed *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_handed message = {0};
+    message.version = (uint32_t)get(&r, 4);
+    message.kind = (uint8_t)get(&r, 1);
+    message.state = get_slice(&r, WIRE_HANDED_STATE_MAX, false);
+    if (r.bad || r.at != r.end || header.type != WIRE_HANDED)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_environment_handed_encode(const struct wire_header *header, const struct wire_environment_handed *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_ENVIRONMENT_HANDED);
+    put(&w, message->descriptors, 1);
+    put(&w, message->target, 8);
+    put(&w, message->uid, 4);
+    put(&w, message->incarnation, 4);
+    put(&w, message->init_type, 1);
+    put(&w, message->frozen, 1);
+    put(&w, message->runtime_api, 1);
+    put(&w, message->close, 1);
+    put(&w, message->served, 8);
+    put(&w, message->init_us, 8);
+    put(&w, message->idle_us, 8);
+    put(&w, message->peak_kb, 8);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_environment_handed_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_environment_handed *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_environment_handed message = {0};
+    message.descriptors = (uint8_t)get(&r, 1);
+    message.target = (uint64_t)get(&r, 8);
+    message.uid = (uint32_t)get(&r, 4);
+    message.incarnation = (uint32_t)get(&r, 4);
+    message.init_type = (uint8_t)get(&r, 1);
+    message.frozen = (uint8_t)get(&r, 1);
+    message.runtime_api = (uint8_t)get(&r, 1);
+    message.close = (uint8_t)get(&r, 1);
+    message.served = (uint64_t)get(&r, 8);
+    message.init_us = (uint64_t)get(&r, 8);
+    message.idle_us = (uint64_t)get(&r, 8);
+    message.peak_kb = (uint64_t)get(&r, 8);
+    if (r.bad || r.at != r.end || header.type != WIRE_ENVIRONMENT_HANDED)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_connection_handed_encode(const struct wire_header *header, const struct wire_connection_handed *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_CONNECTION_HANDED);
+    put_slice(&w, message->input, WIRE_CONNECTION_HANDED_INPUT_MAX, false);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_connection_handed_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_connection_handed *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_connection_handed message = {0};
+    message.input = get_slice(&r, WIRE_CONNECTION_HANDED_INPUT_MAX, false);
+    if (r.bad || r.at != r.end || header.type != WIRE_CONNECTION_HANDED)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;

@@ -101,7 +101,8 @@ static void apply(struct account *a, enum environment_state before, enum environ
     CHECK(((c & COMMAND_GONE) != 0) == (t.next == ENVIRONMENT_DEAD));
     if (c & COMMAND_GONE) {
         CHECK(!a->bound);
-        CHECK(event == EVENT_EXITED || event == EVENT_LAUNCH_FAILED);
+        CHECK(event == EVENT_EXITED || event == EVENT_LAUNCH_FAILED ||
+            (event == EVENT_GIVEN && before == ENVIRONMENT_IDLE));
     }
     /* States mean what they say. */
     bool works = t.next == ENVIRONMENT_BUSY || t.next == ENVIRONMENT_REPLYING || t.next == ENVIRONMENT_SETTLING ||

@@ -27,9 +27,14 @@ R = TypeVar("R", bound=Shape)
 CHUNK_BYTES = 256 * 1024
 """Of an upload: large enough to be fast, small enough for progress and flow control."""
 ATTEMPTS = 5
-"""For rpcs that are safe to repeat: together a second or more, in which a killed control plane is back."""
+"""For calls that are safe to repeat: together a second or more, in which a killed control plane is back."""
 FIRST_PAUSE = 0.1
 """Seconds before the second attempt; doubled for each one after it."""
+
+_NEVER_LEFT = "Stream removed (GOAWAY received; Error code: 0;"
+"""What gRPC says of a call that was begun on a connection after GOAWAY had come, or that GOAWAY named as not taken. One
+that was under way and lost its connection is told otherwise ("Socket closed" and the like). Texts of other versions are
+not recognised: then the call fails as before."""
 
 OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
@@ -141,6 +146,17 @@ def translate(error: Any, address: Address) -> Exception:
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return errors.NotOffered(f"The daemon at {address.target} is older than this client: {sentence}")
     return ClientError(f"{address.target} answered {code.name}: {sentence}")
+
+
+def repeatable(called: Rpc[Any], error: Any, translated: Exception, address: Address) -> bool:
+    """Whether to make the same call again after this grpc.RpcError: it never left this process, or it changes nothing
+    and may succeed a moment later."""
+    return never_left(error) or (called.safe and passing(translated, address))
+
+
+def never_left(error: Any) -> bool:
+    """Whether gRPC refused a call itself, because its connection had just been told to end (GOAWAY)."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and (error.details() or "").startswith(_NEVER_LEFT)
 
 
 def passing(error: Exception, address: Address) -> bool:

@@ -283,12 +283,12 @@ class Client:
             response_deserializer=method.output.FromString,
         )
         pause = rpc.FIRST_PAUSE
-        for left in reversed(range(rpc.ATTEMPTS if called.safe else 1)):
+        for left in reversed(range(rpc.ATTEMPTS)):
             try:
                 return rpc.decode(called, send(message, metadata=self._metadata, timeout=timeout or self._timeout))
             except grpc.RpcError as error:
                 translated = rpc.translate(error, self.address)
-                if not left or not rpc.passing(translated, self.address):
+                if not left or not rpc.repeatable(called, error, translated, self.address):
                     raise translated from None
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause *= 2

@@ -169,6 +169,12 @@ class EndReason(IntEnum):
     PROTOCOL = 4
 
 
+class HandedKind(IntEnum):
+    ENVIRONMENT = 1
+    CONNECTION = 2
+    ALL = 3
+
+
 class CallFlags(IntFlag):
     LOG_TAIL = 1
     DRY_RUN = 2
@@ -190,6 +196,15 @@ class LaunchedFlags(IntFlag):
     FREEZE = 4
     PEAK = 8
     LISTENER = 16
+
+
+class EnvironmentHandedFlags(IntFlag):
+    CHANNEL = 1
+    LOG = 2
+    FREEZE = 4
+    PEAK = 8
+    LISTENER = 16
+    WAITING = 32
 
 
 class ForkFlags(IntFlag):
@@ -618,6 +633,64 @@ class Arena(Message, frozen=True, kw_only=True):
     size: int = 0
 
 
+class HandOver(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 102
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("version", "u32", 0),
+    )
+    version: int = 0
+
+
+class Handed(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 103
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("version", "u32", 0),
+        ("kind", "u8", 0),
+        ("state", "bytes", 3072),
+    )
+    version: int = 0
+    kind: int = 0
+    state: bytes = b""
+
+
+class EnvironmentHanded(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 104
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("descriptors", "u8", 0),
+        ("target", "u64", 0),
+        ("uid", "u32", 0),
+        ("incarnation", "u32", 0),
+        ("init_type", "u8", 0),
+        ("frozen", "u8", 0),
+        ("runtime_api", "u8", 0),
+        ("close", "u8", 0),
+        ("served", "u64", 0),
+        ("init_us", "u64", 0),
+        ("idle_us", "u64", 0),
+        ("peak_kb", "u64", 0),
+    )
+    descriptors: int = 0
+    target: int = 0
+    uid: int = 0
+    incarnation: int = 0
+    init_type: int = 0
+    frozen: int = 0
+    runtime_api: int = 0
+    close: int = 0
+    served: int = 0
+    init_us: int = 0
+    idle_us: int = 0
+    peak_kb: int = 0
+
+
+class ConnectionHanded(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 105
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("input", "bytes", 3000),
+    )
+    input: bytes = b""
+
+
 class ZygoteReady(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 112
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -902,6 +975,10 @@ MESSAGES: dict[int, type[Message]] = {
     99: End,
     100: Exited,
     101: Arena,
+    102: HandOver,
+    103: Handed,
+    104: EnvironmentHanded,
+    105: ConnectionHanded,
     112: ZygoteReady,
     113: Fork,
     114: Forked,

@@ -12,7 +12,7 @@
  * loop in one thread, and the log writer's thread. State is in struct dispatch; a crash loses it, and with it the
  * environments: the launcher ends them, callers see their connection close, the listener stays.
  *
- * Leaves with 0 when the launcher's socket closes, or drained after its DRAIN. */
+ * Leaves with 0 when the launcher's socket closes, drained after its DRAIN, or replaced by another after its HAND_OVER. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,6 +23,7 @@
 #include "dispatch/control.h"
 #include "dispatch/counters.h"
 #include "dispatch/forward.h"
+#include "dispatch/handover.h"
 #include "dispatch/http.h"
 #include "dispatch/launcher.h"
 #include "dispatch/log_sweep.h"
@@ -51,6 +52,7 @@ struct dispatch {
     struct transport transport;
     struct http http;
     struct forwards forwards;
+    struct handover handover;
 
     _Atomic uint64_t in_use; /* invocations that hold tokens */
     struct budget budget;

@@ -53,7 +53,8 @@
     X(ASSIGN)         /* ours: an invocation for it */ \
     X(INIT_TIMEOUT)   /* init limit, or the launcher did not answer */ \
     X(TIMEOUT)        /* the deadline of the invocation that it owes (or, in FAILING, of the wait for EXITED) */ \
-    X(RETIRE)         /* not needed any more: keep-alive, target gone, drain */
+    X(RETIRE)         /* not needed any more: keep-alive, target gone, drain */ \
+    X(GIVEN)          /* it belongs to another dispatcher now */
 
 #define ENVIRONMENT_COMMANDS(X) \
     X(START)             /* take the descriptors, send START, arm the init limit */ \
@@ -149,6 +150,7 @@ struct environment {
     enum freezer freezer;
     struct telemetry *telemetry; /* waits; NULL */
     bool retire;                 /* when free */
+    bool given;                  /* it goes on in another dispatcher */
     uint64_t served;
 
     struct watch channel; /* fd -1: closed */

@@ -89,6 +89,7 @@ struct h2 {
     bool ending;  /* the last GOAWAY was submitted */
     bool broken;  /* the socket cannot go on */
     bool leaving; /* the first GOAWAY of a drain is out */
+    bool left;    /* it was heard: no more calls come */
 };
 
 enum h2_phase {

@@ -7,6 +7,7 @@
  *   http_answer.c   from an answer to bytes, and what the socket did not take
  *   http_stream.c   the same of responses that come in parts
  *   forward.c       requests that are no invocations: to the control plane, with the connection
+ *   http_drain.c    leaving, and taking over
  *
  * One request of a connection at a time: the next one's bytes (pipelining) are read when the answer before has left,
  * so that answers stand in order and a caller who does not read holds no environment and no more memory than one
@@ -75,6 +76,7 @@ struct http {
     unsigned n_connections;
     unsigned n_h2, h2_max; /* of them, those that speak HTTP/2 */
     bool listening;
+    bool leaving;       /* connections end with their next answer */
     struct timer pause; /* accepting failed */
     gid_t group;        /* whose members may call */
     uint64_t unproven;  /* bytes of bodies whose signatures are not checked yet */
@@ -123,8 +125,14 @@ struct http_connection {
 /* group: (gid_t)-1 for none. */
 void http_init(struct http *http, int listener, int tcp, gid_t group);
 int http_listen(struct http *http);
-/* The node leaves: connections are told where they can be. */
+/* Accepts no more. */
+void http_deafen(struct http *http);
+/* The dispatcher leaves: connections are told where they can be. */
 void http_drain(struct http *http);
+/* All that could be told so have heard it. */
+bool http_settled(const struct http *http);
+/* A connection that another dispatcher accepted, with what it had read of the next request. 0 or a negative errno. */
+int http_take(struct http *http, int fd, bool is_tcp, struct wire_slice input);
 void http_done(struct http *http);
 /* After a batch: reads what was kept, frees what was closed. */
 void http_collect(struct http *http);
@@ -140,6 +148,8 @@ uint8_t *http_take_input(struct http_connection *connection, uint32_t *ret_size)
 void http_forget_input(struct http_connection *connection);
 /* For what it said: answered 503 where that can be, and closed. */
 void http_no_room(struct http_connection *connection);
+/* What the kernel says of a peer on the unix socket: may it call? */
+bool http_may_call(const struct http *http, int fd);
 void http_close(struct http_connection *connection);
 void http_watch_reading(struct http_connection *connection, bool reading);
 void http_want_writing(struct http_connection *connection, bool writing);

@@ -1,6 +1,6 @@
-/* The link to the launcher (descriptor 3): LAUNCH, ARENA, END out; LAUNCHED, LAUNCH_FAILED, ARENA, EXITED, PEER,
- * DRAIN in. When it
- * closes, all ends: environments are the launcher's children. What the socket does not take waits as a bit on its
+/* The link to the launcher (descriptor 3): LAUNCH, ARENA, END, SERVING out; LAUNCHED, LAUNCH_FAILED, ARENA, EXITED, PEER,
+ * DRAIN, HAND_OVER in; HANDED both ways (handover.h). When it closes, all ends: environments are the launcher's
+ * children. What the socket does not take waits as a bit on its
  * environment. */
 #pragma once
 
@@ -22,6 +22,8 @@ struct launcher_link {
     uint32_t epoch;
     uint32_t launching; /* LAUNCHes not answered */
     bool hello_sent, writing;
+    bool serving_unsent;  /* SERVING is to be told */
+    struct list unknown;  /* struct unknown: environments of others that are to end */
     uint8_t packet[4096]; /* larger messages it does not send */
 };
 
@@ -30,3 +32,10 @@ void launcher_close(struct launcher_link *link);
 void launcher_launch(struct environment *environment);
 void launcher_ask_arena(struct environment *environment);
 void launcher_end(struct environment *environment, uint8_t reason);
+/* The same for one that was handed over and cannot be used. */
+void launcher_end_unknown(struct launcher_link *link, uint64_t id);
+/* Calls are taken. */
+void launcher_serving(struct launcher_link *link);
+/* HANDED, with copies of the descriptors. 0 or a negative errno; -EAGAIN: when the socket takes more. */
+int launcher_hand(struct launcher_link *link, uint8_t kind, uint64_t id, const uint8_t *state, uint32_t size,
+    const int *fds, unsigned n_fds);

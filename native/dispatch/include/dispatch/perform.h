@@ -15,6 +15,8 @@ struct target;
 void environment_handle(
     struct environment *environment, enum environment_event event, const struct environment_detail *detail);
 struct environment *environment_new(struct target *target);
+/* One that another dispatcher began: idle, and offered to nobody yet. NULL: out of memory. */
+struct environment *environment_take(struct target *target, uint64_t id);
 /* Frees those that died during the batch. */
 void environments_collect(struct dispatch *dispatch);
 
@@ -23,5 +25,7 @@ void environment_sample(struct environment *environment);
 void environment_see_peak(struct environment *environment, uint64_t kb);
 void environment_freeze(struct environment *environment);
 void environment_thaw(struct environment *environment);
+/* It was frozen by another dispatcher. */
+void environment_was_frozen(struct environment *environment);
 /* Counts it out of the frozen ones. */
 void environment_not_frozen(struct environment *environment);

@@ -89,6 +89,11 @@ struct runtime_connection {
 int runtime_open(struct environment *environment);
 /* Closes all connections; the memory of `environment->runtime` goes with the environment. Harmless when closed. */
 void runtime_close(struct environment *environment);
+/* It wants an event, and has no connection but the one that waits for it. */
+bool runtime_is_simple(const struct runtime *runtime);
+/* As it was in another dispatcher: it wants an event. fd: the connection that waits for it, taken over; -1: none. close: it
+ * ends with its answer. 0 or a negative errno. */
+int runtime_resume(struct runtime *runtime, int fd, bool close);
 /* An invocation was assigned. */
 int runtime_invoke(struct environment *environment);
 /* The process has ended: reads what it still said. */
@@ -97,6 +102,13 @@ void runtime_drain(struct environment *environment);
 void runtime_collect(struct dispatch *dispatch);
 
 /* ---- between runtime_connection.c and runtime_calls.c ---------------------------------------------------------- */
+
+/* Of a connection's descriptor. */
+void runtime_ready(struct watch *watch, uint32_t events);
+/* Of the listener's: takes who has come. */
+void runtime_accept(struct watch *watch, uint32_t events);
+/* A connection has ended: there may be room for another. */
+void runtime_listen_again(struct runtime *runtime);
 
 /* The head is read; sets `reading`, or answers. */
 void runtime_call_begin(struct runtime_connection *connection, const uint8_t *data);

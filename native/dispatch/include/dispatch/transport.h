@@ -10,7 +10,8 @@
  * - CALL carries the first part of `total` bytes, CALL_CHUNKs the rest. CALL_CHUNK and CANCEL for a number that is
  *   not under way are ignored (an early refusal crosses them).
  * - every CALL gets exactly one ANSWER, followed by ANSWER_CHUNKs until `total` bytes of body are there. Chunks of
- *   different answers are not interleaved. A cancelled call is answered with status 499, code RequestCancelled
+ *   different answers may be interleaved: `object` says whose they are. (While the dispatcher is replaced, two of them
+ *   answer on the same connection.) A cancelled call is answered with status 499, code RequestCancelled
  *   (unless its answer was on the way).
  * - a malformed packet, a duplicate number, a body that is longer than announced: the connection is closed.
  * - more than TRANSPORT_CALLS_MAX unanswered calls on one connection: 429, CallerRateLimitExceeded.
@@ -62,6 +63,7 @@ struct connection {
     uint32_t uid;
     bool writing; /* watched for EPOLLOUT */
     bool closed;
+    bool given; /* another dispatcher reads it; answers to what was read before are still ours */
 };
 
 void transport_init(struct transport *transport, int listener, const char *allow_uids);
@@ -69,6 +71,8 @@ void transport_init(struct transport *transport, int listener, const char *allow
 bool transport_allows(const struct transport *transport, uint32_t uid);
 /* Begins to accept; idempotent. */
 int transport_listen(struct transport *transport);
+/* Accepts no more. */
+void transport_deafen(struct transport *transport);
 void transport_done(struct transport *transport);
 /* Everything answered has left: nothing unsent on any connection. */
 bool transport_flushed(const struct transport *transport);
@@ -79,6 +83,10 @@ void answers_forget(struct connection *connection);
 void transport_answer(struct exchange *exchange, struct answer *answer);
 /* Marks for closing after the batch: from inside of walks over the connection's calls. */
 void connection_break(struct connection *connection);
+/* Another dispatcher has it now, too: nothing more is read. */
+void connection_give(struct connection *connection);
+/* One that another dispatcher accepted: who it is, is asked anew. 0 or a negative errno. */
+int transport_take(struct transport *transport, int fd);
 /* Frees what was closed during the batch. */
 void transport_collect(struct transport *transport);
 /* For tests and the fuzzer: a connection that is there already. */

@@ -48,6 +48,10 @@ enum wire_type {
     WIRE_END = 99,
     WIRE_EXITED = 100,
     WIRE_ARENA = 101,
+    WIRE_HAND_OVER = 102,
+    WIRE_HANDED = 103,
+    WIRE_ENVIRONMENT_HANDED = 104,
+    WIRE_CONNECTION_HANDED = 105,
     WIRE_ZYGOTE_READY = 112,
     WIRE_FORK = 113,
     WIRE_FORKED = 114,
@@ -128,6 +132,12 @@ enum wire_end_reason {
     WIRE_END_REASON_PROTOCOL = 4,
 };
 
+enum wire_handed_kind {
+    WIRE_HANDED_KIND_ENVIRONMENT = 1,
+    WIRE_HANDED_KIND_CONNECTION = 2,
+    WIRE_HANDED_KIND_ALL = 3,
+};
+
 #define WIRE_CALL_LOG_TAIL 1u
 #define WIRE_CALL_DRY_RUN 2u
 #define WIRE_CALL_STREAM 4u
@@ -142,6 +152,13 @@ enum wire_end_reason {
 #define WIRE_LAUNCHED_FREEZE 4u
 #define WIRE_LAUNCHED_PEAK 8u
 #define WIRE_LAUNCHED_LISTENER 16u
+
+#define WIRE_ENVIRONMENT_HANDED_CHANNEL 1u
+#define WIRE_ENVIRONMENT_HANDED_LOG 2u
+#define WIRE_ENVIRONMENT_HANDED_FREEZE 4u
+#define WIRE_ENVIRONMENT_HANDED_PEAK 8u
+#define WIRE_ENVIRONMENT_HANDED_LISTENER 16u
+#define WIRE_ENVIRONMENT_HANDED_WAITING 32u
 
 #define WIRE_FORK_ANCHOR 1u
 #define WIRE_FORK_CHANNEL 2u
@@ -178,6 +195,8 @@ enum wire_end_reason {
 #define WIRE_LAUNCH_FAILED_STEP_MAX 32u
 #define WIRE_LAUNCH_FAILED_REASON_MAX 256u
 #define WIRE_EXITED_STEP_MAX 32u
+#define WIRE_HANDED_STATE_MAX 3072u
+#define WIRE_CONNECTION_HANDED_INPUT_MAX 3000u
 #define WIRE_ZYGOTE_READY_VERSION_MAX 64u
 #define WIRE_FORK_FAILED_STEP_MAX 32u
 #define WIRE_START_LOG_STREAM_MAX 128u
@@ -254,6 +273,10 @@ enum wire_end_reason {
     X(end, END) \
     X(exited, EXITED) \
     X(arena, ARENA) \
+    X(hand_over, HAND_OVER) \
+    X(handed, HANDED) \
+    X(environment_handed, ENVIRONMENT_HANDED) \
+    X(connection_handed, CONNECTION_HANDED) \
     X(zygote_ready, ZYGOTE_READY) \
     X(fork, FORK) \
     X(forked, FORKED) \
@@ -685,6 +708,51 @@ int wire_arena_encode(const struct wire_header *header, const struct wire_arena 
     uint8_t *buffer, size_t size);
 int wire_arena_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_arena *ret_message);
+
+struct wire_hand_over {
+    uint32_t version;
+};
+int wire_hand_over_encode(const struct wire_header *header, const struct wire_hand_over *message,
+    uint8_t *buffer, size_t size);
+int wire_hand_over_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_hand_over *ret_message);
+
+struct wire_handed {
+    uint32_t version;
+    uint8_t kind;
+    struct wire_slice state;
+};
+int wire_handed_encode(const struct wire_header *header, const struct wire_handed *message,
+    uint8_t *buffer, size_t size);
+int wire_handed_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_handed *ret_message);
+
+struct wire_environment_handed {
+    uint8_t descriptors;
+    uint64_t target;
+    uint32_t uid;
+    uint32_t incarnation;
+    uint8_t init_type;
+    uint8_t frozen;
+    uint8_t runtime_api;
+    uint8_t close;
+    uint64_t served;
+    uint64_t init_us;
+    uint64_t idle_us;
+    uint64_t peak_kb;
+};
+int wire_environment_handed_encode(const struct wire_header *header, const struct wire_environment_handed *message,
+    uint8_t *buffer, size_t size);
+int wire_environment_handed_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_environment_handed *ret_message);
+
+struct wire_connection_handed {
+    struct wire_slice input;
+};
+int wire_connection_handed_encode(const struct wire_header *header, const struct wire_connection_handed *message,
+    uint8_t *buffer, size_t size);
+int wire_connection_handed_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_connection_handed *ret_message);
 
 struct wire_zygote_ready {
     struct wire_slice version;

@@ -1,0 +1,80 @@
+/* HTTP connections that this dispatcher leaves, and those that it takes over from another; see http.h. */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/h2.h"
+
+void http_drain(struct http *http) {
+    list_for_each(node, &http->connections) {
+        struct http_connection *connection = list_entry(node, struct http_connection, node);
+        if (connection->h2 != NULL)
+            h2_drain(connection->h2);
+    }
+}
+
+static bool is_flushed(const struct http_connection *connection) {
+    return connection->h2 != NULL ? h2_flushed(connection->h2) : !http_sending(connection);
+}
+
+bool http_flushed(const struct http *http) {
+    for (const struct list *node = http->connections.next; node != &http->connections; node = node->next)
+        if (!is_flushed(list_entry(node, struct http_connection, node)))
+            return false;
+    return true;
+}
+
+bool http_settled(const struct http *http) {
+    for (const struct list *node = http->connections.next; node != &http->connections; node = node->next) {
+        const struct http_connection *connection = list_entry(node, struct http_connection, node);
+        if (connection->h2 != NULL && !connection->h2->left)
+            return false;
+    }
+    return true;
+}
+
+/* ---- taking over -------------------------------------------------------------------------------------------------- */
+
+/* Root, whoever the transport lets in, and members of the group: by what the kernel says of the peer. */
+bool http_may_call(const struct http *http, int fd) {
+    const struct transport *transport = &list_entry(http, struct dispatch, http)->transport;
+    struct ucred peer = {.uid = UINT32_MAX};
+    gid_t groups[HTTP_GROUPS_MAX];
+    socklen_t size = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return false;
+    if (transport_allows(transport, peer.uid) || (http->group != (gid_t)-1 && peer.gid == http->group))
+        return true;
+    size = sizeof(groups);
+    if (http->group == (gid_t)-1 || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
+        return false;
+    for (size_t i = 0; i < size / sizeof(groups[0]); i++)
+        if (groups[i] == http->group)
+            return true;
+    return false;
+}
+
+/* The bytes are read after the batch, like those behind a request that was answered. */
+static bool keep_input(struct http_connection *connection, struct wire_slice input) {
+    if (input.size == 0)
+        return true;
+    if (!http_keep_input(connection, input.data, input.size))
+        return false;
+    connection->sniffed = true;
+    list_push_back(&http_of(connection)->kept, &connection->kept);
+    return true;
+}
+
+int http_take(struct http *http, int fd, bool is_tcp, struct wire_slice input) {
+    struct http_connection *connection;
+    int r = http_adopt(http, fd, is_tcp ? HTTP_KEYED : http_may_call(http, fd) ? HTTP_TRUSTED : HTTP_REFUSED);
+
+    if (r < 0)
+        return r;
+    connection = list_entry(http->connections.previous, struct http_connection, node);
+    if (!keep_input(connection, input))
+        http_close(connection); /* with its descriptor */
+    return 0;
+}

@@ -1,0 +1,162 @@
+/* Another dispatcher in the place of the one that runs, without a call that fails; declared in supervise.h, where the
+ * steps stand. The new one is started from the same path, so from whatever program lies there now.
+ *
+ * An environment belongs to one dispatcher at any time, and that is decided here: with HANDED it changes owner, and what
+ * happens to it from then on is told to the new one. What HANDED says otherwise, and its descriptors, are between the two;
+ * here they are passed on unread. The new one trusts them no more than it trusts any message.
+ *
+ * Who is killed when: the new one before SERVING: the old one serves on, nothing was taken from it. The new one after it:
+ * the environments that it had end, and it is started again like any other; the old one finishes what it runs. The old one:
+ * what it had not handed over ends. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "launcher.h"
+
+/* For the new one to start and to be told everything by the control plane, which may be starting too. */
+#define START_LIMIT_US UINT64_C(60000000)
+
+static void begin_step(struct server *server, enum upgrade upgrade) {
+    struct supervision *s = &server->supervision;
+    s->upgrade = upgrade;
+    loop_timer_off(&s->patience);
+}
+
+static void start_fire(void *owner) {
+    struct server *server = owner;
+    supervise_kill(server->supervision.other, "does not serve in time");
+}
+
+static void drain_fire(void *owner) {
+    struct server *server = owner;
+    supervise_kill(server->supervision.other, "was replaced, and its time to finish is over");
+}
+
+void supervise_upgrade(struct server *server) {
+    struct supervision *s = &server->supervision;
+
+    if (server->phase != PHASE_RUNNING || s->upgrade != UPGRADE_NONE || s->other->child.pid != 0 ||
+        !s->dispatch->greeted) {
+        say("the dispatcher is not replaced: it is starting, being replaced, or ending");
+        return;
+    }
+    mention(server, "replacing the dispatcher");
+    begin_step(server, UPGRADE_STARTING);
+    s->lost = false;
+    loop_timer(&server->loop, &s->patience, START_LIMIT_US, start_fire, server);
+    service_start(s->other);
+}
+
+void upgrade_introduce(struct server *server) {
+    struct supervision *s = &server->supervision;
+    supervise_introduce(server, s->upgrade == UPGRADE_STARTING && s->other->greeted ? s->other : s->dispatch);
+}
+
+/* It runs: the control plane leaves the old one, which serves on with the tables it has. */
+void upgrade_greeted(struct service *service) {
+    if (service->server->supervision.upgrade == UPGRADE_STARTING)
+        supervise_introduce(service->server, service);
+}
+
+static void tell_hand_over(struct service *service, uint32_t version) {
+    struct wire_hand_over message = {.version = version};
+    LINK_SEND(&service->link, HEADER(0), hand_over, message, NULL, 0);
+}
+
+/* To the new one: nothing more will come. */
+static void tell_all_handed(struct service *service) {
+    struct wire_handed message = {.kind = WIRE_HANDED_KIND_ALL};
+    LINK_SEND(&service->link, HEADER(0), handed, message, NULL, 0);
+}
+
+static void change_places(struct supervision *s) {
+    struct service *other = s->other;
+    s->other = s->dispatch;
+    s->dispatch = other;
+}
+
+void upgrade_serving(struct service *service) {
+    struct server *server = service->server;
+    struct supervision *s = &server->supervision;
+
+    service->serving = true;
+    if (s->upgrade != UPGRADE_STARTING || service != s->other)
+        return;
+    change_places(s);
+    begin_step(server, UPGRADE_HANDING);
+    loop_timer(&server->loop, &s->patience, (uint64_t)server->boot.drain_ms * 1000, drain_fire, server);
+    tell_hand_over(s->other, service->reads);
+}
+
+int upgrade_message(struct service *service, const struct wire_header *header, struct packet *packet) {
+    struct supervision *s = &service->server->supervision;
+    const bool passes = s->upgrade == UPGRADE_HANDING && service == s->other && !s->lost && s->dispatch->greeted;
+    struct environment *environment = NULL;
+    struct wire_header h;
+    struct wire_handed message;
+    uint8_t again[WIRE_HEADER_SIZE + WIRE_HANDED_STATE_MAX + 64];
+
+    (void)header;
+    if (wire_handed_decode(packet->data, packet->size, &h, &message) < 0)
+        return -EBADMSG;
+    if (message.kind == WIRE_HANDED_KIND_ENVIRONMENT) {
+        environment = launches_find(service, h.object);
+        if (environment == NULL || environment->phase == ENVIRONMENT_WAITING)
+            return 0; /* it has ended, and the one who handed it over was told or is past caring */
+        if (!passes) {
+            environment_abandon(environment);
+            return 0;
+        }
+        environment->owner = s->dispatch;
+    }
+    if (!passes)
+        return 0;
+    h.epoch = s->dispatch->link.epoch;
+    h.seq = 0;
+    link_send(
+        &s->dispatch->link, again, wire_handed_encode(&h, &message, again, sizeof(again)), packet->fds, packet->n_fds);
+    return 0;
+}
+
+/* The new one has ended. */
+static void new_one_exited(struct server *server) {
+    struct supervision *s = &server->supervision;
+
+    if (s->upgrade == UPGRADE_STARTING) {
+        begin_step(server, UPGRADE_NONE);
+        say("the dispatcher was not replaced: the new one does not serve; the old one goes on");
+        supervise_introduce(server, s->dispatch);
+        return;
+    }
+    s->lost = true;
+    tell_hand_over(s->other, 0);
+    service_restart(s->dispatch);
+}
+
+/* The old one has ended. */
+static void old_one_exited(struct server *server) {
+    struct supervision *s = &server->supervision;
+
+    if (s->upgrade == UPGRADE_STARTING) {
+        change_places(s);
+        supervise_introduce(server, s->dispatch);
+    } else {
+        mention(server, "the dispatcher was replaced");
+    }
+    begin_step(server, UPGRADE_NONE);
+    tell_all_handed(s->dispatch);
+}
+
+void upgrade_exited(struct service *service) {
+    struct server *server = service->server;
+    struct supervision *s = &server->supervision;
+    const bool is_new = (s->upgrade == UPGRADE_STARTING) == (service == s->other);
+
+    if (s->upgrade == UPGRADE_NONE)
+        service_restart(service);
+    else if (is_new)
+        new_one_exited(server);
+    else
+        old_one_exited(server);
+}
