@@ -41,6 +41,8 @@ def alive(those: set[Process]) -> set[Process]:
 
 
 def named(stage: Stage, name: str) -> int:
+    """Once there is one: right after a fork it still bears its parent's name."""
+    wait_until(lambda: name in processes_of(stage.pid).values(), f"a process called {name}")
     return next(pid for pid, comm in processes_of(stage.pid).items() if comm == name)
 
 
