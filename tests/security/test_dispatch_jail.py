@@ -5,13 +5,14 @@ for it, and tries.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import json
 import os
 import platform
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,19 @@ import pytest
 from bench.node import Node
 from tests.outcomes import Outcome
 from tests.sandbox.test_seccomp_filter import compiled, compiler
+from tests.security import inmate
+from tests.security.inmate import status_of
 
 __all__ = ["compiler"]
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-LIBC.syscall.restype = LIBC.ptrace.restype = ctypes.c_long
+LIBC.ptrace.restype = ctypes.c_long
 LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-# include/uapi/linux/ptrace.h, prctl.h, sched.h, seccomp.h
+# include/uapi/linux/ptrace.h, sched.h
 SEIZE, INTERRUPT, DETACH, GET_FILTER = 0x4206, 0x4207, 17, 0x420C
-SET_NO_NEW_PRIVS, SET_SECCOMP, MODE_FILTER = 38, 22, 2
 NEW_NAMESPACES, FORK = 0x7E020000, 17
 ARCHITECTURE = platform.machine()
 FUNCTION = "def handler(event, context):\n    return event\n"
-
-
-class Program(ctypes.Structure):
-    """struct sock_fprog"""
-
-    _fields_ = (("size", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
 def ptrace(request: int, pid: int, address: int = 0, data: Any = None) -> int:
@@ -61,64 +57,16 @@ def filter_of(pid: int) -> bytes:
         ptrace(DETACH, pid)
 
 
-def status_of(task: Path) -> dict[str, str]:
-    lines = (task / "status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def confine(pid: int, program: bytes) -> None:
-    """What the process is, this one becomes."""
-    status = status_of(Path(f"/proc/{pid}"))
-    uid, gid = int(status["Uid"].split()[0]), int(status["Gid"].split()[0])
-    spaces = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in ("ipc", "uts", "net", "mnt")]
-    for space in spaces:
-        if LIBC.setns(space, 0) < 0:
-            raise OSError(ctypes.get_errno(), "setns")
-        os.close(space)
-    os.setgroups([])
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    if LIBC.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0) or LIBC.prctl(
-        SET_SECCOMP, MODE_FILTER, ctypes.byref(Program(len(program) // 8, program)), 0, 0
-    ):
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
 def attempt(pid: int, program: bytes, logs: int, calls: dict[str, tuple[int, ...]], paths: list[str]) -> dict[str, int]:
     """From within: the errno of each system call, and of opening each path (0: it succeeded). `logs`: the dispatcher's
     descriptor of its directory of logs, from which it may open."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            confine(pid, program)
-            answer = json.dumps(tried(logs, calls, paths))
-        except BaseException as error:
-            answer = f"{type(error).__name__}: {error}"
-        with contextlib.suppress(BaseException):
-            os.write(write, answer.encode())
-        os._exit(0)
-    os.close(write)
-    with open(read, "rb") as answers:
-        told = answers.read()
-    _, status = os.waitpid(child, 0)
-    assert told.startswith(b"{"), (told, os.waitstatus_to_exitcode(status))
-    found: dict[str, int] = json.loads(told)
-    return found
-
-
-def tried(logs: int, calls: dict[str, tuple[int, ...]], paths: list[str]) -> dict[str, int]:
-    found = {}
-    for name, (number, *arguments) in calls.items():
-        ctypes.set_errno(0)
-        result = LIBC.syscall(number, *(ctypes.c_long(argument) for argument in arguments))
-        found[name] = ctypes.get_errno() if result == -1 else 0
-    for path in paths:
-        try:
-            os.close(os.open(path, os.O_RDONLY, dir_fd=None if path.startswith("/") else logs))
-            found[path] = 0
-        except OSError as error:
-            found[path] = error.errno
+    told = {"pid": pid, "program": program.hex(), "logs": logs, "calls": calls, "paths": paths}
+    done = subprocess.run(
+        [sys.executable, "-I", inmate.__file__], input=json.dumps(told), capture_output=True, text=True,
+        pass_fds=(logs,), timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    found: dict[str, int] = json.loads(done.stdout)
     return found
 
 
