@@ -132,5 +132,7 @@ def fill(environment: Environment) -> int:
             except ConnectionError:
                 return sent  # it was ended
             sent += 1
+            if sent * PART > 64 * BUFFER:
+                return sent  # nothing holds it up
     finally:
         environment.sock.settimeout(PATIENCE)

@@ -100,6 +100,7 @@ class Streaming:
         sent, left = 0, b""
         try:
             while select.select([], [self.sock], [], 0.3)[1] or sent <= BUFFER:
+                assert sent < 64 * BUFFER, "nothing holds it up"
                 left = left or b"%x\r\n" % PART + b"x" * PART + b"\r\n"
                 with contextlib.suppress(BlockingIOError):
                     n = self.sock.send(left)

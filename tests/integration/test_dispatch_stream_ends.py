@@ -96,6 +96,16 @@ def test_garbage_in_the_middle(stage: Stage, caller: HttpStream, control: Contro
     assert counters(control).node()["violations"] == 1
 
 
+def test_garbage_in_the_middle_of_what_is_kept_whole(stage: Stage, control: Control) -> None:
+    invoker = stage.invoker()
+    number = invoker.call()
+    environment, invoke = busy(stage)
+    head(environment, invoke.id, b"half")
+    environment.send(wire.Chunk(data=b"x" * PART))
+    assert json.loads(invoker.answer(number)[1])["errorType"] == "Sandbox.Failure"
+    assert stage.ended(environment) == wire.EndReason.PROTOCOL
+
+
 @pytest.mark.parametrize("message", [wire.StreamChunk(data=b"x"), wire.StreamEnd(), wire.StreamHead(id=bytes(16))])
 def test_parts_behind_the_end(stage: Stage, caller: HttpStream, control: Control, message: wire.Message) -> None:
     caller.begin()
