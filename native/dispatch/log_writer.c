@@ -120,6 +120,8 @@ static int new_segment(struct log_writer *w, struct log_file *file) {
     file->segment = openat(file->directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (file->segment < 0) {
         r = -errno;
+        if (r == -EEXIST) /* by the dispatcher that replaces us, or that we replace: behind it, the next time */
+            file->sequence = 0;
         goto fail;
     }
     file->sequence++;

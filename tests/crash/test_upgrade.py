@@ -3,6 +3,7 @@ environments go on."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -66,3 +67,32 @@ def test_nobody_notices(node: Node, outcome: Outcome) -> None:
     assert before <= after, f"environments that ended: {before - after}"
     await_true(lambda: not census.consistent(node), SECONDS, "counters that agree")
     outcome("no call fails over HTTP/1.1, gRPC and the dispatcher's socket; every environment goes on in the new one")
+
+
+@pytest.mark.case("crash", "kill -9 of the control plane, three times, while callers invoke warm functions")
+def test_nobody_notices_the_control_plane(node: Node, outcome: Outcome) -> None:
+    with steady.Steady(node, ways=("http", "grpc", "dispatch")) as pressure:
+        await_service(pressure)
+        for _ in range(3):
+            os.kill(census.by_kind(node)["control"][0], signal.SIGKILL)
+            await_service(pressure)
+            await_true(node.answers, SECONDS, "the control plane's return")
+        await_service(pressure)
+    assert not pressure.faults, "\n".join(pressure.faults) + census.output(node)
+    outcome("no call fails over HTTP/1.1, gRPC and the dispatcher's socket")
+
+
+@pytest.mark.case("crash", "kill -9 of the new dispatcher and of the old one while one replaces the other")
+def test_either_may_die(node: Node, outcome: Outcome) -> None:
+    with steady.Steady(node) as pressure:
+        for chosen in (0, -1):
+            await_service(pressure)
+            before = dispatchers(node)
+            os.kill(node.launcher.pid, signal.SIGHUP)
+            await_true(lambda before=before: dispatchers(node) != before, SECONDS, "another dispatcher")  # type: ignore[misc]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill((before if chosen == 0 else dispatchers(node))[chosen], signal.SIGKILL)
+            await_true(lambda: len(dispatchers(node)) == 1, SECONDS, "one dispatcher")
+            await_service(pressure)
+    await_true(node.answers, SECONDS, "the control plane's answer")
+    outcome("one serves, and every way in answers again")
