@@ -76,7 +76,7 @@ struct dispatch {
 };
 
 struct dispatch_options {
-    unsigned loops;               /* threads that serve; 0: one */
+    unsigned loops;               /* that pools, rings and counters are made for; 0: one. One runs */
     int launcher, listener, logs; /* descriptors, taken over */
     int http;                     /* the listener of RUN/invoke.sock, or -1; taken over */
     int http_tcp;                 /* the listener of a port, or -1; taken over */

@@ -1,19 +1,5 @@
-/* The loops of the dispatcher and what they have in common.
- *
- * Each loop is a thread with a whole struct dispatch: tables, connections, environments, timers, counters, log ring,
- * randomness. An invocation stays on the loop that its connection belongs to, and runs in an environment of that loop:
- * on its way it meets no lock and no memory that another loop writes. The first loop, the process's main thread, also
- * has the sockets to the launcher and the control plane, and the listeners: it hands connections out, to the loop with
- * the fewest.
- *
- *   control plane   What it puts is applied to all loops' tables by the first one while the others stand still
- *                   (loops_stop, loops_go): once acknowledged, every loop knows it. Levels come to the first loop by
- *                   mail, a batch at a time.
- *   launcher        Every loop sends on the one socket (packets are whole); what comes in is passed on by mail to the
- *                   loop whose environment it is about. Four bits of an environment's id name the loop that launched
- *                   it; `owners` says where it went since.
- *   limits          pool.h; memory for payloads: request.h.
- *   environments    belong to one loop, and change it while they are idle: travel.h. */
+/* What the dispatcher's loops have in common: limits (pool.h), functions and targets (common.h), memory for payloads
+ * (request.h), the log writer, the node's room. Made for several loops; the dispatcher runs one, the first. */
 #pragma once
 
 #include <pthread.h>
