@@ -122,6 +122,7 @@ static void drop_bounding(int handshake) {
         die_at(handshake, "no_new_privs", errno);
 }
 
+/* Before the exec and not earlier: whoever spawns may have more open than the limit, and until the exec it is all here. */
 static void set_limits(const struct jail_plan *plan, int handshake) {
     int r = jail_set_limit(RLIMIT_NOFILE, plan->descriptors);
     if (r == 0)
@@ -134,6 +135,16 @@ static void set_capabilities(uint64_t mask, int handshake) {
     int r = jail_set_capabilities(mask);
     if (r < 0)
         die_at(handshake, "capset", r);
+}
+
+/* What only root may: a limit above the present one. */
+static void raise_limit(const struct jail_plan *plan, int handshake) {
+    struct rlimit now;
+    int r = getrlimit(RLIMIT_NOFILE, &now) < 0 ? -errno : 0;
+    if (r == 0 && now.rlim_max < plan->descriptors)
+        r = jail_set_limit(RLIMIT_NOFILE, plan->descriptors);
+    if (r < 0)
+        die_at(handshake, "limits", r);
 }
 
 /* 0, 1, 2 and the lent ones from 3 on; all others close at the exec. */
@@ -172,7 +183,7 @@ static void enter_service(const struct jail_plan *plan, const struct jail_io *io
         if (r < 0)
             die_at(handshake, "unshare net", r);
     }
-    set_limits(plan, handshake);
+    raise_limit(plan, handshake);
     jail_prefer();
     place_descriptors(io, handshake);
     drop_bounding(handshake);
@@ -184,11 +195,12 @@ static void enter_service(const struct jail_plan *plan, const struct jail_io *io
     set_capabilities(0, handshake);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         die_at(handshake, "pdeathsig", errno);
+    set_limits(plan, handshake);
     execute(plan, handshake);
 }
 
 static void enter_zygote(const struct jail_plan *plan, const struct jail_io *io, int handshake) {
-    set_limits(plan, handshake);
+    raise_limit(plan, handshake);
     place_descriptors(io, handshake);
     enter_user_namespace(plan, handshake);
     if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
@@ -200,6 +212,7 @@ static void enter_zygote(const struct jail_plan *plan, const struct jail_io *io,
     set_capabilities(ZYGOTE_CAPABILITIES, handshake);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         die_at(handshake, "pdeathsig", errno);
+    set_limits(plan, handshake);
     execute(plan, handshake);
 }
 

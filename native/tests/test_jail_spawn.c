@@ -128,6 +128,24 @@ static void test_descriptors(void) {
     }
 }
 
+/* The limit is the command's, not that of what its parent happens to have open. */
+static void test_descriptors_above_the_limit(void) {
+    static const enum jail_kind kinds[] = {JAIL_SERVICE, JAIL_ZYGOTE};
+    int many[200];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+        CHECK((many[i] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+        _cleanup_jail_plan_ struct jail_plan plan;
+        struct jail_io io = JAIL_IO_INIT;
+        fill(&plan, kinds[i], "ulimit -n");
+        plan.descriptors = 64;
+        CHECK(strcmp(output_of(&plan, io), "64\n") == 0);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+        close(many[i]);
+}
+
 static void test_sandbox_channel(void) {
     _cleanup_jail_plan_ struct jail_plan plan;
     struct jail_io io = JAIL_IO_INIT;
@@ -239,6 +257,7 @@ int main(void) {
     test_service(state);
     test_service_options();
     test_descriptors();
+    test_descriptors_above_the_limit();
     test_sandbox_channel();
     test_failures();
     test_clone_tree(state);
