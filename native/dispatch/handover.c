@@ -134,7 +134,7 @@ static int give_environment(struct environment *environment) {
         &dispatch->launcher, WIRE_HANDED_KIND_ENVIRONMENT, environment->id, state, (uint32_t)size, fds, n);
 }
 
-/* Nobody here will need it: nobody waits, and no body that comes is meant for its function. */
+/* Nobody waits for it here. A call whose body is still coming may find none left: another is launched for it. */
 static bool is_spare(const struct environment *environment) {
     return environment->target->n_waiting == 0 && environment->reserved_for == NULL;
 }
