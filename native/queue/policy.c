@@ -1,4 +1,4 @@
-/* Lambda's rules for asynchronous events; see the header. Its twin in Python: tests/native/event_twin.py. */
+/* Lambda's rules for asynchronous events; see the header. */
 #include "queue/policy.h"
 
 #include "base/cleanup.h"
