@@ -225,14 +225,18 @@ void invocation_refuse(
 void invocation_arn(const struct invocation *invocation, char *ret_arn, size_t size) {
     const char *arn = invocation->target->arn, *at = arn;
     struct wire_slice qualifier = invocation->request->qualifier;
-    int length;
+    size_t length;
 
     for (unsigned colons = 0; *at != '\0'; at++)
         if (*at == ':' && ++colons == 7)
             break;
-    length = (int)(at - arn);
-    if (qualifier.size == 0)
-        snprintf(ret_arn, size, "%.*s", length, arn);
-    else
-        snprintf(ret_arn, size, "%.*s:%.*s", length, arn, (int)qualifier.size, (const char *)qualifier.data);
+    length = MIN((size_t)(at - arn), size - 1);
+    memcpy(ret_arn, arn, length);
+    if (qualifier.size > 0 && length + 1 < size) {
+        ret_arn[length++] = ':';
+        qualifier.size = MIN(qualifier.size, (uint32_t)(size - 1 - length));
+        memcpy(ret_arn + length, qualifier.data, qualifier.size);
+        length += qualifier.size;
+    }
+    ret_arn[length] = '\0';
 }

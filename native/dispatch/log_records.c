@@ -1,6 +1,7 @@
 /* Records on their way to the log writer; see logs.h for what they are made of. Runs in the loop. */
 #include "dispatch/log_records.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +13,10 @@
 #include "dispatch/log_ring.h"
 #include "dispatch/render.h"
 
-static void store(uint8_t *at, uint64_t value, unsigned width) {
-    for (unsigned i = 0; i < width; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
+/* The low bytes come first; the width is a constant. */
+static inline __attribute__((always_inline)) void store(uint8_t *at, uint64_t value, unsigned width) {
+    value = htole64(value);
+    memcpy(at, &value, width);
 }
 
 void log_record_header(uint8_t ret_header[LOG_RECORD_HEADER], uint32_t payload, uint64_t time_us, enum log_kind kind,

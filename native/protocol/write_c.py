@@ -93,9 +93,14 @@ def c_types(schema: dict[str, Any]) -> list[str]:
 C_PRELUDE = """\
 #include "protocol/wire.h"
 
+#include <assert.h>
+#include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+
+/* Widths are constants where these are called: what is inlined is one comparison and one load or store. */
+#define INLINE static inline __attribute__((always_inline, unused))
 
 struct writer {
     uint8_t *at, *end;
@@ -107,18 +112,7 @@ struct reader {
     bool bad;
 };
 
-static void put(struct writer *w, uint64_t value, size_t width) {
-    if (w->error != 0)
-        return;
-    if ((size_t)(w->end - w->at) < width) {
-        w->error = -EMSGSIZE;
-        return;
-    }
-    for (size_t i = 0; i < width; i++)
-        *w->at++ = (uint8_t)(value >> (8 * i));
-}
-
-static void put_raw(struct writer *w, const uint8_t *data, size_t size) {
+INLINE void put_raw(struct writer *w, const void *data, size_t size) {
     if (w->error != 0)
         return;
     if ((size_t)(w->end - w->at) < size) {
@@ -130,6 +124,12 @@ static void put_raw(struct writer *w, const uint8_t *data, size_t size) {
     w->at += size;
 }
 
+/* The low bytes come first. */
+INLINE void put(struct writer *w, uint64_t value, size_t width) {
+    value = htole64(value);
+    put_raw(w, &value, width);
+}
+
 static void put_slice(struct writer *w, struct wire_slice slice, uint32_t maximum, bool text) {
     if (slice.size > maximum || (text && slice.size > 0 && memchr(slice.data, 0, slice.size) != NULL))
         w->error = w->error != 0 ? w->error : -EINVAL;
@@ -137,19 +137,7 @@ static void put_slice(struct writer *w, struct wire_slice slice, uint32_t maximu
     put_raw(w, slice.data, slice.size);
 }
 
-static uint64_t get(struct reader *r, size_t width) {
-    uint64_t value = 0;
-    if ((size_t)(r->end - r->at) < width) {
-        r->bad = true;
-        r->at = r->end;
-        return 0;
-    }
-    for (size_t i = 0; i < width; i++)
-        value |= (uint64_t)*r->at++ << (8 * i);
-    return value;
-}
-
-static void get_raw(struct reader *r, uint8_t *into, size_t size) {
+INLINE void get_raw(struct reader *r, void *into, size_t size) {
     if ((size_t)(r->end - r->at) < size) {
         r->bad = true;
         r->at = r->end;
@@ -157,6 +145,12 @@ static void get_raw(struct reader *r, uint8_t *into, size_t size) {
     }
     memcpy(into, r->at, size);
     r->at += size;
+}
+
+INLINE uint64_t get(struct reader *r, size_t width) {
+    uint64_t value = 0;
+    get_raw(r, &value, width);
+    return le64toh(value);
 }
 
 static struct wire_slice get_slice(struct reader *r, uint32_t maximum, bool text) {
@@ -171,29 +165,42 @@ static struct wire_slice get_slice(struct reader *r, uint32_t maximum, bool text
     return slice;
 }
 
-static void put_header(struct writer *w, const struct wire_header *header, uint16_t type) {
-    put(w, type, 2);
-    put(w, WIRE_VERSION, 1);
-    put(w, header->flags, 1);
-    put(w, header->epoch, 4);
-    put(w, header->seq, 4);
-    put(w, 0, 4);
-    put(w, header->object, 8);
-    put(w, header->generation, 8);
+/* A header as it is in a packet: no gaps, least byte first. */
+struct packed_header {
+    uint16_t type;
+    uint8_t version, flags;
+    uint32_t epoch, seq, reserved;
+    uint64_t object, generation;
+};
+static_assert(sizeof(struct packed_header) == WIRE_HEADER_SIZE, "there is a gap");
+
+INLINE void put_header(struct writer *w, const struct wire_header *header, uint16_t type) {
+    const struct packed_header packed = {
+        .type = htole16(type),
+        .version = WIRE_VERSION,
+        .flags = header->flags,
+        .epoch = htole32(header->epoch),
+        .seq = htole32(header->seq),
+        .object = htole64(header->object),
+        .generation = htole64(header->generation),
+    };
+    put_raw(w, &packed, sizeof(packed));
 }
 
-static struct wire_header get_header(struct reader *r) {
-    struct wire_header header;
-    header.type = (uint16_t)get(r, 2);
-    header.version = (uint8_t)get(r, 1);
-    header.flags = (uint8_t)get(r, 1);
-    header.epoch = (uint32_t)get(r, 4);
-    header.seq = (uint32_t)get(r, 4);
-    if (get(r, 4) != 0 || header.version != WIRE_VERSION)
+INLINE struct wire_header get_header(struct reader *r) {
+    struct packed_header packed = {0};
+    get_raw(r, &packed, sizeof(packed));
+    if (packed.reserved != 0 || packed.version != WIRE_VERSION)
         r->bad = true;
-    header.object = get(r, 8);
-    header.generation = get(r, 8);
-    return header;
+    return (struct wire_header){
+        .type = le16toh(packed.type),
+        .version = packed.version,
+        .flags = packed.flags,
+        .epoch = le32toh(packed.epoch),
+        .seq = le32toh(packed.seq),
+        .object = le64toh(packed.object),
+        .generation = le64toh(packed.generation),
+    };
 }
 
 int wire_peek(const uint8_t *data, size_t size, struct wire_header *ret_header) {
