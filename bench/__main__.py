@@ -13,7 +13,9 @@ from bench import (
     measure,
     metrics,
     payload,
+    restart,
     throughput,
+    warm_grpc,
     warm_http,
     warm_invoke,
 )
@@ -21,9 +23,11 @@ from bench import (
 BENCHES = {
     "warm_invoke": warm_invoke.run,
     "warm_http": warm_http.run,
+    "warm_grpc": warm_grpc.run,
     "throughput": throughput.run,
     "payload": payload.run,
     "fairness": fairness.run,
+    "restart": restart.run,
     "cold_start": cold_start.run,
     "creation_rate": creation_rate.run,
     "density": density.run,
