@@ -39,6 +39,7 @@ export const handler = async (event, context) => {
   if (event.reject || event.uncaught) await new Promise((done) => setTimeout(done, 5000));
   if (event.circle) { const a = {}; a.a = a; return a; }
   if (event.nothing) return undefined;
+  if (event.big) return 'x'.repeat(7 << 20);
   if (event.sleep) await new Promise((done) => setTimeout(done, event.sleep));
   return {
     event, calls, helper: helper(), legacy: legacy.value,
@@ -197,6 +198,13 @@ def test_what_is_no_value_is_null(client: Client, function: str) -> None:
 @pytest.mark.parametrize("size", [1, 70_000, 1 << 20, 5 << 20])
 def test_sizes(client: Client, function: str, size: int) -> None:
     assert client.invoke(function, {"pad": "x" * size}).value["size"] == size
+
+
+def test_an_answer_that_is_too_large_is_told_and_the_environment_serves_on(client: Client, function: str) -> None:
+    before = client.invoke(function, {}).value["calls"]
+    told = failure(client, function, {"big": 1})
+    assert told["errorType"] == "Function.ResponseSizeTooLarge"
+    assert client.invoke(function, {}).value["calls"] == before + 2
 
 
 @pytest.mark.parametrize(
