@@ -12,11 +12,29 @@ import glob
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 
+# Seconds for all of Node.js together: what hangs must not cost Python its own answer.
+PATIENCE = 3.0
 NODES = ("/usr/bin/node", "/usr/bin/node[0-9]*", "/usr/bin/nodejs", "/usr/local/bin/node", "/usr/local/bin/node[0-9]*")
+
+
+def version_of(path, patience):
+    """What it prints, as far as it does so in time; it leaves nothing behind."""
+    with open(os.devnull) as nothing:
+        asked = subprocess.Popen(
+            [path, "--version"], stdin=nothing, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=os.setsid
+        )
+    timer = threading.Timer(patience, os.killpg, (asked.pid, signal.SIGKILL))
+    timer.start()
+    try:
+        return asked.communicate()[0].decode("ascii", "replace")[:64].strip()
+    finally:
+        timer.cancel()
 
 
 def nodes():
@@ -25,8 +43,9 @@ def nodes():
         if os.path.realpath(path) in map(os.path.realpath, found) or not os.access(path, os.X_OK):
             continue
         try:
-            asked = subprocess.Popen([path, "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            found[path] = asked.communicate()[0].decode("ascii", "replace")[:64].strip()
+            found[path] = version_of(path, PATIENCE)
+            if not found[path]:
+                break  # it hangs, or does not work: the patience is used up
         except OSError:
             pass  # a script without its interpreter, another machine's program
     return found
