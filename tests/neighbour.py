@@ -92,13 +92,18 @@ class Neighbour:
         return took
 
     def compare(
-        self, control: Callable[[], object], abuse: Callable[[], object], rounds: int = 3
+        self,
+        control: Callable[[], object],
+        abuse: Callable[[], object],
+        rounds: int = 3,
+        prepare: Callable[[], object] = lambda: None,
     ) -> tuple[Latency, Latency]:
         """Latencies beside the no-op control and beside the abuse, interleaved. Both take about as long, by the
-        caller's arrangement: half a second to two is enough."""
+        caller's arrangement: half a second to two is enough. `prepare` goes before each round."""
         calm: list[float] = []
         storm: list[float] = []
         for _ in range(rounds):
+            prepare()
             calm += self.beside(control)
             storm += self.beside(abuse)
         return latency(calm), latency(storm)

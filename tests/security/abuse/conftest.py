@@ -10,7 +10,7 @@ from bench.node import Node
 from tests.conftest import need_root
 from tests.security.abuse.stage import Stage, kernel_complaints
 
-SETTINGS = {"RUNTIMED_LIMITS_INIT_SECONDS": "1"}
+SETTINGS = {"RUNTIMED_LIMITS_INIT_SECONDS": "3"}  # short enough to wait for one that does not end
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,8 @@ def abused() -> Iterator[Stage]:
         yield stage
         stage.settle(spare=("none",))
         stage.close()
-    assert kernel_complaints() == before
+    new = [line for line in kernel_complaints() if line not in before]
+    assert not new, new
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The worst of them in many environments at the same time."""
+"""The worst of them in many environments at the same time; all of these are there before the first misbehaves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_fork_bombs(stage: Stage, outcome: Outcome) -> None:
 
 @pytest.mark.case("abuse", "eight memory hogs")
 def test_memory_hogs(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("memory", {"deed": "anonymous"}, rounds=1, at_once=8, timeout=20)
+    seen = stage.suffer("memory", {"deed": "anonymous"}, rounds=1, at_once=8, timeout=60)
     seen.out_of_memory()
     outcome("all `Runtime.OutOfMemory`", seen.neighbour)
 

@@ -14,7 +14,7 @@ DESCRIPTORS = 1020  # sandbox.descriptors by default, less what an environment h
 
 @pytest.mark.case("abuse", "descriptors of every kind")
 def test_all_kinds(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("descriptors", {"deed": "all_kinds"}, rounds=1, timeout=20)
+    seen = stage.suffer("descriptors", {"deed": "all_kinds"}, rounds=1, timeout=60)
     (found,) = seen.values()
     assert found.pop("inotify") == [8, EMFILE], "a share of what a host's user may have"
     assert set(map(tuple, found.values())) == {(DESCRIPTORS, EMFILE)}, found
@@ -27,9 +27,9 @@ def test_leave_open(stage: Stage, outcome: Outcome) -> None:
 
     def none_left(name: str) -> None:
         with pytest.raises(FunctionFailed, match="Too many open files"):
-            stage.client.invoke(name, {"deed": "look"}).raise_for_error()
+            stage.call(name, {"deed": "look"}).raise_for_error()
 
-    seen = stage.suffer("descriptors", {"deed": "leave_open"}, rounds=1, then=none_left)
+    seen = stage.suffer("descriptors", {"deed": "leave_open"}, rounds=1, timeout=60, then=none_left)
     assert seen.values() == [True]
     outcome("the function's own next call has none; it is answered with its `OSError`", seen.neighbour)
 
@@ -37,7 +37,7 @@ def test_leave_open(stage: Stage, outcome: Outcome) -> None:
 @pytest.mark.case("abuse", "inotify watches")
 def test_watches(stage: Stage, outcome: Outcome) -> None:
     """The host counts them for the zygote's user, all environments together."""
-    seen = stage.suffer("descriptors", {"deed": "watches"}, rounds=1, timeout=30)
+    seen = stage.suffer("descriptors", {"deed": "watches"}, rounds=1, timeout=60)
     ((made, errno),) = seen.values()
     assert errno == ENOSPC and 8000 < made < 10_000  # a file with two names is watched once
     outcome("`ENOSPC` at 8,192", seen.neighbour)
@@ -45,7 +45,7 @@ def test_watches(stage: Stage, outcome: Outcome) -> None:
 
 @pytest.mark.case("abuse", "timers, queues, keys, locked memory, priorities, cgroups")
 def test_objects(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("descriptors", {"deed": "objects"}, rounds=1, timeout=20)
+    seen = stage.suffer("descriptors", {"deed": "objects"}, rounds=1, timeout=60)
     (found,) = seen.values()
     assert found == {
         "timers": [1024, EAGAIN], "queues": [0, EMFILE], "keys": [0, EPERM], "locked": -1, "priority": [0, EPERM],

@@ -25,10 +25,10 @@ def its_files(count: int) -> Any:
 @pytest.mark.case("abuse", "`/tmp` filled with bytes")
 def test_bytes(stage: Stage, outcome: Outcome) -> None:
     def another(name: str) -> None:
-        found = [result.value for result in stage.invoke(name, {"deed": "nap_and_look"}, at_once=2)]
-        assert sorted(found) == [[], ["full"]], "the full environment, and a new one that has room"
+        found = {tuple(one["tmp"]): one["wrote"] for one in stage.together(name, 2, "hold_and_write")}
+        assert found == {(): 1 << 20, ("full",): -ENOSPC}, "the full environment, and a new one that has room"
 
-    seen = stage.suffer("disk", {"deed": "fill_with_bytes"}, rounds=1, timeout=30, then=another)
+    seen = stage.suffer("disk", {"deed": "fill_with_bytes"}, rounds=1, timeout=60, then=another)
     ((errno, size),) = seen.values()
     assert errno == ENOSPC and 0.9 * MB < size < MB
     outcome("`ENOSPC` at 512 MB; another environment of the function has its own", seen.neighbour)
@@ -36,7 +36,7 @@ def test_bytes(stage: Stage, outcome: Outcome) -> None:
 
 @pytest.mark.case("abuse", "`/tmp` promised away by fallocate")
 def test_fallocate(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("disk", {"deed": "fill_at_once"}, rounds=1, timeout=30, clean=its_files(1))
+    seen = stage.suffer("disk", {"deed": "fill_at_once"}, rounds=1, timeout=60, clean=its_files(1))
     assert seen.values() == [ENOSPC]
     outcome("`ENOSPC`", seen.neighbour)
 
@@ -51,14 +51,14 @@ def test_inodes(stage: Stage, outcome: Outcome) -> None:
 
 @pytest.mark.case("abuse", "a sparse file as large as can be")
 def test_hole(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("disk", {"deed": "hole"}, rounds=1, timeout=5)
+    seen = stage.suffer("disk", {"deed": "hole"}, rounds=1, timeout=60)
     assert seen.values() == [True]
     outcome("takes no room", seen.neighbour)
 
 
 @pytest.mark.case("abuse", "a tree deeper than any path")
 def test_deep(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("disk", {"deed": "deep"}, rounds=1, timeout=20)
+    seen = stage.suffer("disk", {"deed": "deep"}, rounds=1, timeout=60)
     seen.exited("exit status 6")
     outcome("goes with the file system", seen.neighbour)
 

@@ -51,13 +51,13 @@ def test_binary(stage: Stage, outcome: Outcome) -> None:
 
 @pytest.mark.case("abuse", "a megabyte of last words")
 def test_last_words(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("logs", {"deed": "last_words"}, rounds=1)
+    seen = stage.suffer("logs", {"deed": "last_words"}, rounds=1, timeout=60)
     seen.exited("exit status 7")
     outcome("`Runtime.ExitError`, the log as far as the pipe held it", seen.neighbour)
 
 
 @pytest.mark.case("abuse", "a line of 3 MB")
 def test_long_line(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("logs", {"deed": "long_line"}, rounds=1, timeout=10)
+    seen = stage.suffer("logs", {"deed": "long_line"}, rounds=1, timeout=60)
     assert seen.values() == [True]
     outcome("cut into lines of 256 KB", seen.neighbour)

@@ -19,14 +19,14 @@ def test_storm(stage: Stage, outcome: Outcome) -> None:
 
 @pytest.mark.case("abuse", "queued real-time signals")
 def test_queued(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("signals", {"deed": "queued"}, rounds=1)
+    seen = stage.suffer("signals", {"deed": "queued"}, rounds=1, timeout=60)
     assert seen.values() == [1024]
     outcome("1,024 at most", seen.neighbour)
 
 
 @pytest.mark.case("abuse", "SIGKILL to all that it sees")
 def test_kill_all(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("signals", {"deed": "kill_all"}, rounds=1)
+    seen = stage.suffer("signals", {"deed": "kill_all"}, rounds=1, timeout=60)
     seen.exited("signal: killed")
     outcome("`Runtime.ExitError`; it sees only itself", seen.neighbour)
 
@@ -84,21 +84,21 @@ def test_lingering_threads(stage: Stage, outcome: Outcome) -> None:
         assert found["threads"] == 5
         stage.stands_still()
 
-    seen = stage.suffer("signals", {"deed": "threads_spin_on"}, rounds=1, clean=five)
+    seen = stage.suffer("signals", {"deed": "threads_spin_on"}, rounds=1, timeout=60, clean=five)
     assert seen.values() == [True]
     outcome("stand still 0.1 s after the reply, when the environment is frozen", seen.neighbour)
 
 
 @pytest.mark.case("abuse", "overflow of the C stack")
 def test_overflow(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("signals", {"deed": "overflow"}, rounds=1, memory=512, timeout=20)
+    seen = stage.suffer("signals", {"deed": "overflow"}, rounds=1, memory=512, timeout=60)
     seen.exited("signal: segmentation fault")
     outcome("`Runtime.ExitError`, no core dump", seen.neighbour)
 
 
 @pytest.mark.case("abuse", "endless recursion")
 def test_recursion(stage: Stage, outcome: Outcome) -> None:
-    seen = stage.suffer("signals", {"deed": "recursion"}, rounds=1)
+    seen = stage.suffer("signals", {"deed": "recursion"}, rounds=1, timeout=60)
     seen.failed_with("RecursionError", "^maximum recursion depth exceeded")
     outcome("`RecursionError`, the environment goes on", seen.neighbour)
 
@@ -115,7 +115,7 @@ def test_wander(stage: Stage, outcome: Outcome) -> None:
     """The kernel moves who is pinned elsewhere by threads that run before everything else on the host."""
 
     def stays(name: str) -> None:
-        assert stage.client.invoke(name, {"deed": "pinned"}).value is True
+        assert stage.call(name, {"deed": "pinned"}).value is True
 
     seen = stage.suffer("signals", {"deed": "wander"}, rounds=1, then=stays)
     seen.timed_out()

@@ -47,7 +47,7 @@ def stressed(stage: Stage, arguments: list[str], seconds: int) -> tuple[Result, 
         beside = stage.neighbour.beside(
             lambda: results.append(stage.client.invoke(name, event, timeout=seconds + 60.0)), calls=100
         )
-        stage.client.invoke(name, {"deed": "look"}).raise_for_error()
+        stage.look(name)
     finally:
         stage.client.delete_function(name)
     stage.settle()
@@ -69,6 +69,6 @@ def told(result: Result) -> str:
 @pytest.mark.case("abuse", "stress-ng, fifty stressors at once for 18 s")
 def test_broad(stage: Stage, outcome: Outcome) -> None:
     arguments = [word for name, count in BROAD.items() for word in (f"--{name}", str(count))]
-    result, neighbour = stressed(stage, [*arguments, *SIZES, "--timeout", f"{SECONDS}s"], 60)
+    result, neighbour = stressed(stage, [*arguments, *SIZES, "--timeout", f"{SECONDS}s"], 150)
     assert told(result).startswith("status"), result.payload
     outcome("runs to its end; the kernel has no complaint", neighbour)

@@ -5,9 +5,9 @@ import os
 import select
 import socket
 
-from look import look
+from look import hold, look
 
-__all__ = ["look"]
+__all__ = ["hold", "look"]
 
 libc = ctypes.CDLL(None, use_errno=True)
 kept = []

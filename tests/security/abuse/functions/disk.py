@@ -1,21 +1,10 @@
 """Uses up /tmp and the disk's time."""
 
 import os
-import time
 
-from look import look
+from look import hold, look
 
-__all__ = ["look"]
-
-
-def nap_and_look():
-    """Long enough that two of these at once are in two environments."""
-    found = look()
-    time.sleep(0.3)
-    if not found["tmp"]:
-        with open("/tmp/mine", "wb") as file:
-            file.write(b"x" * (1 << 20))
-    return found["tmp"]
+__all__ = ["hold", "look"]
 
 
 def fill_with_bytes():
@@ -25,6 +14,18 @@ def fill_with_bytes():
                 file.write(b"x" * (1 << 20))
         except OSError as error:
             return [error.errno, os.fstat(file.fileno()).st_size >> 20]
+
+
+def hold_and_write():
+    """A megabyte more, where there is room for it."""
+    found = hold()
+    try:
+        with open("/tmp/mine", "wb", buffering=0) as file:
+            found["wrote"] = file.write(b"x" * (1 << 20))
+    except OSError as error:
+        found["wrote"] = -error.errno
+    os.unlink("/tmp/mine")
+    return found
 
 
 def fill_at_once():

@@ -3,9 +3,9 @@
 import os
 import sys
 
-from look import look
+from look import hold, look
 
-__all__ = ["look"]
+__all__ = ["hold", "look"]
 
 
 def lines():

@@ -7,9 +7,9 @@ import os
 import signal
 import socket
 
-from look import look
+from look import hold, look
 
-__all__ = ["look"]
+__all__ = ["hold", "look"]
 MB = 1 << 20
 PAGE = 4096
 ENOUGH = 400 * MB

@@ -5,9 +5,9 @@ import signal
 import threading
 import time
 
-from look import look
+from look import hold, look
 
-__all__ = ["look"]
+__all__ = ["hold", "look"]
 
 
 def fork_bomb():

@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 
-from look import look
+from look import hold, look
 
-__all__ = ["look"]
+__all__ = ["hold", "look"]
 
 libc = ctypes.CDLL(None, use_errno=True)
 

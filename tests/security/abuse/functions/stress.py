@@ -2,9 +2,9 @@
 
 import subprocess
 
-from look import look
+from look import hold, look
 
-__all__ = ["look"]
+__all__ = ["hold", "look"]
 
 
 def handler(event, context):
