@@ -1,4 +1,5 @@
-"""What all tests share: the rule that nothing may be skipped where everything must work, and the real node."""
+"""What all tests share: the rule that nothing may be skipped where everything must work, and the real node. Those that
+run real processes have a second try (tests/second_try.py), and needing it is a fault to look for, not a pass."""
 
 from __future__ import annotations
 
@@ -10,9 +11,14 @@ import pytest
 
 from bench.node import Node
 
-pytest_plugins = ["tests.outcomes", "pytester"]
+pytest_plugins = ["tests.outcomes", "tests.second_try", "pytester"]
 MUST_WORK = os.environ.get("RUNTIMED_MUST_WORK") == "1"
 ROLES = ("launcher", "control", "dispatch")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Directories of earlier runs, which another run on this machine removes at the same time.
+    config.addinivalue_line("filterwarnings", r"ignore:\(rm_rf\) :pytest.PytestWarning")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
