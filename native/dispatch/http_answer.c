@@ -85,6 +85,28 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *text, const c
         text->at += MIN(n, (int)(text->end - text->at));
 }
 
+static void put_bytes(struct text *text, const char *bytes, size_t size) {
+    size = MIN(size, (size_t)(text->end - text->at));
+    memcpy(text->at, bytes, size);
+    text->at += size;
+}
+
+/* What every answer has goes without a format, which would cost more than all else of it. */
+#define PUT(text, literal) put_bytes(text, "" literal, sizeof(literal) - 1)
+
+static void put_number(struct text *text, size_t number) {
+    char digits[20], *at = digits + sizeof(digits);
+    do
+        *--at = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    put_bytes(text, at, (size_t)(digits + sizeof(digits) - at));
+}
+
+static void put_field(struct text *text, const char *value) {
+    put_bytes(text, value, strlen(value));
+    PUT(text, "\r\n");
+}
+
 /* Every answer that the service sends has an id. */
 static void put_id(struct text *text, struct http_connection *connection, const struct answer *answer) {
     uint8_t own[16];
@@ -92,17 +114,25 @@ static void put_id(struct text *text, struct http_connection *connection, const 
     if (answer->id == NULL)
         random_uuid(&connection->caller.dispatch->randomness, own);
     uuid_text(answer->id != NULL ? answer->id : own, id);
-    put(text, "x-amzn-RequestId: %s\r\n", id);
+    PUT(text, "x-amzn-RequestId: ");
+    put_field(text, id);
 }
 
 static void put_end(struct text *text, const struct http_connection *connection) {
-    if (connection->trace[0] != '\0')
-        put(text, "X-Amzn-Trace-Id: %s\r\n", connection->trace);
+    if (connection->trace[0] != '\0') {
+        PUT(text, "X-Amzn-Trace-Id: ");
+        put_field(text, connection->trace);
+    }
     if (connection->close)
-        put(text, "Connection: close\r\n");
+        PUT(text, "Connection: close\r\n");
     else if (connection->head.minor == 0)
-        put(text, "Connection: keep-alive\r\n");
-    put(text, "\r\n");
+        PUT(text, "Connection: keep-alive\r\n");
+    PUT(text, "\r\n");
+}
+
+static void put_version(struct text *text, const struct answer *answer) {
+    PUT(text, "X-Amz-Executed-Version: ");
+    put_field(text, answer->version != NULL ? answer->version : "$LATEST");
 }
 
 /* A function's own value for a field: what it may not have becomes a blank. */
@@ -118,11 +148,13 @@ size_t http_render_stream_head(
     static const struct wire_slice plain = {(const uint8_t *)EVENTSTREAM_TYPE, sizeof(EVENTSTREAM_TYPE) - 1};
     struct text text = {ret_head, ret_head + HTTP_ANSWER_HEAD_MAX};
 
-    put(&text, "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Type: ", date(http_of(connection)));
+    PUT(&text, "HTTP/1.1 200 OK\r\nDate: ");
+    put_field(&text, date(http_of(connection)));
+    PUT(&text, "Content-Type: ");
     put_value(&text, head->content_type.size > 0 ? head->content_type : plain);
-    put(&text, "\r\n%s", connection->head.minor != 0 ? "Transfer-Encoding: chunked\r\n" : "");
+    put_field(&text, connection->head.minor != 0 ? "\r\nTransfer-Encoding: chunked" : "");
     put_id(&text, connection, head);
-    put(&text, "X-Amz-Executed-Version: %s\r\n", head->version != NULL ? head->version : "$LATEST");
+    put_version(&text, head);
     put_end(&text, connection);
     return (size_t)(text.at - ret_head);
 }
@@ -131,24 +163,34 @@ static size_t render_head(struct http_connection *connection, const struct answe
     char ret_head[HTTP_ANSWER_HEAD_MAX]) {
     struct text text = {ret_head, ret_head + HTTP_ANSWER_HEAD_MAX};
 
-    put(&text, "HTTP/1.1 %u %s\r\nDate: %s\r\n", answer->status, phrase(answer->status), date(http_of(connection)));
-    if (answer->status != 204)
-        put(&text, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body_size);
+    PUT(&text, "HTTP/1.1 ");
+    put_number(&text, answer->status);
+    PUT(&text, " ");
+    put_field(&text, phrase(answer->status));
+    PUT(&text, "Date: ");
+    put_field(&text, date(http_of(connection)));
+    if (answer->status != 204) {
+        PUT(&text, "Content-Type: application/json\r\nContent-Length: ");
+        put_number(&text, body_size);
+        PUT(&text, "\r\n");
+    }
     put_id(&text, connection, answer);
-    if (answer->outcome == WIRE_OUTCOME_REFUSED)
-        put(&text, "x-amzn-ErrorType: %s\r\n", answer->code);
-    else
-        put(&text, "X-Amz-Executed-Version: %s\r\n", answer->version != NULL ? answer->version : "$LATEST");
+    if (answer->outcome == WIRE_OUTCOME_REFUSED) {
+        PUT(&text, "x-amzn-ErrorType: ");
+        put_field(&text, answer->code);
+    } else {
+        put_version(&text, answer);
+    }
     if (answer->status == 200)
-        put(&text, "x-amzn-Remapped-Content-Length: 0\r\n");
+        PUT(&text, "x-amzn-Remapped-Content-Length: 0\r\n");
     if (answer->status == 429 || answer->status == 503)
-        put(&text, "Retry-After: 1\r\n");
+        PUT(&text, "Retry-After: 1\r\n");
     if (answer->outcome == WIRE_OUTCOME_FUNCTION_ERROR)
-        put(&text, "X-Amz-Function-Error: Unhandled\r\n");
+        PUT(&text, "X-Amz-Function-Error: Unhandled\r\n");
     if (answer->log_tail.size > 0) {
-        put(&text, "X-Amz-Log-Result: ");
+        PUT(&text, "X-Amz-Log-Result: ");
         text.at += base64_encode(answer->log_tail.data, MIN(answer->log_tail.size, LOG_TAIL_MAX), text.at);
-        put(&text, "\r\n");
+        PUT(&text, "\r\n");
     }
     put_end(&text, connection);
     return (size_t)(text.at - ret_head);
