@@ -118,7 +118,7 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     r = transport_listen(&dispatch->transport);
     if (r >= 0)
         r = http_listen(&dispatch->http);
-    if (r >= 0 && dispatch->handover.expecting_us != 0)
+    if (r >= 0)
         takeover_serve(dispatch);
     return r;
 }

@@ -17,7 +17,7 @@ static_assert(COUNTERS_HISTOGRAMS_OFFSET + sizeof(struct counters_histograms) <=
 static_assert(offsetof(struct counters_slot, duration_us) == 256, "slot");
 static_assert(sizeof(struct counters_slot) == COUNTERS_SLOT_SIZE, "slot");
 
-static void begin_region(uint8_t *at, unsigned region, unsigned regions, uint64_t started_us) {
+static void begin_region(uint8_t *at, unsigned region, unsigned loops, uint64_t started_us) {
     struct counters_slot *slots = (void *)(at + COUNTERS_SLOTS_OFFSET);
     struct counters_head head = {
         .magic = COUNTERS_MAGIC,
@@ -33,8 +33,9 @@ static void begin_region(uint8_t *at, unsigned region, unsigned regions, uint64_
 #undef X
         .slots_offset = COUNTERS_SLOTS_OFFSET,
         .started_us = started_us,
-        .regions = regions,
+        .regions = loops + 1,
         .region = region,
+        .loops = loops,
     };
     memcpy(at, &head, sizeof(head));
     slots[0].target = UINT64_MAX;
@@ -48,8 +49,9 @@ static void use_region(uint8_t *at, struct counters *ret_counters) {
     ret_counters->free_from = 1;
 }
 
-int counters_open(struct counters *ret_counters, unsigned regions, uint64_t started_us) {
+int counters_open(struct counters *ret_counters, unsigned loops, uint64_t started_us) {
     _cleanup_close_ int fd = memfd_create("runtimed-counters", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    const unsigned regions = loops + 1;
     const size_t size = (size_t)regions * COUNTERS_SIZE;
     uint8_t *page;
 
@@ -65,7 +67,7 @@ int counters_open(struct counters *ret_counters, unsigned regions, uint64_t star
         return error;
     }
     for (unsigned region = 0; region < regions; region++)
-        begin_region(page + (size_t)region * COUNTERS_SIZE, region, regions, started_us);
+        begin_region(page + (size_t)region * COUNTERS_SIZE, region, loops, started_us);
     *ret_counters = (struct counters){.page = page, .regions = regions, .fd = steal_fd(&fd)};
     use_region(page, ret_counters);
     return 0;

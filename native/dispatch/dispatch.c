@@ -180,6 +180,7 @@ void dispatch_close(struct dispatch *dispatch) {
         ring_stop(dispatch->logs.ring);
     log_writer_join(dispatch->loops->log_writer);
     logs_close(&dispatch->logs);
+    inherit_close(dispatch);
     counters_close(&dispatch->counters);
     loop_close(&dispatch->loop);
     free(dispatch->packet_in);

@@ -272,7 +272,7 @@ static void on_exited(struct launcher_link *link, const struct packet *packet) {
     environment_handle(environment, EVENT_EXITED, &detail);
 }
 
-static void on_hello(struct launcher_link *link, const struct packet *packet) {
+static void on_hello(struct launcher_link *link, struct packet *packet) {
     struct wire_header header;
     struct wire_hello hello;
     if (wire_hello_decode(packet->data, packet->size, &header, &hello) < 0)
@@ -280,6 +280,8 @@ static void on_hello(struct launcher_link *link, const struct packet *packet) {
     link->epoch = header.epoch;
     if (hello.features & 1)
         takeover_expect(link->dispatch);
+    if (packet->n_fds == 1)
+        inherit_from(link->dispatch, packet->fds[0], hello.features & 1);
     snprintf(link->build, sizeof(link->build), "%.*s", (int)hello.build.size, (const char *)hello.build.data);
 }
 

@@ -20,10 +20,13 @@ void takeover_expect(struct dispatch *dispatch) {
 
 void takeover_serve(struct dispatch *dispatch) {
     struct handover *handover = &dispatch->handover;
-    if (handover->expecting_us != UINT64_MAX)
-        return; /* it was told */
-    handover->expecting_us = dispatch->loop.now_us + HANDOVER_EXPECT_US;
-    launcher_serving(&dispatch->launcher);
+    const bool first = handover->expecting_us == UINT64_MAX || inherit_expected(dispatch);
+
+    inherit_begin(dispatch);
+    if (handover->expecting_us == UINT64_MAX)
+        handover->expecting_us = dispatch->loop.now_us + HANDOVER_EXPECT_US;
+    if (first) /* later ones are told nothing new */
+        launcher_serving(&dispatch->launcher);
 }
 
 uint64_t takeover_expected_us(const struct dispatch *dispatch) {
@@ -207,6 +210,8 @@ void takeover_message(struct dispatch *dispatch, struct packet *packet) {
     if (wire_handed_decode(packet->data, packet->size, &header, &message) < 0)
         return;
     if (message.kind == WIRE_HANDED_KIND_ALL) {
+        if (message.version == 0) /* the launcher says so: the other one has ended */
+            inherit_finish(dispatch);
         expect_no_more(dispatch);
     } else if (message.kind == WIRE_HANDED_KIND_ENVIRONMENT) {
         if (message.version == 0 || message.version > HANDOVER_VERSION)

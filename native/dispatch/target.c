@@ -108,6 +108,8 @@ static void target_free(struct target *target) {
     room_want(target, 0);
     list_remove(&target->dirty);
     counters_give_back(&dispatch->counters, target->slot);
+    if (dispatch->number == 0)
+        inherit_forget(dispatch, target->id);
     common_target_let_go(dispatch->loops, target->common);
     function_let_go(dispatch, target->function);
     free(target->configuration);

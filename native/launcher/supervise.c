@@ -79,6 +79,17 @@ static bool cannot_start(struct service *service, int status) {
     return service == &s->control && !s->ready && WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIG;
 }
 
+/* What callers were shown last: of two dispatchers that is the one whose place is `dispatch`. One that has not served has
+ * not taken over what was kept. */
+static void keep_counters(struct service *service) {
+    struct supervision *s = &service->server->supervision;
+    if (service == s->dispatch && service->counters >= 0 && (s->counters < 0 || service->serving)) {
+        cleanup_close(&s->counters);
+        s->counters = steal_fd(&service->counters);
+    }
+    cleanup_close(&service->counters);
+}
+
 static void exited(void *owner, int status) {
     struct service *service = owner;
     struct server *server = service->server;
@@ -91,6 +102,8 @@ static void exited(void *owner, int status) {
         link_drain(&service->link); /* what it handed over last */
     loop_timer_off(&service->restart);
     link_close(&service->link);
+    if (service_is_dispatcher(service))
+        keep_counters(service);
     service->greeted = service->serving = false;
     service->unacknowledged = 0;
     beats_reset(service);
@@ -98,8 +111,6 @@ static void exited(void *owner, int status) {
         launches_end_all(server, service);
     else
         tasks_end_all(server);
-    if (service_is_dispatcher(service))
-        cleanup_close(&service->counters);
     if (server->phase == PHASE_RUNNING && cannot_start(service, status)) {
         server->exit_status = EX_CONFIG;
         supervise_stop(server);
@@ -267,15 +278,15 @@ static int spawn(struct service *service, int *ret_socket, struct jail_child *re
     return 0;
 }
 
-/* The one that is to take over hears it from HELLO, and gets the counters of the one before. */
+/* The one that is to take over hears it from HELLO. Each dispatcher gets the counters of the one before. */
 static void send_hello(struct service *service) {
     struct server *server = service->server;
     const struct supervision *s = &server->supervision;
     const bool takes_over = s->upgrade == UPGRADE_STARTING && service == s->other;
     struct wire_hello hello = {
         .role = WIRE_ROLE_LAUNCHER, .build = link_text(server->boot.build), .features = takes_over};
-    LINK_SEND(
-        &service->link, HEADER(0), hello, hello, &s->dispatch->counters, takes_over && s->dispatch->counters >= 0);
+    const int *before = takes_over ? &s->dispatch->counters : &s->counters;
+    LINK_SEND(&service->link, HEADER(0), hello, hello, before, service_is_dispatcher(service) && *before >= 0);
 }
 
 void service_start(struct service *service) {
@@ -333,6 +344,7 @@ int supervise_start(struct server *server) {
     service_init(server, &s->control, "the control plane");
     s->dispatch = &s->dispatchers[0];
     s->other = &s->dispatchers[1];
+    s->counters = -1;
     s->dispatch->epoch = UINT32_MAX; /* the first is 1 */
     service_init(server, s->dispatch, "the dispatcher");
     service_init(server, s->other, "the dispatcher");

@@ -47,6 +47,7 @@ struct supervision {
     struct service control, dispatchers[2];
     struct service *dispatch, *other; /* each is one of `dispatchers` */
     enum upgrade upgrade;
+    int counters;          /* the page of a dispatcher that died, for the next one, until that serves; -1: none */
     bool lost;             /* HANDING: the new one has died, what the old one hands over is ended */
     struct timer patience; /* of the upgrade's step */
     uint32_t peer_epoch;   /* of the pair last made */

@@ -37,7 +37,7 @@ void supervise_upgrade(struct server *server) {
     struct supervision *s = &server->supervision;
 
     if (server->phase != PHASE_RUNNING || s->upgrade != UPGRADE_NONE || s->other->child.pid != 0 ||
-        !s->dispatch->greeted) {
+        !s->dispatch->greeted || s->counters >= 0) {
         say("the dispatcher is not replaced: it is starting, being replaced, or ending");
         return;
     }
@@ -81,6 +81,8 @@ void upgrade_serving(struct service *service) {
     struct supervision *s = &server->supervision;
 
     service->serving = true;
+    if (service == s->dispatch || s->upgrade == UPGRADE_STARTING)
+        cleanup_close(&s->counters);
     if (s->upgrade != UPGRADE_STARTING || service != s->other)
         return;
     change_places(s);

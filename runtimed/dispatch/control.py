@@ -48,7 +48,7 @@ class Dispatcher:
         self._attaching: asyncio.Task[None] | None = None
         self.demands: Levels[wire.Demand] = Levels()
         self.limits: Levels[wire.LimitState] = Levels()
-        self.counters: CounterPage | None = None
+        self._page: CounterPage | None = None
         self._forwards = Forwards()
         self.restarts = -1  # incarnations seen, but for the first
 
@@ -56,6 +56,11 @@ class Dispatcher:
     def ready(self) -> bool:
         """Connected, and told everything."""
         return self._mirror.synced
+
+    @property
+    def counters(self) -> CounterPage | None:
+        """None before everything was told: only then do its counts go on where those of the one before stood."""
+        return self._page if self.ready else None
 
     async def when_ready(self) -> None:
         """Until a dispatcher was told everything."""
@@ -120,9 +125,9 @@ class Dispatcher:
         self._mirror.disconnected()
         self.demands = Levels()
         self.limits = Levels()
-        if self.counters is not None:
-            self.counters.close()
-            self.counters = None
+        if self._page is not None:
+            self._page.close()
+            self._page = None
 
     async def _synchronise(self, connection: Connection, hello: asyncio.Future[tuple[wire.Hello, list[int]]]) -> None:
         connection.send(wire.Hello(role=wire.Role.CONTROL, build=self._build))
@@ -135,7 +140,7 @@ class Dispatcher:
                 connection.close()
                 return
             if descriptors:
-                self.counters = CounterPage(descriptors.pop(0))
+                self._page = CounterPage(descriptors.pop(0))
                 close_all(descriptors)
             for refused in await self._mirror.synchronise():
                 log.error("the dispatcher refused an object: %s", refused)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 MAGIC = 0x50435452
 VERSION = 1
-HEAD = struct.Struct("<10IQQ2I")
+HEAD = struct.Struct("<10IQQ3I")
 NODE_OFFSET = 256
 _SLOT_HEAD = struct.Struct("<Q16s")
 HISTOGRAMS_OFFSET = 1024
@@ -56,7 +56,8 @@ class Slot(Struct, frozen=True, kw_only=True):
 class CounterPage:
     """Maps the page read-only; owns and closes the descriptor. ValueError when it is not what it should be.
 
-    Each loop of the dispatcher counts in a region of its own; what is told here is the sum of them.
+    Each loop of the dispatcher counts in a region of its own, and one more has what the dispatchers before it counted;
+    what is told here is the sum of them.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -70,9 +71,10 @@ class CounterPage:
         head = HEAD.unpack_from(self._page)
         magic, version, length, self._slots, self._slot_size, self._buckets = head[:6]
         self._n_node, self._n_histograms, self._n_slot, self._slots_offset, self.started_us = head[6:11]
-        self.loops: int = max(1, head[12])
+        regions: int = max(1, head[12])
+        self.loops: int = head[14] or regions
         """Event loops of the dispatcher."""
-        if magic != MAGIC or version != VERSION or length * self.loops != size:
+        if magic != MAGIC or version != VERSION or length * regions != size:
             self._page.close()
             raise ValueError(f"a counters page of version {version}; this reader knows {VERSION}")
         self._regions = range(0, size, length)
@@ -98,7 +100,7 @@ class CounterPage:
 
     def targets(self) -> Iterator[Slot]:
         """All targets with a slot of their own. ValueError when the page is closed meanwhile."""
-        if self.loops == 1:
+        if len(self._regions) == 1:
             yield from self._slots_of(0)
             return
         found: dict[int, list[Slot]] = {}
@@ -146,11 +148,11 @@ def add(counts: Sequence[dict[str, int]]) -> dict[str, int]:
 
 
 def add_histograms(parts: Sequence[bytes]) -> bytes:
-    """Histograms of the same width as one."""
+    """Histograms of the same width as one. No count comes near 2^64: they are added as one long number."""
     if len(parts) == 1:
         return parts[0]
-    counts = [sum(column) for column in zip(*map(buckets, parts), strict=True)]
-    return struct.pack(f"<{len(counts)}Q", *counts)
+    total = sum(int.from_bytes(part, "little") for part in parts)
+    return (total % 2 ** (8 * len(parts[0]))).to_bytes(len(parts[0]), "little")
 
 
 def _sum(slots: Sequence[Slot]) -> Slot:

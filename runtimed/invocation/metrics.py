@@ -1,7 +1,8 @@
 """What /metrics says: the node and its processes, and each function, from the dispatcher's counters page.
 
 Read in a thread of the metrics listener; the loop is only asked for names and levels, the dispatcher for nothing.
-Counters start at zero with the dispatcher and, a function's, with its deployment: Prometheus takes that for a restart.
+Counters start at zero with the node and, a function's, with its deployment: Prometheus takes that for a restart. They
+go on where they stood when the dispatcher is replaced, or dies; `counting_since_seconds` is when they were zero.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ INITS = Bounds((0.01, 0.1, 0.5, 1, 5, 10), MIDDLES)
 
 LEVELS = frozenset(
     "calls_open invocations_in_flight waiting environments environments_idle environments_frozen payload_bytes "
-    "connections".split()
+    "connections arenas".split()
 )
 """Of the node's counters those that go down too."""
 COUNTS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (
@@ -133,6 +134,12 @@ class MetricsReader:
             "Functions beyond metrics.functions: those invoked least have no series",
             value=left_out,
         )
+        if node and levels.page is not None:
+            yield GaugeMetricFamily(
+                f"{PREFIX}counting_since_seconds",
+                "When the dispatcher's counters were zero, since the epoch",
+                value=levels.page.started_us / 1e6,
+            )
         for name in NODE if node else ():
             told = f"{PREFIX}node_{name}"
             if name in LEVELS:

@@ -52,7 +52,7 @@ class Look(Struct, frozen=True, kw_only=True):
     """The same in seconds of the monotonic clock, for differences: the other one may be set meanwhile."""
     cpu: tuple[float, float]
     started_us: int = 0
-    """When the dispatcher started, since the epoch; 0: there is none."""
+    """Since when the dispatcher counts, since the epoch; 0: there is none."""
     node: Mapping[str, int] = NONE
     latencies: bytes = b""
     slots: Mapping[int, Slot] = {}

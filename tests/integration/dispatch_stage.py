@@ -289,8 +289,11 @@ ROUTE = wire.PutRoute(name="f", qualifier="$LATEST", target=1)
 class Stage:
     """The dispatcher's process and the other ends of what it was given."""
 
-    def __init__(self, directory: Path, logs: Path | None = None, **environment: str) -> None:
-        """`logs`: where it writes them, if not in a new directory; `environment`: what is added to its own."""
+    def __init__(
+        self, directory: Path, logs: Path | None = None, *, features: int = 0, before: int = -1, **environment: str
+    ) -> None:
+        """`logs`: where it writes them, if not in a new directory; `features`: 1: another one runs, and hands over;
+        `before`: the counters page of the one before; `environment`: what is added to its own."""
         if not PROGRAM.exists():
             pytest.skip(f"{PROGRAM} is not built; ./dev setup")
         self.directory = directory
@@ -312,7 +315,8 @@ class Stage:
         self.links: list[Link] = [self.launcher]
         self.pid = self._spawn(theirs, environment)
         theirs.close()
-        self.launcher.send(wire.Hello(role=wire.Role.LAUNCHER, build="b1"), epoch=1)
+        hello = wire.Hello(role=wire.Role.LAUNCHER, build="b1", features=features)
+        self.launcher.send(hello, fds=(before,) if before >= 0 else (), epoch=1)
         self.launcher.expect(wire.Hello)
         self._epoch = 0
 

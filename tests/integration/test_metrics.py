@@ -129,10 +129,13 @@ def test_other_paths_and_methods(measured: Measured) -> None:
     assert asked(measured.where, method="POST")[0] == 501
 
 
-def test_a_dispatcher_that_dies_counts_anew(measured: Measured) -> None:
+def test_counts_outlive_a_dispatcher_that_dies(measured: Measured) -> None:
     pid = measured.roles()["dispatch"]
+    before = scraped(measured.where).get(of("function_invocations_total", function="often"), 0)
     with Client(measured.address) as client:
         client.invoke("often", "x")
+        await_true(lambda: at_rest(scraped(measured.where), before + 1), 30, "it is counted, and over")
+        found = scraped(measured.where)
         os.kill(pid, signal.SIGKILL)
         await_true(
             lambda: measured.roles().get("dispatch", pid) != pid and client.status().ready,
@@ -140,7 +143,14 @@ def test_a_dispatcher_that_dies_counts_anew(measured: Measured) -> None:
             "the dispatcher's return",
         )
         client.invoke("often", "x")
-    await_true(lambda: at_rest(scraped(measured.where), 1), 30, "one call since its end")
+    await_true(lambda: at_rest(scraped(measured.where), before + 2), 30, "one more call")
+    after = scraped(measured.where)
+    counters = {
+        key for key in found if key[0].startswith(("function_", "node_")) and key[0].endswith(("_total", "_count"))
+    }
+    assert of("node_calls_total") in counters
+    assert not {key: (found[key], after.get(key)) for key in counters if after.get(key, -1) < found[key]}
+    assert after[of("counting_since_seconds")] == found[of("counting_since_seconds")]
 
 
 def test_a_port_that_is_taken_stops_no_node() -> None:

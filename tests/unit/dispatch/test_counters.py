@@ -42,7 +42,7 @@ def test_the_names_are_the_headers() -> None:
     assert list(SLOT) == names_in_header("COUNTERS_SLOT")
 
 
-def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions: int = 0) -> bytearray:
+def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions: int = 0, loops: int = 0) -> bytearray:
     size = SLOTS_OFFSET + SLOTS * SLOT_SIZE
     data = bytearray(size)
     HEAD.pack_into(
@@ -62,6 +62,7 @@ def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions:
         3,
         regions,
         0,
+        loops,
     )
     struct.pack_into(f"<{n_node}Q", data, NODE_OFFSET, *range(100, 100 + n_node))
     return data

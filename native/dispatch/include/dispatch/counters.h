@@ -3,11 +3,13 @@
  *
  * Each loop of the dispatcher has a region of its own, COUNTERS_SIZE bytes, one behind the other, all of the layout below:
  * who reads adds them up (slots by their target). Levels, too: one loop's may be below 0, the sum modulo 2^64 is right.
+ * One more, the last, belongs to no loop: what the dispatchers before this one counted, so that no counter ever goes back
+ * when one takes over from another (inherit.h).
  *
  * Layout of a region (little-endian, every field naturally aligned, size COUNTERS_SIZE, sealed against resizing and against new
  * writable mappings):
  *
- *      0  struct counters_head: magic "RTCP", version, where the parts are, when this dispatcher started
+ *      0  struct counters_head: magic "RTCP", version, where the parts are, since when is counted
  *    256  node counters: u64 each, in the order of COUNTERS_NODE
  *   1024  node histograms: HISTOGRAM_BUCKETS u64 each, in the order of COUNTERS_NODE_HISTOGRAMS
  *  16384  COUNTERS_SLOTS slots of 4,096 bytes, one per target: struct counters_slot. target 0: the slot is free. A slot
@@ -141,10 +143,12 @@ struct counters_head {
     uint32_t n_node_histograms;
     uint32_t n_slot;
     uint32_t slots_offset;
-    uint64_t started_us;         /* since the epoch */
+    _Atomic uint64_t
+        started_us; /* since the epoch: this dispatcher, or the first of those whose counts it goes on with */
     _Atomic uint64_t slots_high; /* level: the highest slot ever given; 0: none */
     uint32_t regions;            /* in the page, this one included; 0: one */
     uint32_t region;             /* which one this is */
+    uint32_t loops;              /* regions that are a loop's; 0: all */
 };
 
 struct histogram {
@@ -176,9 +180,9 @@ struct counters_histograms {
 };
 
 struct counters {
-    int fd;        /* of the first region's; -1 */
-    uint8_t *page; /* all of it, of the first region's; NULL */
-    unsigned regions;
+    int fd;           /* of the first region's; -1 */
+    uint8_t *page;    /* all of it, of the first region's; NULL */
+    unsigned regions; /* one a loop, and the inherited one */
     struct counters_head *head;
     struct counters_node *node;
     struct counters_histograms *histograms;
@@ -187,8 +191,8 @@ struct counters {
 };
 
 /* Makes the page; the first region is opened. */
-int counters_open(struct counters *ret_counters, unsigned regions, uint64_t started_us);
-/* Another one, as long as the first is open. */
+int counters_open(struct counters *ret_counters, unsigned loops, uint64_t started_us);
+/* Another one, as long as the first is open; number `loops` is the inherited one. */
 void counters_region(const struct counters *first, unsigned region, struct counters *ret_counters);
 void counters_close(struct counters *counters);
 

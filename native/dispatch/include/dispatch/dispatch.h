@@ -25,6 +25,7 @@
 #include "dispatch/forward.h"
 #include "dispatch/handover.h"
 #include "dispatch/http.h"
+#include "dispatch/inherit.h"
 #include "dispatch/launcher.h"
 #include "dispatch/log_sweep.h"
 #include "dispatch/logs.h"
@@ -53,6 +54,7 @@ struct dispatch {
     struct http http;
     struct forwards forwards;
     struct handover handover;
+    struct inheritance inheritance; /* of the first loop */
 
     _Atomic uint64_t in_use; /* invocations that hold tokens */
     struct budget budget;

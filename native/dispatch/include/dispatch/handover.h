@@ -16,7 +16,9 @@
  * longest ago first. The new one launches nothing before all were given (or HANDOVER_EXPECT_US have passed): what it needs is
  * on its way.
  *
- * Not given: counters (those of the new one start at zero), and what was kept of an init phase for the first log tail. Each
+ * Counters go on where the old one's stand (inherit.h).
+ *
+ * Not given: what was kept of an init phase for the first log tail. Each
  * of the two has its own account of concurrency: while both run, together they may exceed a limit.
  *
  * Trust: what comes is checked as if the old one were hostile (kinds of descriptors, targets, numbers); who a caller is, is
