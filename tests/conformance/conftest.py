@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import boto3
 import botocore.config
 import pytest
 
-from bench.node import Node
+from bench.node import Node, free_address
 from runtimed.client import Client
 from runtimed.model.key import CreatedKey
 from tests.conftest import need_root
@@ -20,12 +19,6 @@ class Served(Node):
     """Listens on TCP."""
 
     invoke = ""
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")

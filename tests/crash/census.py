@@ -43,7 +43,7 @@ def kind(process: Process, launcher: int) -> str:
     if "runtimed-dispatch" in process.command.split(" --")[0]:
         return "dispatch"
     if "zygote.py" in process.command:
-        return "zygote" if depth(process.pid) == 1 else "environment"
+        return {0: "other", 1: "zygote"}.get(depth(process.pid), "environment")
     return "other"
 
 

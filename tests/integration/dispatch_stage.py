@@ -45,8 +45,8 @@ def target(**changes: Any) -> wire.PutTarget:
         "function_version": "$LATEST",
         "arn": "arn:aws:lambda:us-east-1:000000000000:function:f",
         "memory_mb": 128,
-        "timeout_ms": 3000,
-        "init_timeout_ms": 10000,
+        "timeout_ms": 20_000,  # the test plays the environment, and may be slow
+        "init_timeout_ms": 20_000,
         "max_environments": 10,
         "max_concurrency": UNSET,
         "max_waiting": 100,

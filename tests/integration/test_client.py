@@ -247,7 +247,7 @@ def test_without_a_daemon(tmp_path: Path) -> None:
         before = time.monotonic()
         with pytest.raises(Unreachable, match="does not exist"):
             nobody.status()
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 30
     with pytest.raises(ClientError, match="not an address"):
         Client("nonsense")
 

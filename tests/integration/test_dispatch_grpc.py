@@ -138,7 +138,8 @@ def test_a_throttle_says_why(stage: Stage, control: Control, client: Client) -> 
 def test_a_deadline_releases_the_caller(stage: Stage, control: Control, client: Client) -> None:
     page = counters(control)
     environment = stage.warm(stage.invoker())
-    call = client.start(timeout=0.3)
+    assert client.start(invocation_type=3).result(PATIENCE).status_code == 204  # its connection is there
+    call = client.start(timeout=1)
     invoke, _ = environment.invoke()
     assert status(call) == ("DEADLINE_EXCEEDED", "")
     await_true(lambda: page.node()["cancelled"] == 1, "the caller is released")

@@ -36,7 +36,7 @@ def refused(answer: wire.Answer) -> tuple[int, str, str]:
 
 
 def test_first_call_launches_and_later_ones_reuse(stage: Stage) -> None:
-    control = stage.ready()
+    control = stage.ready(timeout_ms=3000)
     invoker = stage.invoker()
     began = int(time.time() * 1000)
     first = invoker.call(b'{"a": 1}', trace="Root=1", client_context=b"{}", tenant="t")
@@ -186,7 +186,7 @@ def test_invocation_time_out(stage: Stage) -> None:
     control = stage.ready()
     invoker = stage.invoker()
     environment = stage.warm(invoker)
-    control.acknowledged(control.put(target(timeout_ms=500), 1, 2))
+    control.acknowledged(control.put(target(timeout_ms=1500), 1, 2))
     invoker.call(flags=TAIL)
     invoke, _ = environment.invoke()
     environment.print("thinking")
@@ -194,11 +194,11 @@ def test_invocation_time_out(stage: Stage) -> None:
     kind, message = error_of(body)
     assert answer.outcome == wire.Outcome.FUNCTION_ERROR
     assert kind == "Sandbox.Timedout"
-    assert message == f"RequestId: {uuid.UUID(bytes=invoke.id)} Error: Task timed out after 0.50 seconds"
+    assert message == f"RequestId: {uuid.UUID(bytes=invoke.id)} Error: Task timed out after 1.50 seconds"
     tail = answer.log_tail.decode()
     assert "thinking\n" in tail
     assert tail.endswith("\tStatus: timeout\n")
-    assert answer.duration_us >= 500_000
+    assert answer.duration_us >= 1_500_000
     assert stage.ended(environment) == wire.EndReason.TIMEOUT
     invoker.call()
     stage.launch().start()

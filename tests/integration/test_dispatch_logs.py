@@ -349,7 +349,7 @@ def test_init_that_fails_is_reported(stage: Stage, as_json: bool) -> None:
 
 def test_an_init_that_takes_too_long_is_in_the_tail(stage: Stage) -> None:
     """It is repeated inside the invocation, which shows what both wrote."""
-    stage.ready(init_timeout_ms=50)
+    stage.ready(init_timeout_ms=1000)
     invoker = stage.invoker()
     invoker.call(flags=TAIL)
     first = stage.launch()

@@ -231,9 +231,10 @@ def test_idle_environments_are_frozen_and_thawed(stage: Stage, frozen: str, word
     assert sum(slot.counts["environments_frozen"] for slot in page.targets()) == 1
     assert environment.freezer.read_text().startswith(words[0])
     invoker.call()
-    environment.serve()
-    invoker.answer()
+    invoke, _ = environment.invoke()  # until it is answered, it stays thawed
     assert environment.freezer.read_text().startswith(words[1])
+    environment.result(invoke.id)
+    invoker.answer()
     assert page.node()["environments_frozen"] in (0, 1)
 
 

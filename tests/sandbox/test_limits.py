@@ -273,7 +273,7 @@ def test_rule_12_sleep_goes_on_after_a_thaw(jail: Jail) -> None:
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 print('started', flush=True)
-result = libc.nanosleep((ctypes.c_long * 2)(1, 0), None)
+result = libc.nanosleep((ctypes.c_long * 2)(3, 0), None)
 print(result, ctypes.get_errno(), flush=True)
 """
     with jail.started(PYTHON, "-I", "-c", script) as process:
