@@ -4,6 +4,7 @@ run real processes have a second try (tests/second_try.py), and needing it is a 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,9 @@ ROLES = ("launcher", "control", "dispatch")
 def pytest_configure(config: pytest.Config) -> None:
     # Directories of earlier runs, which another run on this machine removes at the same time.
     config.addinivalue_line("filterwarnings", r"ignore:\(rm_rf\) :pytest.PytestWarning")
+    # A shell ignores it for what it starts in the background, whose children ignore it, too; tests send it to some.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
