@@ -18,12 +18,15 @@ from bench import (
     warm_grpc,
     warm_http,
     warm_invoke,
+    warm_table,
 )
+from bench.callers import CALLERS
 
 BENCHES = {
     "warm_invoke": warm_invoke.run,
     "warm_http": warm_http.run,
     "warm_grpc": warm_grpc.run,
+    "warm_table": warm_table.run,
     "throughput": throughput.run,
     "payload": payload.run,
     "fairness": fairness.run,
@@ -38,10 +41,16 @@ BENCHES = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev bench", description="Figures beside their floors.")
     parser.add_argument("name", nargs="?", choices=BENCHES, help="one bench; without it all of them")
+    parser.add_argument(
+        "--caller", choices=CALLERS, default="own", help="who calls in throughput; own: our load program"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a bench on standard output, last")
     chosen = parser.parse_args()
+    if chosen.caller != "own" and chosen.name != "throughput":
+        parser.error("--caller goes with throughput")
     for name in [chosen.name] if chosen.name else BENCHES:
-        measure.show(BENCHES[name](), chosen.json)
+        report = throughput.run(chosen.caller) if name == "throughput" else BENCHES[name]()
+        measure.show(report, chosen.json)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Invocations a second over HTTP, 64 connections on loopback TCP with a key, the load on the same cores.
 
-Floors: the same path without policy (HTTP, epoll, seqpacket, CPython, no sandbox); a bare epoll HTTP server.
+Floors: the same path without policy (HTTP, epoll, seqpacket, CPython, no sandbox); a bare epoll HTTP server. With
+`--caller wrk` or `h2load` other people's programs call all three; what our own caller finds stands beside it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import contextlib
 import sys
 from collections.abc import Callable
 
-from bench import calls, http, measure
+from bench import callers, calls, http, measure
+from bench.callers import CALLERS, Plan
 from bench.measure import Report
 
 SECONDS = 3.0
@@ -19,18 +21,15 @@ MEMORY_MB = 1769  # one core
 UNITS = {**measure.LATENCY, "rate": "calls/s"}
 
 
-def measured(program: str, address: str, request: str) -> Callable[[], dict[str, float]]:
-    def side() -> dict[str, float]:
-        samples = measure.load(program, "http", address, request, CONNECTIONS, SECONDS)
-        return {**measure.latency(samples), "rate": measure.rate(samples, SECONDS)}
+def run(caller: str = "own") -> Report:
+    if missing := callers.missing(caller):
+        raise SystemExit(missing)
 
-    return side
+    def measured(port: str, request: bytes, by: str = caller) -> Callable[[], dict[str, float]]:
+        return lambda: CALLERS[by](compiled, Plan(port, request, CONNECTIONS, SECONDS))
 
-
-def run() -> Report:
     with contextlib.ExitStack() as stack:
         compiled = stack.enter_context(measure.Compiled())
-        program = compiled.program("load")
         served = stack.enter_context(http.served())
         python = calls.deploy(served.client, "hello", calls.HELLO, MEMORY_MB)
         bare = stack.enter_context(measure.server(compiled.program("hello")))
@@ -38,21 +37,22 @@ def run() -> Report:
         relay = stack.enter_context(
             measure.server(
                 compiled.program("relay"), "http", str(ENVIRONMENTS), python, "-I", "-S",
-                str(measure.FLOORS / "echo.py"), http.WITHOUT_POLICY.hex(), str(len(request) - len(calls.EVENT)),
+                str(measure.FLOORS / "echo.py"), http.WITHOUT_POLICY.hex(), "0",
             )
         )  # fmt: skip
-        request_file = compiled.file("post", request)
-        results = measure.interleave(
-            {
-                "http": measured(program, served.port, request_file),
-                "relay": measured(program, relay, request_file),
-                "epoll": measured(program, bare, compiled.file("get", http.HELLO)),
-            }
-        )
+        sides = {
+            "http": measured(served.port, request),
+            "relay": measured(relay, request),
+            "epoll": measured(bare, http.HELLO),
+        }
+        if caller != "own":
+            sides["own"] = measured(served.port, request, "own")
+        results = measure.interleave(sides)
         environments = served.client.status().environments
     return Report(
         bench="throughput",
-        figures=measure.figures("http", results["http"], UNITS),
+        figures=measure.figures("http" if caller == "own" else f"http, {caller}", results["http"], UNITS)
+        + (measure.figures("http, our own caller", results["own"], UNITS) if "own" in results else []),
         floor=measure.figures("path without policy", results["relay"], UNITS)
         + measure.figures("epoll http", results["epoll"], UNITS),
         ratio={
@@ -62,7 +62,7 @@ def run() -> Report:
         environments=environments.idle + environments.busy,
         memory_mb=MEMORY_MB,
         cpu_mode="weight",
-        note=f"client on the same cores; {CONNECTIONS} connections; logging on; the summary is of medians",
+        note=f"called by {caller} on the same cores; {CONNECTIONS} connections; logging on; the summary is of medians",
         summary={
             "invokes_per_s": measure.median(results["http"], "rate"),
             "floor_per_s": measure.median(results["relay"], "rate"),
