@@ -173,7 +173,7 @@ class Node:
                     found.setdefault(role, process.pid)
         return found
 
-    def stop(self, seconds: float = 30) -> list[str]:
+    def stop(self, seconds: float = 60) -> list[str]:
         """SIGTERM, then the search. Returns what is left over, as sentences; the directories go when nothing is."""
         before = self.processes()
         spaces = namespaces(process.pid for process in before) - namespaces([os.getpid()])
@@ -196,7 +196,7 @@ class Node:
             return not left
 
         with contextlib.suppress(TimeoutError):  # the kernel takes network namespaces and loop devices down later
-            await_true(clean, 30, "clean")
+            await_true(clean, 60, "clean")
         found += left
         if not found:
             shutil.rmtree(self.directory)

@@ -29,7 +29,7 @@ def handler(event, context):
     return {{"function": {name!r}, "revision": {revision}, "nonce": event["nonce"], "pad": "x" * event.get("pad", 0)}}
 """
 FUNCTIONS = ["echo-0", "echo-1", "echo-2"]
-PATIENCE = 30.0  # seconds after which a call counts as forgotten
+PATIENCE = 60.0  # seconds after which a call counts as forgotten
 # What callers may be told while parts of the node are replaced: nobody knows whether the function ran, or it did not.
 PASSING = (errors.ServiceError, errors.ServiceUnavailable, errors.TooManyRequests)
 REFUSALS = {"ServiceException", "ServiceUnavailableException", "TooManyRequestsException", "ResourceNotReadyException"}

@@ -26,7 +26,7 @@ from tests.crash import census, load
 from tests.crash.test_files import EXIT_CONFIGURATION
 from tests.outcomes import Outcome
 
-SECONDS = 30.0
+SECONDS = 60.0
 # "$5" is the state directory: `python -m runtimed --state-dir DIR --run-dir DIR`.
 MOUNTED = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
 SMALL = (*MOUNTED, 'mkdir -p "$5" && mount -t tmpfs -o size=64m,mode=0755 none "$5" && exec "$@"', "sh")

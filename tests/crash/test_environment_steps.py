@@ -18,7 +18,7 @@ from runtimed.model import wire
 from tests.crash import census, load
 from tests.outcomes import Outcome
 
-SECONDS = 30.0
+SECONDS = 60.0
 # Numbers of rt_sigtimedwait; of sendmsg and poll (or ppoll).
 CALLS = {"x86_64": ((128,), (46, 7)), "aarch64": ((137,), (211, 73))}
 AT_IMPORT = """

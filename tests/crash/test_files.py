@@ -22,7 +22,7 @@ from tests.crash import load
 from tests.outcomes import Outcome
 
 EXIT_CONFIGURATION = 78
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.crash import census, load
 from tests.crash.load import FUNCTIONS
 from tests.outcomes import Outcome
 
-SECONDS = 30.0
+SECONDS = 60.0
 ROUNDS = 2
 SIDES = ("seater", "imager", "shellmaker")
 

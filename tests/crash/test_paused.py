@@ -16,7 +16,7 @@ from runtimed.model import wire
 from tests.crash import census, load
 from tests.outcomes import Outcome
 
-SECONDS = 30.0
+SECONDS = 60.0
 PAUSE = 0.7
 
 

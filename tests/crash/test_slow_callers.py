@@ -19,7 +19,7 @@ from tests.crash import census, load
 from tests.neighbour import Neighbour
 from tests.outcomes import Outcome
 
-SECONDS = 30.0
+SECONDS = 60.0
 IDLE = 1500
 BYTES_EACH = 4096  # of a connection without calls: struct connection and its table
 

@@ -26,7 +26,7 @@ from runtimed.model import wire
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = Path(os.environ.get("RUNTIMED_DISPATCH", REPOSITORY / "runtimed" / "libexec" / "runtimed-dispatch"))
-PATIENCE = 30.0 * node.PATIENCE
+PATIENCE = 60.0 * node.PATIENCE
 PART = 65536
 UNSET = 0xFFFFFFFF
 FUNCTION = bytes(range(16))

@@ -15,7 +15,7 @@ from typing import TypeVar
 from bench import node
 from runtimed.model import wire
 
-PATIENCE = 30.0 * node.PATIENCE
+PATIENCE = 60.0 * node.PATIENCE
 
 M = TypeVar("M", bound=wire.Message)
 

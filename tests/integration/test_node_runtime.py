@@ -43,7 +43,7 @@ export const handler = async (event, context) => {
   if (event.sleep) await new Promise((done) => setTimeout(done, event.sleep));
   return {
     event, calls, helper: helper(), legacy: legacy.value,
-    left: context.getRemainingTimeInMillis() > 0 && context.getRemainingTimeInMillis() <= 3000,
+    left: context.getRemainingTimeInMillis() > 0 && context.getRemainingTimeInMillis() <= 30000,
     id: context.awsRequestId, arn: context.invokedFunctionArn, memory: context.memoryLimitInMB,
     name: context.functionName, version: context.functionVersion, client: context.clientContext,
     execution: process.env.AWS_EXECUTION_ENV, paths: process.env.NODE_PATH, cwd: process.cwd(),
@@ -127,7 +127,7 @@ def deployed(client: Client, code: Path, runtime: str, handler: str, **settings:
 
 @pytest.fixture(scope="module")
 def function(client: Client, code: Path, runtime: str) -> str:
-    return deployed(client, code, runtime, "index.handler", environment={"OWN": "mine"}, memory_size=256, timeout=3)
+    return deployed(client, code, runtime, "index.handler", environment={"OWN": "mine"}, memory_size=256)
 
 
 def failure(client: Client, name: str, event: Any) -> dict[str, Any]:
@@ -172,7 +172,6 @@ def test_what_a_handler_logs(client: Client, function: str) -> None:
         ({"uncaught": 1}, "RangeError", "later"),
         ({"circle": 1}, "Runtime.MarshalError", "Unable to stringify the response: Converting circular structure"),
         ({"exit": 4}, "Runtime.ExitError", "exit status 4"),
-        ({"sleep": 60_000}, "Sandbox.Timedout", "timed out after 3.00 seconds"),
     ],
 )
 def test_failures(client: Client, function: str, event: Any, kind: str, message: str) -> None:
@@ -180,6 +179,12 @@ def test_failures(client: Client, function: str, event: Any, kind: str, message:
     assert told["errorType"] == kind
     assert message in told["errorMessage"]
     assert client.invoke(function, {"n": 3}).value["event"] == {"n": 3}
+
+
+def test_time_out(client: Client, code: Path, runtime: str) -> None:
+    client.deploy("node-brief", code, runtime=runtime, handler="index.handler", timeout=2)
+    told = failure(client, "node-brief", {"sleep": 60_000})
+    assert (told["errorType"], "timed out after 2.00 seconds" in told["errorMessage"]) == ("Sandbox.Timedout", True)
 
 
 def test_errors_have_a_trace_and_are_logged(client: Client, function: str) -> None:

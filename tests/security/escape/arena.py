@@ -19,7 +19,7 @@ from runtimed.client.result import Result
 from tests.sandbox.jail import PRELUDE
 
 RUNTIME = "python3.11"
-PATIENCE = 30.0  # seconds that a call may take before the node counts as stalled
+PATIENCE = 60.0  # seconds that a call may take before the node counts as stalled
 STAGES = ("handler", "init", "thread", "child", "program")
 SECRET = "the victim's own 5b1e90c7"
 MARK = "code of the victim 77a0"
