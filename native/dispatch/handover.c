@@ -106,7 +106,6 @@ static int give_environment(struct environment *environment) {
     struct wire_header header = {.object = environment->id};
     struct wire_environment_handed message = {
         .target = environment->target->id,
-        .uid = environment->uid,
         .incarnation = environment->incarnation,
         .init_type = environment->init_type,
         .frozen = environment->freezer == FREEZER_FROZEN,

@@ -12,6 +12,11 @@
 #include "dispatch/runtime_connection.h"
 #include "dispatch/schedule.h"
 
+/* Linux 5.14; the C library of older systems does not know it. */
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
 enum kind { CHANNEL, LOG, FREEZE, PEAK, LISTENER, WAITING, KINDS };
 
 void takeover_expect(struct dispatch *dispatch) {
@@ -78,24 +83,40 @@ static bool is_of_kind(int fd, enum kind kind) {
     }
 }
 
-/* Out of the packet, each into its place. False: one is missing, too many, or not what it should be. */
-static bool take_descriptors(struct packet *packet, uint8_t flags, int fds[KINDS]) {
+/* Of the same network namespace, which only the one environment is in. */
+static bool are_neighbours(int fd, int other) {
+    uint64_t ours = 0, theirs = 0;
+    socklen_t size = sizeof(ours);
+    return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &ours, &size) == 0 &&
+        getsockopt(other, SOL_SOCKET, SO_NETNS_COOKIE, &theirs, &size) == 0 && ours == theirs;
+}
+
+/* Out of the packet, each into its place. False: one is missing, too many, not what it should be, or not what the launcher
+ * gave with this environment. The runtime's connection came to its listener, the launcher has never seen it. */
+static bool take_descriptors(struct packet *packet, const struct wire_handed *handed, uint8_t flags, int fds[KINDS]) {
     unsigned n = 0;
+
+    if (handed->known.size != packet->n_fds)
+        return false;
     for (unsigned i = 0; i < KINDS; i++) {
         if ((flags & (1u << i)) == 0)
             continue;
         if (n == packet->n_fds || !is_of_kind(packet->fds[n], (enum kind)i))
             return false;
+        if (handed->known.data[n] != (i == WAITING ? 0 : 1u << i))
+            return false;
         fds[i] = steal_fd(&packet->fds[n++]);
     }
-    return n == packet->n_fds && flags >> KINDS == 0;
+    return n == packet->n_fds && flags >> KINDS == 0 &&
+        (fds[WAITING] < 0 || (fds[LISTENER] >= 0 && are_neighbours(fds[WAITING], fds[LISTENER])));
 }
 
 /* ---- environments ----------------------------------------------------------------------------------------------- */
 
-static void attach(struct environment *environment, const struct wire_environment_handed *message, int fds[KINDS]) {
+static void attach(
+    struct environment *environment, const struct wire_environment_handed *message, uint32_t uid, int fds[KINDS]) {
     environment->answered = true;
-    environment->uid = message->uid;
+    environment->uid = uid;
     environment->incarnation = message->incarnation;
     environment->init_type = message->init_type;
     environment->served = message->served;
@@ -146,17 +167,17 @@ static bool take_environment(
 
     if (wire_environment_handed_decode(handed->state.data, handed->state.size, &header, &message) < 0 ||
         header.object != id || id == 0 || table_get(&dispatch->environments, id) != NULL ||
-        !take_descriptors(packet, message.descriptors, fds) || message.frozen > 1 || message.runtime_api > 1)
+        !take_descriptors(packet, handed, message.descriptors, fds) || message.frozen > 1 || message.runtime_api > 1)
         return false;
     target = target_find(dispatch, message.target);
-    if (target == NULL || target->runtime_api != (message.runtime_api != 0))
+    if (target == NULL || target->plan != handed->plan || target->runtime_api != (message.runtime_api != 0))
         return false;
     if (message.runtime_api ? fds[LISTENER] < 0 : fds[CHANNEL] < 0)
         return false;
     environment = environment_take(target, id);
     if (environment == NULL)
         return false;
-    attach(environment, &message, fds);
+    attach(environment, &message, handed->uid, fds);
     if (connect_to(environment, &message, fds) < 0)
         environment_handle(environment, EVENT_RETIRE, NULL);
     else

@@ -155,6 +155,7 @@ static void send_launched(struct environment *environment) {
     }
     message.descriptors |= WIRE_LAUNCHED_LISTENER;
     fds[n++] = cell->shell.listener;
+    environment_remember(environment, message.descriptors, fds);
     LINK_SEND(&environment->owner->link, HEADER(environment->id), launched, message, fds, n);
     cleanup_close(&leaf->freeze);
     cleanup_close(&leaf->peak);

@@ -39,6 +39,11 @@ enum environment_phase {
     ENVIRONMENT_DYING,
 };
 
+/* Which file a descriptor is. */
+struct passed {
+    uint64_t device, inode; /* 0: none */
+};
+
 struct environment {
     struct table_node node;   /* by the dispatcher's id, while its dispatcher lives and EXITED is not sent */
     struct list all;          /* launches.all */
@@ -64,6 +69,7 @@ struct environment {
     int status;
     struct jail_error error;
     uint64_t asked_us;
+    struct passed passed[5]; /* with LAUNCHED, in the order of its flags */
 };
 
 struct launches {
@@ -96,6 +102,9 @@ void launches_end_all(struct server *server, const struct service *service);
 void environment_abandon(struct environment *environment);
 /* The anchor of its shell was reaped. */
 void launches_anchor_gone(struct environment *environment);
+
+/* LAUNCHED carries these, one for each of the flags (upgrade.c). */
+void environment_remember(struct environment *environment, uint8_t flags, const int *fds);
 
 /* Between launches.c and exits.c. */
 

@@ -3,13 +3,17 @@
  *
  * An environment belongs to one dispatcher at any time, and that is decided here: with HANDED it changes owner, and what
  * happens to it from then on is told to the new one. What HANDED says otherwise, and its descriptors, are between the two;
- * here they are passed on unread. The new one trusts them no more than it trusts any message.
+ * here they are passed on unread, and beside them what is known here of that environment: its plan, its user, and which of
+ * the descriptors are those that LAUNCHED carried with it. So the old one can give neither an environment to another
+ * function nor one function's channel as another's.
  *
  * Who is killed when: the new one before SERVING: the old one serves on, nothing was taken from it. The new one after it:
  * the environments that it had end, and it is started again like any other; the old one finishes what it runs. The old one:
  * what it had not handed over ends. */
 #include <errno.h>
 #include <string.h>
+
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "launcher.h"
@@ -91,17 +95,42 @@ void upgrade_serving(struct service *service) {
     tell_hand_over(s->other, service->reads);
 }
 
+static struct passed file_of(int fd) {
+    struct stat about;
+    return fstat(fd, &about) < 0 ? (struct passed){0} : (struct passed){about.st_dev, about.st_ino};
+}
+
+void environment_remember(struct environment *environment, uint8_t flags, const int *fds) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(environment->passed); i++)
+        environment->passed[i] = (flags & (1u << i)) != 0 ? file_of(fds[n++]) : (struct passed){0};
+}
+
+/* One byte for each of the packet's descriptors: its flag in LAUNCHED, or 0. */
+static void recognise(const struct environment *environment, const struct packet *packet, uint8_t known[8]) {
+    memset(known, 0, 8);
+    for (unsigned k = 0; k < packet->n_fds && k < 8; k++) {
+        const struct passed file = file_of(packet->fds[k]);
+        for (unsigned i = 0; i < ARRAY_SIZE(environment->passed); i++)
+            if (file.inode != 0 && file.inode == environment->passed[i].inode &&
+                file.device == environment->passed[i].device)
+                known[k] = (uint8_t)(1u << i);
+    }
+}
+
 int upgrade_message(struct service *service, const struct wire_header *header, struct packet *packet) {
     struct supervision *s = &service->server->supervision;
     const bool passes = s->upgrade == UPGRADE_HANDING && service == s->other && !s->lost && s->dispatch->greeted;
     struct environment *environment = NULL;
     struct wire_header h;
     struct wire_handed message;
-    uint8_t again[WIRE_HEADER_SIZE + WIRE_HANDED_STATE_MAX + 64];
+    uint8_t again[WIRE_HEADER_SIZE + WIRE_HANDED_STATE_MAX + 64], known[8];
 
     (void)header;
     if (wire_handed_decode(packet->data, packet->size, &h, &message) < 0)
         return -EBADMSG;
+    message.plan = message.uid = 0;
+    message.known = (struct wire_slice){0};
     if (message.kind == WIRE_HANDED_KIND_ENVIRONMENT) {
         environment = launches_find(service, h.object);
         if (environment == NULL || environment->phase == ENVIRONMENT_WAITING)
@@ -111,6 +140,10 @@ int upgrade_message(struct service *service, const struct wire_header *header, s
             return 0;
         }
         environment->owner = s->dispatch;
+        message.plan = environment->plan->node.key;
+        message.uid = environment->zygote->uid_base + environment->uid;
+        recognise(environment, packet, known);
+        message.known = (struct wire_slice){known, MIN(packet->n_fds, 8u)};
     }
     if (!passes)
         return 0;

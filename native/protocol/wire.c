@@ -1239,6 +1239,9 @@ int wire_handed_encode(const struct wire_header *header, const struct wire_hande
     put(&w, message->version, 4);
     put(&w, message->kind, 1);
     put_slice(&w, message->state, WIRE_HANDED_STATE_MAX, false);
+    put(&w, message->plan, 8);
+    put(&w, message->uid, 4);
+    put_slice(&w, message->known, WIRE_HANDED_KNOWN_MAX, false);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -1250,6 +1253,9 @@ int wire_handed_decode(const uint8_t *data, size_t size, struct wire_header *ret
     message.version = (uint32_t)get(&r, 4);
     message.kind = (uint8_t)get(&r, 1);
     message.state = get_slice(&r, WIRE_HANDED_STATE_MAX, false);
+    message.plan = (uint64_t)get(&r, 8);
+    message.uid = (uint32_t)get(&r, 4);
+    message.known = get_slice(&r, WIRE_HANDED_KNOWN_MAX, false);
     if (r.bad || r.at != r.end || header.type != WIRE_HANDED)
         return -EBADMSG;
     *ret_header = header;
@@ -1263,7 +1269,6 @@ int wire_environment_handed_encode(const struct wire_header *header, const struc
     put_header(&w, header, WIRE_ENVIRONMENT_HANDED);
     put(&w, message->descriptors, 1);
     put(&w, message->target, 8);
-    put(&w, message->uid, 4);
     put(&w, message->incarnation, 4);
     put(&w, message->init_type, 1);
     put(&w, message->frozen, 1);
@@ -1283,7 +1288,6 @@ int wire_environment_handed_decode(const uint8_t *data, size_t size, struct wire
     struct wire_environment_handed message = {0};
     message.descriptors = (uint8_t)get(&r, 1);
     message.target = (uint64_t)get(&r, 8);
-    message.uid = (uint32_t)get(&r, 4);
     message.incarnation = (uint32_t)get(&r, 4);
     message.init_type = (uint8_t)get(&r, 1);
     message.frozen = (uint8_t)get(&r, 1);

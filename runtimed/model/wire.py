@@ -647,10 +647,16 @@ class Handed(Message, frozen=True, kw_only=True):
         ("version", "u32", 0),
         ("kind", "u8", 0),
         ("state", "bytes", 3072),
+        ("plan", "u64", 0),
+        ("uid", "u32", 0),
+        ("known", "bytes", 8),
     )
     version: int = 0
     kind: int = 0
     state: bytes = b""
+    plan: int = 0
+    uid: int = 0
+    known: bytes = b""
 
 
 class EnvironmentHanded(Message, frozen=True, kw_only=True):
@@ -658,7 +664,6 @@ class EnvironmentHanded(Message, frozen=True, kw_only=True):
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
         ("descriptors", "u8", 0),
         ("target", "u64", 0),
-        ("uid", "u32", 0),
         ("incarnation", "u32", 0),
         ("init_type", "u8", 0),
         ("frozen", "u8", 0),
@@ -671,7 +676,6 @@ class EnvironmentHanded(Message, frozen=True, kw_only=True):
     )
     descriptors: int = 0
     target: int = 0
-    uid: int = 0
     incarnation: int = 0
     init_type: int = 0
     frozen: int = 0

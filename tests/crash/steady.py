@@ -99,7 +99,10 @@ class Steady:
                 if value["nonce"] != event["nonce"]:
                     raise ValueError(f"the answer to {value['nonce']}")
             except Exception as error:
-                self.faults.append(f"{way} {event['nonce']} after {time.monotonic() - began:.3f} s: {error!r}")
+                cause = error.__cause__ or error.__context__
+                self.faults.append(
+                    f"{way} {event['nonce']} after {time.monotonic() - began:.3f} s: {error!r} {cause!r}"
+                )
                 self._stop.wait(0.1)
                 continue
             self.seconds.append(time.monotonic() - began)

@@ -21,8 +21,8 @@
  * Not given: what was kept of an init phase for the first log tail. Each
  * of the two has its own account of concurrency: while both run, together they may exceed a limit.
  *
- * Trust: what comes is checked as if the old one were hostile (kinds of descriptors, targets, numbers); who a caller is, is
- * asked of the kernel again. A state of a version above HANDOVER_VERSION cannot be read, and the old one is told so
+ * Trust: what comes is checked as if the old one were hostile (kinds of descriptors, targets, numbers). Whose an environment
+ * is, and that the descriptors are its own, the launcher says, which gave them; who a caller is, is asked of the kernel again. A state of a version above HANDOVER_VERSION cannot be read, and the old one is told so
  * beforehand: it then gives nothing, lets go of its callers as they are answered, and its environments end with it. */
 #pragma once
 

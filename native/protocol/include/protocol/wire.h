@@ -196,6 +196,7 @@ enum wire_handed_kind {
 #define WIRE_LAUNCH_FAILED_REASON_MAX 256u
 #define WIRE_EXITED_STEP_MAX 32u
 #define WIRE_HANDED_STATE_MAX 3072u
+#define WIRE_HANDED_KNOWN_MAX 8u
 #define WIRE_CONNECTION_HANDED_INPUT_MAX 3000u
 #define WIRE_ZYGOTE_READY_VERSION_MAX 64u
 #define WIRE_FORK_FAILED_STEP_MAX 32u
@@ -721,6 +722,9 @@ struct wire_handed {
     uint32_t version;
     uint8_t kind;
     struct wire_slice state;
+    uint64_t plan;
+    uint32_t uid;
+    struct wire_slice known;
 };
 int wire_handed_encode(const struct wire_header *header, const struct wire_handed *message,
     uint8_t *buffer, size_t size);
@@ -730,7 +734,6 @@ int wire_handed_decode(const uint8_t *data, size_t size, struct wire_header *ret
 struct wire_environment_handed {
     uint8_t descriptors;
     uint64_t target;
-    uint32_t uid;
     uint32_t incarnation;
     uint8_t init_type;
     uint8_t frozen;
