@@ -163,6 +163,14 @@ class LimitSettings(Section, frozen=True, kw_only=True):
         quotas.STREAM_RATE_BYTES // 1024
     )
     """Kilobytes of it that pass in a second afterwards."""
+    stall_seconds: Annotated[int, Meta(ge=1, le=3600, description="whole seconds from 1 to 3600")] = 30
+    """How long a caller may stand still while its answer is sent, that is take less than 16 KB of it; then its
+    connection ends."""
+    environment_ration: Annotated[
+        int, Meta(ge=1000, le=1_000_000, description="whole microseconds from 1000 to 1000000")
+    ] = 50_000
+    """Microseconds of the dispatcher, roughly, that an environment may cost it in a second of its own accord: by calls
+    of the Runtime API that nobody waits for, connections, the smallest of parts. Beyond it the environment waits."""
     code_storage_mb: Annotated[int, Meta(ge=1, description="whole megabytes")] = 75 * 1024
     """Megabytes of all packages together, as uploaded and unpacked."""
     code_files: Annotated[int, Meta(ge=1, description="a whole number from 1 up")] = 2_000_000

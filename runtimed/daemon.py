@@ -203,6 +203,8 @@ class Daemon:
             stream_bytes=limits.stream_mb << 20,
             stream_burst=limits.stream_burst_kb << 10,
             stream_rate=limits.stream_rate_kb << 10,
+            stall_ms=limits.stall_seconds * 1000,
+            ration=limits.environment_ration,
         )
         self.dispatcher.preload(limit, 0, 1)
         await self.keys.load()

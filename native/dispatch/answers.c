@@ -112,7 +112,7 @@ static int postpone(
     list_push_back(&connection->unsent, &outgoing->node);
     want_writing(connection, true);
     if (connection->stall.deadline_us == 0)
-        timer_set(&dispatch->loop.timers, &connection->stall, dispatch->loop.now_us + TRANSPORT_STALL_US);
+        timer_set(&dispatch->loop.timers, &connection->stall, dispatch->loop.now_us + dispatch->loops->stall_us);
     return 0;
 }
 
@@ -175,7 +175,7 @@ int answers_send(struct connection *connection) {
         want_writing(connection, false);
         timer_clear(&connection->stall);
     } else if (progress) {
-        timer_set(&dispatch->loop.timers, &connection->stall, dispatch->loop.now_us + TRANSPORT_STALL_US);
+        timer_set(&dispatch->loop.timers, &connection->stall, dispatch->loop.now_us + dispatch->loops->stall_us);
     }
     return 0;
 }

@@ -129,6 +129,7 @@ static int place_body(struct environment *environment) {
 
 int channel_invoke(struct environment *environment) {
     int r;
+    ration_grant(environment);
     if (environment->runtime != NULL)
         return runtime_invoke(environment);
     environment->sending_head = true;
@@ -344,12 +345,12 @@ void channel_resume(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
     if (environment->runtime != NULL)
         runtime_stream_resume(environment);
-    if (!environment->channel_paused)
+    if (!environment->channel_paused || ration_rests(environment))
         return;
     if (loop_add(&dispatch->loop, &environment->channel, EPOLLIN) == 0)
         environment->channel_paused = false;
     else
-        stream_retry(environment->invocations[0]);
+        ration_retry(environment);
 }
 
 /* Reads one packet. False: nothing more to read now, or no channel any more. */
@@ -389,7 +390,8 @@ static void on_ready(struct watch *watch, uint32_t events) {
     for (unsigned i = 0; i < CHANNEL_BATCH && read_one(environment); i++) {
         if (environment->state != ENVIRONMENT_REPLYING)
             return;
-        if (stream_waits(environment)) {
+        ration_spend(environment, RATION_PART, 0);
+        if (stream_waits(environment) || ration_rests(environment)) {
             pause_channel(environment);
             return;
         }

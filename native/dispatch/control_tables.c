@@ -1,6 +1,7 @@
 /* What the control plane puts: targets, routes, limits. Each message is applied whole or refused whole. */
 #include <errno.h>
 
+#include "base/cleanup.h"
 #include "dispatch/control.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/perform.h"
@@ -60,6 +61,8 @@ static int put_limit(struct control *control, const uint8_t *packet, size_t size
     account_limit(&dispatch->loops->account, message.concurrency);
     dispatch->loops->room.limit = message.environments;
     dispatch->loops->stream_limits = stream_limits(message.stream_bytes, message.stream_burst, message.stream_rate);
+    dispatch->loops->stall_us = message.stall_ms != 0 ? (uint64_t)message.stall_ms * 1000 : HTTP_STALL_US;
+    dispatch->loops->ration = message.ration != 0 ? MIN(message.ration, RATION_RATE_MAX) : RATION_RATE;
     room_changed(dispatch);
     levels_account(dispatch);
     return 0;

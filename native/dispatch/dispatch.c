@@ -152,6 +152,7 @@ static void free_environments(struct dispatch *dispatch) {
         logs_detach(environment);
         logs_forget(environment);
         arena_done(environment);
+        ration_done(environment);
         cleanup_close(&environment->freeze_fd);
         cleanup_close(&environment->peak_fd);
         cleanup_close(&environment->listener_fd);

@@ -36,7 +36,8 @@ static ssize_t read_answer(nghttp2_session *session, int32_t id, uint8_t *into, 
         stream->sent += (uint32_t)n;
         size += n;
     }
-    stream->progress_us = h2_dispatch(stream->h2)->loop.now_us;
+    if (pace_took(&stream->pace, size) || stream->sent == total)
+        stream->progress_us = h2_dispatch(stream->h2)->loop.now_us;
     h2_stream_arm(stream);
     if (stream->sent == total) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;

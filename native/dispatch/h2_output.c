@@ -22,7 +22,7 @@ static ssize_t send_bytes(struct h2 *h2, const uint8_t *data, size_t size) {
             break;
         sent += (size_t)n;
     }
-    if (sent > 0)
+    if (pace_took(&h2->pace, sent))
         h2->progress_us = h2_dispatch(h2)->loop.now_us;
     return (ssize_t)sent;
 }
@@ -38,6 +38,7 @@ static int keep(struct h2 *h2, const uint8_t *data, size_t size, const uint8_t *
     h2->output_size = (uint32_t)(size + more_size);
     h2->output_sent = 0;
     budget_take_over(&h2_dispatch(h2)->budget, h2->output_size);
+    h2->pace.taken = 0;
     h2->progress_us = h2_dispatch(h2)->loop.now_us;
     return 0;
 }
@@ -120,7 +121,7 @@ static void arm(struct h2 *h2) {
     struct timer *timer = &h2->connection->timer;
 
     if (h2->output != NULL)
-        timer_set(&dispatch->loop.timers, timer, h2->progress_us + HTTP_STALL_US);
+        timer_set(&dispatch->loop.timers, timer, h2->progress_us + dispatch->loops->stall_us);
     else if (h2->in_headers || !h2->settled)
         timer_set(&dispatch->loop.timers, timer, h2->began_us + HTTP_HEAD_US);
     else if (h2->n_streams == 0)

@@ -56,7 +56,8 @@ static ssize_t read_parts(nghttp2_session *session, int32_t id, uint8_t *into, s
         memcpy(into, parts->out.data + parts->out.at, size);
         outflow_taken(&parts->out, size);
     }
-    stream->progress_us = h2_dispatch(stream->h2)->loop.now_us;
+    if (pace_took(&stream->pace, size) || parts->out.size == 0)
+        stream->progress_us = h2_dispatch(stream->h2)->loop.now_us;
     h2_stream_arm(stream);
     if (parts->out.size == 0 && parts->ended) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
@@ -113,13 +114,20 @@ static int put_start(struct h2_stream *stream, const struct answer *head) {
         grpc_write_start(id, head->version != NULL ? head->version : "$LATEST", head->content_type, message));
 }
 
+/* Nothing waited for the peer until now: its time begins. */
+static void begin_again(struct h2_stream *stream) {
+    if (stream->parts->out.size > 0)
+        return;
+    stream->progress_us = h2_dispatch(stream->h2)->loop.now_us;
+    stream->pace.taken = 0;
+}
+
 static int put_chunk(struct h2_stream *stream, struct wire_slice data) {
     uint8_t head[GRPC_CHUNK_HEAD_MAX];
     struct outflow *out = &stream->parts->out;
     int r;
 
-    if (out->size == 0)
-        stream->progress_us = h2_dispatch(stream->h2)->loop.now_us;
+    begin_again(stream);
     r = outflow_add(out, head, grpc_write_chunk(data.size, head));
     return r >= 0 ? outflow_add(out, data.data, data.size) : r;
 }
@@ -140,6 +148,7 @@ static int put_complete(struct h2_stream *stream, const struct answer *answer) {
                 (struct wire_slice){(const uint8_t *)answer->error_type, (uint32_t)strlen(answer->error_type)};
         complete.details = answer->body.size;
     }
+    begin_again(stream);
     r = outflow_add(&stream->parts->out, head, grpc_write_complete(&complete, head));
     return r >= 0 && complete.details > 0 ? outflow_add(&stream->parts->out, answer->body.data, answer->body.size) : r;
 }

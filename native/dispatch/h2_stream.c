@@ -49,9 +49,9 @@ void h2_stream_arm(struct h2_stream *stream) {
     uint64_t deadline = stream->deadline_us != 0 ? stream->deadline_us : UINT64_MAX;
 
     if (stream->phase == H2_ANSWER && stream->parts != NULL && !h2_parts_idle(stream))
-        deadline = MIN(deadline, stream->progress_us + HTTP_STALL_US);
+        deadline = MIN(deadline, stream->progress_us + dispatch_of(stream)->loops->stall_us);
     else if (stream->phase == H2_ANSWER && stream->parts == NULL)
-        deadline = stream->progress_us + HTTP_STALL_US;
+        deadline = stream->progress_us + dispatch_of(stream)->loops->stall_us;
     else if (stream->phase == H2_MESSAGE)
         deadline = MIN(deadline, stream->began_us + HTTP_BODY_US + stream->taken * 1000000 / HTTP_BODY_RATE);
     if (deadline == UINT64_MAX)

@@ -286,7 +286,8 @@ static int postpone(struct http_connection *connection, const char *head, size_t
     memcpy(outgoing->head, head, head_size);
     list_push_back(&connection->unsent, &outgoing->node);
     http_want_writing(connection, true);
-    timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + HTTP_STALL_US);
+    connection->pace.taken = 0;
+    timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + dispatch->loops->stall_us);
     return 0;
 }
 
@@ -377,7 +378,8 @@ int http_send(struct http_connection *connection) {
         if (n == 0)
             return 0;
         outgoing->sent += (uint32_t)n;
-        timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + HTTP_STALL_US);
+        if (pace_took(&connection->pace, (size_t)n))
+            timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + dispatch->loops->stall_us);
         if (outgoing->sent < outgoing->total)
             return 0;
         outgoing_free(connection, outgoing);

@@ -56,13 +56,13 @@ int http_stream_send(struct http_connection *connection) {
         if (n == 0)
             break;
         outflow_taken(out, (size_t)n);
-        progress = true;
+        progress = pace_took(&connection->pace, (size_t)n) || progress;
     }
     http_want_writing(connection, out->size > 0);
     if (out->size == 0)
         timer_clear(&connection->timer);
     else if (progress || connection->timer.deadline_us == 0)
-        timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + HTTP_STALL_US);
+        timer_set(&dispatch->loop.timers, &connection->timer, dispatch->loop.now_us + dispatch->loops->stall_us);
     if (stream->ended && out->size == 0) {
         http_stream_free(connection);
         http_answered(connection);
@@ -105,11 +105,15 @@ static int put_payload(struct http_stream *stream, struct wire_slice data) {
     size_t size = eventstream_chunk_head(data.size, head);
     int r = put_size(stream, size + data.size + sizeof(tail));
 
-    eventstream_tail(head, size, data, tail);
     if (r >= 0)
         r = outflow_add(&stream->out, head, size);
     if (r >= 0)
         r = outflow_add(&stream->out, data.data, data.size);
+    if (r < 0)
+        return r;
+    /* Over the copy: in an arena the data may change meanwhile. */
+    data.data = stream->out.data + stream->out.at + stream->out.size - data.size;
+    eventstream_tail(head, size, data, tail);
     if (r >= 0)
         r = outflow_add(&stream->out, tail, sizeof(tail));
     return r >= 0 ? put_end(stream, CHUNK_END) : r;

@@ -60,6 +60,7 @@ static struct environment *make(struct target *target, uint64_t id) {
     environment->participants = 1;
     environment->channel.fd = environment->log.watch.fd = -1;
     arena_init(environment);
+    ration_init(environment);
     environment->freeze_fd = environment->peak_fd = environment->listener_fd = -1;
     environment->launched_us = dispatch->loop.now_us;
     timer_init(&environment->timer, on_timer);
@@ -86,6 +87,7 @@ static void close_all(struct environment *environment) {
     channel_detach(environment);
     logs_detach(environment);
     arena_done(environment);
+    ration_done(environment);
     cleanup_close(&environment->freeze_fd);
     cleanup_close(&environment->peak_fd);
     cleanup_close(&environment->listener_fd);

@@ -273,6 +273,7 @@ void runtime_call_begin(struct runtime_connection *connection, const uint8_t *da
         runtime_path_read(h1_slice(data, head->method), h1_slice(data, head->target), &connection->call, &id);
     bool bodiless = !head->chunked && head->length == 0;
 
+    ration_spend(connection->runtime->environment, RATION_CALL, 0);
     connection->reading = RUNTIME_BODY;
     connection->refusal.status = 0;
     connection->too_large = connection->no_memory = false;

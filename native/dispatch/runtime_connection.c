@@ -93,6 +93,13 @@ static int watch_for(struct runtime_connection *connection, uint32_t events) {
     return 0;
 }
 
+/* Something was read and not looked at yet. */
+static bool has_input(const struct runtime_connection *connection) {
+    return connection->input_size > 0 &&
+        (connection->reading == RUNTIME_BODY ||
+            (connection->reading == RUNTIME_HEAD && connection->head.line == 0 && connection->head.scanned == 0));
+}
+
 void runtime_watch(struct runtime_connection *connection) {
     uint32_t events;
 
@@ -104,12 +111,12 @@ void runtime_watch(struct runtime_connection *connection) {
         events = 0;
     else if (connection->output != NULL)
         events = EPOLLOUT;
+    else if (runtime_rests(connection->runtime))
+        events = 0;
     else if (connection->reading == RUNTIME_WAIT)
         events = EPOLLRDHUP;
-    else if (connection->input_size > 0 &&
-        (connection->streaming ||
-            (connection->reading == RUNTIME_HEAD && connection->head.line == 0 && connection->head.scanned == 0)))
-        events = EPOLLIN | EPOLLOUT;
+    else if (has_input(connection))
+        events = EPOLLOUT;
     else
         events = EPOLLIN;
     if (events != connection->events && watch_for(connection, events) < 0)
@@ -223,7 +230,28 @@ static size_t read_head(struct runtime_connection *connection, const uint8_t *da
     return used;
 }
 
-static size_t read_body(struct runtime_connection *connection, const uint8_t *data, size_t size) {
+/* However small its chunks, what was read at once of a body goes on at once. */
+static enum h1_result read_chunks(
+    struct runtime_connection *connection, uint8_t *data, size_t size, size_t *ret_taken, struct wire_slice *ret_part) {
+    enum h1_result result = H1_MORE;
+    struct wire_slice part;
+    size_t taken, at = 0;
+    uint32_t n = 0;
+
+    while (at < size && result == H1_MORE) {
+        result = h1_chunks_read(&connection->chunks, data + at, size - at, &taken, &part);
+        if (result != H1_WRONG) {
+            memmove(data + n, part.data, part.size); /* their framing makes room */
+            n += part.size;
+        }
+        at += taken;
+    }
+    *ret_taken = at;
+    *ret_part = (struct wire_slice){data, n};
+    return result;
+}
+
+static size_t read_body(struct runtime_connection *connection, uint8_t *data, size_t size) {
     struct wire_slice part = {data, (uint32_t)MIN(size, connection->body_left)};
     enum h1_result result;
     size_t taken;
@@ -235,30 +263,40 @@ static size_t read_body(struct runtime_connection *connection, const uint8_t *da
             runtime_call_finish(connection);
         return part.size;
     }
-    result = h1_chunks_read(&connection->chunks, data, size, &taken, &part);
+    result = read_chunks(connection, data, size, &taken, &part);
+    runtime_call_body(connection, part);
     if (result == H1_WRONG) {
         connection->close = true;
         runtime_call_cut_short(connection);
         return size;
     }
-    runtime_call_body(connection, part);
     if (result == H1_DONE)
         runtime_call_finish(connection);
     return taken;
 }
 
+/* May more of what was read be looked at now? */
+static bool may_go_on(const struct runtime_connection *connection, unsigned calls) {
+    const struct runtime *runtime = connection->runtime;
+    return connection->output == NULL && !runtime_stream_waits(connection) && !runtime_rests(runtime) &&
+        (calls < RUNTIME_CALLS_MAX || runtime->gone);
+}
+
 /* Keeps what is not used up. Reads no further request before the answer to the last one has left. */
-static void advance(struct runtime_connection *connection, const uint8_t *data, size_t size) {
+static void advance(struct runtime_connection *connection, uint8_t *data, size_t size) {
+    unsigned calls = 0;
     size_t at = 0;
 
-    while (!connection->closed && at < size && connection->output == NULL && !runtime_stream_waits(connection)) {
+    while (!connection->closed && at < size && may_go_on(connection, calls)) {
         size_t used = 0;
-        if (connection->reading == RUNTIME_HEAD)
+        if (connection->reading == RUNTIME_HEAD) {
             used = read_head(connection, data + at, size - at);
-        else if (connection->reading == RUNTIME_BODY)
+            calls++;
+        } else if (connection->reading == RUNTIME_BODY) {
             used = read_body(connection, data + at, size - at);
-        else if (connection->reading == RUNTIME_LINGER)
+        } else if (connection->reading == RUNTIME_LINGER) {
             used = size - at;
+        }
         at += used;
         if (used == 0)
             break;
@@ -275,7 +313,7 @@ static void advance(struct runtime_connection *connection, const uint8_t *data, 
 }
 
 /* What is there, behind what was there before. */
-static void take_in(struct runtime_connection *connection, const uint8_t *data, size_t size) {
+static void take_in(struct runtime_connection *connection, uint8_t *data, size_t size) {
     uint8_t *all = steal_pointer(connection->input);
     uint32_t before = connection->input_size;
 
@@ -309,6 +347,7 @@ static bool read_some(struct runtime_connection *connection) {
     if (n < 0 && errno == EAGAIN)
         return false;
     if (n > 0) {
+        ration_spend(connection->runtime->environment, 0, (uint64_t)n);
         take_in(connection, data, (size_t)n);
         return !connection->closed;
     }
@@ -329,14 +368,16 @@ void runtime_ready(struct watch *watch, uint32_t events) {
         runtime_connection_close(connection);
         return;
     }
+    ration_spend(connection->runtime->environment, RATION_WAKE, 0);
     if (events & EPOLLOUT)
         send_rest(connection);
     if (!connection->closed && connection->output != NULL && (events & (EPOLLHUP | EPOLLERR)))
         runtime_connection_close(connection);
-    if (!connection->closed && connection->output == NULL && connection->input_size > 0 && (events & EPOLLOUT))
+    if (!connection->closed && connection->output == NULL && connection->input_size > 0 &&
+        (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
         take_in(connection, NULL, 0);
     if (!connection->closed && connection->output == NULL && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) &&
-        connection->reading != RUNTIME_WAIT && !runtime_stream_waits(connection))
+        connection->reading != RUNTIME_WAIT && !has_input(connection) && may_go_on(connection, 0))
         (void)read_some(connection);
     runtime_watch(connection);
 }
@@ -350,7 +391,7 @@ void runtime_drain(struct environment *environment) {
     runtime_accept(&runtime->listener, 0);
     list_for_each_safe(node, &runtime->connections) {
         struct runtime_connection *connection = list_entry(node, struct runtime_connection, node);
-        if (connection->streaming)
+        if (has_input(connection))
             take_in(connection, NULL, 0); /* what had to wait */
         while (!connection->closed && connection->output == NULL && connection->reading != RUNTIME_WAIT &&
             read_some(connection))

@@ -60,10 +60,12 @@ int runtime_resume(struct runtime *runtime, int fd, bool close) {
 
 /* 0, -EAGAIN: nobody more, or another error: there is no room for any. */
 static int accept_one(struct runtime *runtime) {
-    int fd = accept4(runtime->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(runtime->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), r = fd < 0 ? -errno : 0;
 
-    if (fd < 0)
-        return errno == ECONNABORTED || errno == EINTR ? 0 : -errno;
+    if (r != -EAGAIN)
+        ration_spend(runtime->environment, RATION_CONNECTION, 0);
+    if (r < 0)
+        return r == -ECONNABORTED || r == -EINTR ? 0 : r;
     (void)connection_new(runtime, fd);
     return 0;
 }
@@ -72,9 +74,9 @@ void runtime_accept(struct watch *watch, uint32_t events) {
     struct runtime *runtime = list_entry(watch, struct runtime, listener);
     int r = 0;
     (void)events;
-    while (runtime->n_connections < RUNTIME_CONNECTIONS_MAX && r == 0)
+    while (runtime->n_connections < RUNTIME_CONNECTIONS_MAX && r == 0 && !runtime_rests(runtime))
         r = accept_one(runtime);
-    if (runtime->n_connections < RUNTIME_CONNECTIONS_MAX && r == -EAGAIN)
+    if (runtime->full || (runtime->n_connections < RUNTIME_CONNECTIONS_MAX && r == -EAGAIN))
         return;
     /* Also without descriptors or memory: rather deaf, until a connection ends, than awake all the time. */
     loop_remove(&runtime->environment->dispatch->loop, &runtime->listener);
@@ -82,9 +84,28 @@ void runtime_accept(struct watch *watch, uint32_t events) {
 }
 
 void runtime_listen_again(struct runtime *runtime) {
-    if (!runtime->full || runtime->listener.fd < 0 || runtime->n_connections >= RUNTIME_CONNECTIONS_MAX)
+    if (!runtime->full || runtime->listener.fd < 0 || runtime->n_connections >= RUNTIME_CONNECTIONS_MAX ||
+        runtime_rests(runtime))
         return;
     runtime->full = loop_add(&runtime->environment->dispatch->loop, &runtime->listener, EPOLLIN) < 0;
+}
+
+bool runtime_rests(const struct runtime *runtime) {
+    return !runtime->gone && ration_rests(runtime->environment);
+}
+
+void runtime_rest(struct runtime *runtime) {
+    if (runtime->listener.fd < 0)
+        return;
+    if (!runtime->full)
+        loop_remove(&runtime->environment->dispatch->loop, &runtime->listener);
+    runtime->full = true;
+    list_for_each_safe(node, &runtime->connections) runtime_watch(list_entry(node, struct runtime_connection, node));
+}
+
+void runtime_wake(struct runtime *runtime) {
+    runtime_listen_again(runtime);
+    list_for_each_safe(node, &runtime->connections) runtime_watch(list_entry(node, struct runtime_connection, node));
 }
 
 int runtime_open(struct environment *environment) {

@@ -74,13 +74,6 @@ void stream_resume(struct invocation *invocation) {
         channel_resume(invocation->environment);
 }
 
-void stream_retry(struct invocation *invocation) {
-    struct stream *stream = invocation->stream;
-    struct dispatch *dispatch = dispatch_of(stream);
-    stream->slow = true;
-    timer_set(&dispatch->loop.timers, &stream->timer, dispatch->loop.now_us + STREAM_RETRY_US);
-}
-
 void stream_free(struct invocation *invocation) {
     struct stream *stream = steal_pointer(invocation->stream);
     if (stream == NULL)

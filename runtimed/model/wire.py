@@ -337,12 +337,16 @@ class PutLimit(Message, frozen=True, kw_only=True):
         ("stream_bytes", "u64", 0),
         ("stream_burst", "u32", 0),
         ("stream_rate", "u32", 0),
+        ("stall_ms", "u32", 0),
+        ("ration", "u32", 0),
     )
     concurrency: int = 0
     environments: int = 0
     stream_bytes: int = 0
     stream_burst: int = 0
     stream_rate: int = 0
+    stall_ms: int = 0
+    ration: int = 0
 
 
 class EnvRetire(Message, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 @pytest.fixture
 def runtime(stage: Stage) -> Iterator[Runtime]:
     runtime = Runtime(stage)
+    small(runtime.listener)
     try:
         yield runtime
     finally:
@@ -49,10 +50,17 @@ def control(stage: Stage, runtime: Runtime) -> Control:
     return stage.ready(runtime_api=1, timeout_ms=60_000, init_timeout_ms=60_000)
 
 
+def small(sock: socket.socket) -> None:
+    """It holds little: what a test stuffs it with is worked off within an environment's ration."""
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, 1 << 16)
+
+
 def stuff(sock: socket.socket, request: bytes) -> int:
     """Pipelines it until nobody takes any more; how often it went. What is under way of it is finished by `drained`."""
     whole = request * 1000
     sent = 0
+    small(sock)
     sock.settimeout(0.5)
     try:
         while sent < len(request) * PIPELINED:

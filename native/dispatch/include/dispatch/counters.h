@@ -96,7 +96,8 @@
     X(arena_payloads)          /* bodies that went through one, either way */ \
     X(streams)                 /* responses that came in parts */ \
     X(forwarded)               /* requests passed to the control plane with their connections */ \
-    X(forwards_refused)        /* those that it had no room for, or was not there for */
+    X(forwards_refused)        /* those that it had no room for, or was not there for */ \
+    X(environment_rests)       /* times an environment was left unread for what it had the loop do: ration.h */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

@@ -21,6 +21,7 @@
 #include "dispatch/arena.h"
 #include "dispatch/logs.h"
 #include "dispatch/loop.h"
+#include "dispatch/ration.h"
 #include "protocol/wire.h"
 
 /* clang-format off */
@@ -155,11 +156,12 @@ struct environment {
 
     struct watch channel; /* fd -1: closed */
     bool channel_writing; /* watched for EPOLLOUT: an INVOKE that did not fit */
-    bool channel_paused;  /* not watched: a stream of its has to wait */
+    bool channel_paused;  /* not watched: a stream of its has to wait, or it rests */
     bool sending_head;    /* INVOKE itself is not sent yet */
     uint32_t sent;        /* bytes of the body that are */
     bool body_in_arena;   /* all of them, that is */
     struct arena arena;
+    struct ration ration;
     struct runtime *runtime; /* of a target that speaks the Runtime API; NULL: the channel is all */
     struct log_pipe log;
     int freeze_fd, peak_fd, listener_fd; /* -1: none; listener: the Runtime API's */

@@ -20,7 +20,7 @@
  * cannot go on, are seen to after the reading, or after the batch (h2_collect).
  *
  * Time: as http.h has it: HTTP_IDLE_US without a call, HTTP_HEAD_US for the peer's settings and for a header block, a
- * message HTTP_BODY_US and HTTP_BODY_RATE on top, HTTP_STALL_US without progress of an answer or of the socket. */
+ * message HTTP_BODY_US and HTTP_BODY_RATE on top, loops.stall_us without progress of an answer or of the socket. */
 #pragma once
 
 #include <stdbool.h>
@@ -33,6 +33,7 @@
 #include "dispatch/exchange.h"
 #include "dispatch/grpc.h"
 #include "dispatch/outflow.h"
+#include "dispatch/pace.h"
 #include "dispatch/timers.h"
 
 #define H2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -79,8 +80,9 @@ struct h2 {
     uint8_t *output; /* bytes that the socket did not take */
     uint32_t output_size, output_sent;
     uint64_t progress_us; /* the socket took something */
-    uint64_t began_us;    /* the connection, or the header block that is coming */
-    uint64_t used_us;     /* a call came or went */
+    struct pace pace;
+    uint64_t began_us; /* the connection, or the header block that is coming */
+    uint64_t used_us;  /* a call came or went */
     struct allowance resets, settings, idle;
     unsigned continuations; /* of the header block */
     bool settled;           /* the peer's settings have come */
@@ -126,6 +128,7 @@ struct h2_stream {
     uint32_t head_size, body_size, sent;
     uint32_t charged;
     uint64_t progress_us;
+    struct pace pace;
     struct h2_parts *parts; /* of an answer that comes in parts; NULL: it does not */
     bool is_gone;           /* nobody is there for it */
     int status;             /* enum grpc_status where it has none of Lambda's codes; -1 */

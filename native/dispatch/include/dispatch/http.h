@@ -21,7 +21,8 @@
  * admission.
  *
  * Time: HTTP_IDLE_US between requests, HTTP_HEAD_US for a head, a body HTTP_BODY_US and HTTP_BODY_RATE
- * on top, HTTP_STALL_US without progress in writing; then 408 where a request had begun, and the connection ends.
+ * on top, loops.stall_us without progress in writing (HTTP_STALL_US unless set); then 408 where a request had begun, and the
+ * connection ends. Progress is what pace.h says.
  *
  * After a request that cannot be trusted (h1.h) or whose body nobody wants, the answer says "connection: close", and
  * the connection lingers for HTTP_LINGER_US: closing it at once would reset it under an answer that was not read. */
@@ -36,6 +37,7 @@
 #include "dispatch/exchange.h"
 #include "dispatch/h1.h"
 #include "dispatch/loop.h"
+#include "dispatch/pace.h"
 #include "dispatch/render.h"
 
 #define HTTP_CONNECTIONS_MAX 16384u
@@ -109,6 +111,7 @@ struct http_connection {
     uint64_t body_left, body_taken, body_began_us;
     struct list unsent;         /* struct http_outgoing */
     struct http_stream *stream; /* an answer that comes in parts, until it has left; NULL: none */
+    struct pace pace;
     enum http_trust trust;
     uint64_t principal;  /* the key that the request under way showed; 0: none */
     struct sigv4 *sigv4; /* of the request whose body is being read; NULL: nothing to check */

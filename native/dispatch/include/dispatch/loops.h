@@ -23,7 +23,9 @@ struct loops {
     unsigned n;
     struct dispatch *each[LOOPS_MAX]; /* the first is the process's own */
     struct account account;
-    struct stream_limits stream_limits; /* changed while all loops but one stand still */
+    struct stream_limits stream_limits; /* this and the next two: changed while all loops but one stand still */
+    uint64_t stall_us;                  /* without progress in taking an answer: its connection ends */
+    uint32_t ration;                    /* ration.h */
     struct table functions, targets;    /* common.h */
     struct budget_common budget;
     struct bucket log_bucket;

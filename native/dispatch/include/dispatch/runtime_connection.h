@@ -6,7 +6,8 @@
  * payloads where they are large; of that budget one environment's connections hold RUNTIME_HELD_MAX together, enough
  * for an event that is not read and a response. Time needs no bounds of its own: who sends slowly runs into the limits
  * of init and invocation, and everything here ends with the environment. What a connection will not take at once is
- * copied, so an invocation never waits for it. */
+ * copied, so an invocation never waits for it. What all of it costs the loop is bounded by the environment's ration
+ * (ration.h), and by RUNTIME_CALLS_MAX calls that are read of one connection before others have their turn. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,6 +20,7 @@
 #include "dispatch/runtime_api.h"
 
 #define RUNTIME_CONNECTIONS_MAX 8u
+#define RUNTIME_CALLS_MAX 32u
 #define RUNTIME_HELD_MAX (2u * RESPONSE_BODY_MAX)
 
 struct dispatch;
@@ -28,7 +30,7 @@ struct runtime_connection;
 struct runtime {
     struct environment *environment;
     struct watch listener; /* fd -1: closed; the environment's listener_fd */
-    bool full;             /* the listener is not watched: no connection more */
+    bool full;             /* the listener is not watched: no connection more, or a rest */
     bool gone;             /* the process has ended: what it said is read, nothing new begins */
     enum runtime_state state;
     struct list connections;
@@ -109,6 +111,10 @@ void runtime_ready(struct watch *watch, uint32_t events);
 void runtime_accept(struct watch *watch, uint32_t events);
 /* A connection has ended: there may be room for another. */
 void runtime_listen_again(struct runtime *runtime);
+/* Its ration is used up: nothing more is read. And is there again. */
+void runtime_rest(struct runtime *runtime);
+void runtime_wake(struct runtime *runtime);
+bool runtime_rests(const struct runtime *runtime);
 
 /* The head is read; sets `reading`, or answers. */
 void runtime_call_begin(struct runtime_connection *connection, const uint8_t *data);

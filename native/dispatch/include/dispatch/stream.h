@@ -10,7 +10,7 @@
  *
  * Bounds: a caller that holds STREAM_BUFFER unsent bytes is full: the environment is not read until half of them are
  * gone, so that its handler blocks in its write, under the function's time-out. Time without any progress is the
- * connection's affair (HTTP_STALL_US): it is cut, and the environment goes on. What a process said before it ended
+ * connection's affair (loops.stall_us): it is cut, and the environment goes on. What a process said before it ended
  * is read whatever it is, which is as much as its socket held. The first limits.burst bytes pass at full speed, then
  * limits.rate a second; what is above limits.bytes is not sent any more: the caller is told so at once. */
 #pragma once
@@ -31,7 +31,6 @@ struct invocation;
 #define STREAM_RATE (2u << 20)
 /* Ours. */
 #define STREAM_BUFFER (256u << 10)
-#define STREAM_RETRY_US 10000u
 
 struct stream_limits {
     uint64_t bytes, burst, rate; /* a second */
@@ -69,6 +68,4 @@ void stream_finish(struct invocation *invocation, struct environment_detail *det
 bool stream_waits(const struct environment *environment);
 /* The caller takes more, or is gone. */
 void stream_resume(struct invocation *invocation);
-/* Its socket could not be watched again: later. */
-void stream_retry(struct invocation *invocation);
 void stream_free(struct invocation *invocation);

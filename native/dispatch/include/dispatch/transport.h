@@ -16,7 +16,7 @@
  * - a malformed packet, a duplicate number, a body that is longer than announced: the connection is closed.
  * - more than TRANSPORT_CALLS_MAX unanswered calls on one connection: 429, CallerRateLimitExceeded.
  * - who does not read: answers wait in a buffer within the node's memory budget while environments go on; at
- *   TRANSPORT_UNREAD_MAX bytes, or after TRANSPORT_STALL_US without progress, the connection is closed.
+ *   TRANSPORT_UNREAD_MAX bytes, or after loops.stall_us without progress, the connection is closed.
  *
  * status and code as in Lambda's API (200 with outcome function_error when the function failed; 204 for a dry run;
  * 400 InvalidRequestContentException, 404 ResourceNotFoundException, 413 RequestTooLargeException, 429
@@ -34,7 +34,6 @@
 
 #define TRANSPORT_CALLS_MAX 4096u
 #define TRANSPORT_UNREAD_MAX (64u << 20)
-#define TRANSPORT_STALL_US (30u * 1000000u)
 #define TRANSPORT_CONNECTIONS_MAX 4096u
 #define TRANSPORT_ALLOW_MAX 16
 

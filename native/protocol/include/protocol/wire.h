@@ -442,6 +442,8 @@ struct wire_put_limit {
     uint64_t stream_bytes;
     uint32_t stream_burst;
     uint32_t stream_rate;
+    uint32_t stall_ms;
+    uint32_t ration;
 };
 int wire_put_limit_encode(const struct wire_header *header, const struct wire_put_limit *message,
     uint8_t *buffer, size_t size);
