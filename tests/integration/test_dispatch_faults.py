@@ -63,7 +63,10 @@ class Actor(Environment):
     def whole(self) -> None:
         if len(self.body) == self.total and not self.deaf:
             with contextlib.suppress(OSError):  # it may have been ended meanwhile
-                self.act()
+                if self.faults.wild:
+                    self.act()
+                else:  # also who was there before the peace
+                    self.result(self.number_of_call)
 
     def initialise(self) -> None:
         pick = self.faults.rng.random()
@@ -216,7 +219,6 @@ class Faults:
         actor = Actor(self, number)
         if not self.wild:
             actor.initialise = lambda: actor.send(wire.InitDone())  # type: ignore[method-assign]
-            actor.act = lambda: actor.result(actor.number_of_call)  # type: ignore[method-assign]
         self.environments[number] = actor
         self.stage.links.append(actor)
         self.watch(actor, actor.readable)
