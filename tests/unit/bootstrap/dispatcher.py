@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 BOOTSTRAP = ROOT / "runtimed" / "bootstrap"
 START = pathlib.Path(__file__).with_name("start.py")
 ENVIRONMENT = 77
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 FIRST = 65536
 
 

@@ -239,7 +239,7 @@ def test_forks_of_the_functions_own(make: Make) -> None:
                             after_in_child=lambda: order.append("child"))
 
         def child(out):
-            signal.alarm(10)  # a lock that stayed held would hold it up for ever
+            signal.alarm(60)  # a lock that stayed held would hold it up for ever
             logging.warning("from a child")
             known = threading.main_thread() is threading.current_thread()
             os.write(out, repr((random.random(), known, order)).encode())
