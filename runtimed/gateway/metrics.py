@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from typing import Any
 from runtimed.telemetry.exposition import CONTENT_TYPE
 
 THREADS = 4
+NICE = 10
+"""Of the threads that render: invocations need not wait for them on a busy processor. Not nicer than that, for the API
+waits for whoever has the interpreter's lock."""
 SILENT_SECONDS = 5
 """How long a caller may send or take nothing."""
 CALL_SECONDS = 30
@@ -86,6 +90,8 @@ class _Server(HTTPServer):
         threading.Thread(target=self._serve, args=(request, client_address), name="metrics caller", daemon=True).start()
 
     def _serve(self, request: Any, client_address: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # of this thread alone
         patience = threading.Timer(CALL_SECONDS, _give_up, (request,))
         patience.daemon = True
         patience.start()

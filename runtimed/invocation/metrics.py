@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -88,6 +88,7 @@ class MetricsReader:
         self._dispatcher = dispatcher
         self._runtimes = runtimes
         self._most = most
+        self._histograms = Histograms()
         self._loop = asyncio.get_running_loop()
 
     def render(self) -> bytes:
@@ -111,7 +112,7 @@ class MetricsReader:
         rows, left_out = choose(slots, levels.names, self._most)
         own = own_processes(levels.zygotes)
         head = generate_latest(_Families([*self._of_node(levels, node, left_out), *_of_processes(own)]))
-        body = [*_node_histograms(histograms), *of_functions(rows, levels.demands)]
+        body = [*_node_histograms(histograms), *of_functions(rows, levels.demands, self._histograms)]
         return head + "".join(body).encode()
 
     async def _levels(self) -> Levels:
@@ -185,7 +186,8 @@ def _node_histograms(histograms: Mapping[str, bytes]) -> Iterator[str]:
     for name, data in histograms.items():
         bounds = DURATIONS if name in ("init_us", "duration_us") else SHORT
         series = f"node_{name.removesuffix('_us')}_seconds"
-        yield exposition.histogram(series, meanings[name], bounds, [("", *bounds.spread(buckets(data)))])
+        written = exposition.series(series, bounds)("", *bounds.spread(buckets(data)))
+        yield exposition.histogram(series, meanings[name], [written])
 
 
 def choose(slots: Sequence[Slot], names: Mapping[bytes, str], most: int) -> tuple[list[Row], int]:
@@ -207,7 +209,7 @@ def choose(slots: Sequence[Slot], names: Mapping[bytes, str], most: int) -> tupl
     return rows, len(found) - len(rows)
 
 
-def of_functions(rows: Sequence[Row], demands: Mapping[int, wire.Demand]) -> Iterator[str]:
+def of_functions(rows: Sequence[Row], demands: Mapping[int, wire.Demand], histograms: Histograms) -> Iterator[str]:
     """The families of functions. What is 0 is there too, but for histograms of functions that never ran."""
     labels = [row.labels for row in rows]
     for name, summed, factor, meaning in COUNTS:
@@ -225,23 +227,58 @@ def of_functions(rows: Sequence[Row], demands: Mapping[int, wire.Demand]) -> Ite
         yield family(f"function_{name}", "gauge", meaning, samples)
     peaks = [(row.labels, 1024 * max(slot.counts["peak_kb"] for slot in row.slots)) for row in rows]
     yield family("function_memory_peak_bytes", "gauge", "The highest memory that an environment had", peaks)
-    for name, meaning, bounds, of_slot in (
-        ("function_duration_seconds", "Invocations in their environment", DURATIONS, lambda slot: slot.durations),
-        ("function_init_duration_seconds", "Init phases", INITS, lambda slot: slot.inits),
-    ):
-        series = ((row.labels, *spread(bounds, [of_slot(slot) for slot in row.slots])) for row in rows if row.calls)
-        yield exposition.histogram(name, meaning, bounds, series)
-    meaning = "In the waiting queue, of those that an environment took from it"
-    yield exposition.histogram("function_queue_wait_seconds", meaning, WAITS, waits(rows))
+    yield from histograms.families(rows)
 
 
-def waits(rows: Sequence[Row]) -> Iterator[tuple[str, list[int], float]]:
-    """Of those functions whose invocations ever waited."""
-    for row in rows:
-        counts = [sum([slot.counts[name] for slot in row.slots]) for name in WAIT_COUNTERS]
-        if any(counts):
-            total = sum([slot.counts["wait_us"] for slot in row.slots])
-            yield row.labels, list(accumulate(counts)), total / 1e6
+class Histograms:
+    """Histograms of functions. They are most of what a scrape writes, and most functions are not called between two:
+    the text of one whose counters have not changed since the last scrape, nor between that and the one before, is taken
+    from there. (Once would not do: the dispatcher counts a call before it sorts its duration in.)"""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[list[dict[str, int]], list[str] | None]] = {}
+
+    def families(self, rows: Sequence[Row]) -> Iterator[str]:
+        now = {}
+        written = []
+        for row in rows:
+            counts = [slot.counts for slot in row.slots]
+            before, texts = self._last.get(row.labels, (None, None))
+            same = before == counts
+            if not same or texts is None:
+                texts = [write(row) for _, _, write in HISTOGRAMS_OF_FUNCTIONS]
+            now[row.labels] = counts, texts if same else None
+            written.append(texts)
+        self._last = now
+        for number, (name, meaning, _) in enumerate(HISTOGRAMS_OF_FUNCTIONS):
+            yield exposition.histogram(name, meaning, [texts[number] for texts in written])
+
+
+def _durations(row: Row) -> str:
+    counts = spread(DURATIONS, [slot.durations for slot in row.slots])
+    return WRITE_DURATIONS(row.labels, *counts) if row.calls else ""
+
+
+def _inits(row: Row) -> str:
+    return WRITE_INITS(row.labels, *spread(INITS, [slot.inits for slot in row.slots])) if row.calls else ""
+
+
+def _waits(row: Row) -> str:
+    """Nothing when none of its invocations ever waited."""
+    counts = [sum([slot.counts[name] for slot in row.slots]) for name in WAIT_COUNTERS]
+    total = sum([slot.counts["wait_us"] for slot in row.slots])
+    return WRITE_WAITS(row.labels, list(accumulate(counts)), total / 1e6) if any(counts) else ""
+
+
+WRITE_DURATIONS = exposition.series("function_duration_seconds", DURATIONS)
+WRITE_INITS = exposition.series("function_init_duration_seconds", INITS)
+WRITE_WAITS = exposition.series("function_queue_wait_seconds", WAITS)
+WAITED = "In the waiting queue, of those that an environment took from it"
+HISTOGRAMS_OF_FUNCTIONS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
+    ("function_duration_seconds", "Invocations in their environment", _durations),
+    ("function_init_duration_seconds", "Init phases", _inits),
+    ("function_queue_wait_seconds", WAITED, _waits),
+)
 
 
 def spread(bounds: Bounds, data: Sequence[bytes]) -> tuple[list[int], float]:

@@ -7,7 +7,7 @@ prometheus-client writes what the node says of itself; a sample costs it some mi
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import mul
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -52,17 +52,24 @@ class Bounds:
         return cumulative, sum(map(mul, counts, self._middles[first : first + len(counts)]))
 
 
-def histogram(name: str, help: str, bounds: Bounds, rows: Iterable[tuple[str, list[int], float]]) -> str:
-    """`rows`: labels, cumulative counts and sum of each series."""
+def series(name: str, bounds: Bounds) -> Callable[[str, list[int], float], str]:
+    """Writes one series of a histogram, of its labels, cumulative counts and sum."""
     full = f"{PREFIX}{name}"
     ends = "".join(f'{full}_bucket{{%sle="{text}"}} %d\n' for text in bounds.texts)
     # One formatting for all lines of a series is what makes ten thousand of them bearable.
     form = f"{ends}{full}_sum%s %.6g\n{full}_count%s %d\n"
     width = 2 * len(bounds.texts)
-    series = []
-    for labels, cumulative, total in rows:
+
+    def write(labels: str, cumulative: list[int], total: float) -> str:
         values: list[object] = [f"{labels}," if labels else ""] * width
         values[1::2] = cumulative
         tail = f"{{{labels}}}" if labels else ""
-        series.append(form % (*values, tail, total, tail, cumulative[-1]))
-    return head(name, "histogram", help) + "".join(series) if series else ""
+        return form % (*values, tail, total, tail, cumulative[-1])
+
+    return write
+
+
+def histogram(name: str, help: str, written: Iterable[str]) -> str:
+    """A histogram's family, of what `series` wrote. No series: nothing."""
+    text = "".join(written)
+    return head(name, "histogram", help) + text if text else ""

@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtimed.dispatch.counters import SLOT, Slot
-from runtimed.invocation.metrics import choose, of_functions
+from runtimed.invocation.metrics import Histograms, choose, of_functions
 from runtimed.model import wire
 
 EMPTY = struct.pack("<240Q", *[0] * 240)
@@ -26,7 +26,7 @@ def slot(target: int, uid: bytes, **counts: int) -> Slot:
 
 def told(slots: list[Slot], names: dict[bytes, str], demands: Any = None, most: int = 100) -> dict[str, float]:
     rows, _ = choose(slots, names, most)
-    text = "".join(of_functions(rows, demands or {}))
+    text = "".join(of_functions(rows, demands or {}, Histograms()))
     return {
         f"{sample.name.removeprefix('runtimed_function_')}{''.join(sample.labels.values())}": sample.value
         for family in text_string_to_metric_families(text)
@@ -59,6 +59,28 @@ def test_each_family_is_there() -> None:
     assert left_out == 1
     assert [row.labels for row in rows] == ['function="g"']
     rows, _ = choose([busy], {b"a": "f"}, 1)
-    text = "".join(of_functions(rows, {1: wire.Demand(waiting=1, busy=2, idle=3, starting=4)}))
+    text = "".join(of_functions(rows, {1: wire.Demand(waiting=1, busy=2, idle=3, starting=4)}, Histograms()))
     families = {family.name.removeprefix("runtimed_function_") for family in text_string_to_metric_families(text)}
     assert families == FAMILIES
+
+
+def test_histograms_of_functions_that_stand_still_are_kept() -> None:
+    """What the dispatcher sorted in after it was counted is seen all the same; what is gone is forgotten."""
+    counted = slot(1, b"a", calls=1, success=1)
+    one = struct.pack("<240Q", *[0] * 100, 1, *[0] * 139)
+    sorted_in = Slot(target=1, function_uid=b"a", counts=dict(counted.counts), durations=one, inits=EMPTY)
+    histograms = Histograms()
+
+    def runs(*slots: Slot) -> list[float]:
+        rows, _ = choose(slots, {b"a": "f", b"b": "g"}, 100)
+        families = text_string_to_metric_families("".join(of_functions(rows, {}, histograms)))
+        samples = [sample for family in families for sample in family.samples]
+        return [sample.value for sample in samples if sample.name == "runtimed_function_duration_seconds_count"]
+
+    assert runs(counted) == [0]
+    assert runs(sorted_in) == [1]
+    assert runs(counted) == [1]  # kept: read twice with these counters
+    assert runs(slot(1, b"a", calls=2, success=1), slot(2, b"b", calls=1)) == [0, 0]
+    assert runs(slot(2, b"b", calls=1)) == [0]
+    assert runs(sorted_in) == [1]
+    assert runs() == []

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runtimed.dispatch.counters import bucket_floor
 from runtimed.invocation.metrics import DURATIONS, FINE, MIDDLES, spread
-from runtimed.telemetry.exposition import Bounds, family, histogram, label
+from runtimed.telemetry.exposition import Bounds, family, histogram, label, series
 
 FINE_COUNTS = st.lists(st.integers(0, 3000), min_size=FINE, max_size=FINE)
 
@@ -23,7 +23,7 @@ def test_labels_are_read_as_they_were_written(value: str) -> None:
 
 
 def test_no_samples_no_family() -> None:
-    assert family("x", "counter", "help", []) == histogram("x", "help", DURATIONS, []) == ""
+    assert family("x", "counter", "help", []) == histogram("x", "help", []) == ""
 
 
 @given(FINE_COUNTS)
@@ -41,8 +41,9 @@ def test_spread_counts_each_to_where_its_middle_lies(counts: list[int]) -> None:
 
 def test_histograms_are_read_as_they_were_written() -> None:
     bounds = Bounds((0.001, 1), MIDDLES)
-    rows = [(label("function", name), [1, 2, 4], 2.5) for name in ("a", "b")]
-    [read] = text_string_to_metric_families(histogram("x_seconds", "help", bounds, rows))
+    write = series("x_seconds", bounds)
+    written = [write(label("function", name), [1, 2, 4], 2.5) for name in ("a", "b")]
+    [read] = text_string_to_metric_families(histogram("x_seconds", "help", written))
     assert read.type == "histogram"
     assert [(s.name.removeprefix("runtimed_x_seconds_"), s.labels.get("le"), s.value) for s in read.samples[:5]] == [
         ("bucket", "0.001", 1),
@@ -52,7 +53,7 @@ def test_histograms_are_read_as_they_were_written() -> None:
         ("count", None, 4),
     ]
     assert [sample.labels["function"] for sample in read.samples] == ["a"] * 5 + ["b"] * 5
-    [read] = text_string_to_metric_families(histogram("y", "help", bounds, [("", [0, 0, 0], 0.0)]))
+    [read] = text_string_to_metric_families(histogram("y", "help", [series("y", bounds)("", [0, 0, 0], 0.0)]))
     assert len(read.samples) == 5
 
 
