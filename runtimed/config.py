@@ -138,6 +138,9 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     freeze_after_ms: Annotated[int, Meta(ge=0, le=3_600_000, description="whole milliseconds, at most an hour")] = 100
     """How long an environment is idle before it is frozen, with all that its function left running; 0: never. Freezing
     and thawing take about 0.1 ms each, so what is called more often than that stays as it is."""
+    snapshot: Annotated[str, Meta(pattern=r"^(off|auto|on)$", description="off, auto or on")] = "off"
+    """SnapStart for functions that do not ask for it: their environments begin as copies of one whose init phase is
+    over (on), from the third on (auto: the second is copied), or do not (off). Python only."""
     launches_per_second: Count = 1000
     """Environments of one function version started in a second, at most."""
     waiting: Annotated[int, Meta(ge=0, le=100_000, description="a whole number up to 100000")] = 1000

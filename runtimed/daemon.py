@@ -45,6 +45,7 @@ from runtimed.machines.pools import Budget, KeepAlive, Pools
 from runtimed.model import wire
 from runtimed.model.arn import Identity
 from runtimed.sandbox.launcher import Failed, Launcher
+from runtimed.sandbox.plans import snapshot
 from runtimed.sandbox.runtimes import Candidate, Runtimes
 from runtimed.store.database import Database, StoreError
 from runtimed.store.facts import Facts
@@ -119,6 +120,7 @@ class Daemon:
         await self.launcher.greet()
         secrets = await self._secrets()
         self.functions = FunctionStore(self.database, secrets, self._identity, architecture())
+        self.functions.snapshot = lambda target: snapshot(self.launcher.plan_state(target))
         self.keys = KeyRing(
             KeyStore(self.database, secrets),
             self.dispatcher,
@@ -240,6 +242,7 @@ class Daemon:
                 waiting=pools.waiting,
                 freeze_after_ms=pools.freeze_after_ms,
                 init_seconds=self._settings.limits.init_seconds,
+                snapshot=pools.snapshot,
             ),
             identity=self._identity,
         )

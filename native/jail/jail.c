@@ -30,7 +30,7 @@
 #define PR_CAP_AMBIENT_CLEAR_ALL 4
 #endif
 
-enum { DESCRIPTOR_CHANNEL = 3, DESCRIPTORS_STANDARD = 4, DAEMON_NICE = -10 };
+enum { DESCRIPTOR_CHANNEL = 3, DESCRIPTORS_STANDARD = 5, DAEMON_NICE = -10 };
 
 /* Readable by everyone and about the host: its boot parameters, on some hosts the kernel's addresses, and which files
  * others hold locks in (those of open file descriptions are listed in every pid namespace). The rest of /proc is guarded
@@ -121,9 +121,10 @@ static int lift(int *fd) {
     return 0;
 }
 
-/* Leaves 0, 1, 2, the channel at 3 and the handshake right after; everything else is closed. */
+/* Leaves 0, 1, 2, the channel at 3, the snapshot and the handshake right after; everything else is closed. */
 static int enter_descriptors(struct jail_entry *entry) {
-    int *const given[] = {&entry->input, &entry->log, &entry->error, &entry->channel, &entry->handshake};
+    int *const given[] = {
+        &entry->input, &entry->log, &entry->error, &entry->channel, &entry->snapshot, &entry->handshake};
     int first = entry->channel >= 0 ? DESCRIPTOR_CHANNEL + 1 : DESCRIPTOR_CHANNEL;
 
     for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
@@ -143,11 +144,13 @@ static int enter_descriptors(struct jail_entry *entry) {
     /* What the function executes does not inherit its channel; what jail_spawn executes does. */
     if (entry->channel >= 0 && dup3(entry->channel, DESCRIPTOR_CHANNEL, entry->keep_handshake ? 0 : O_CLOEXEC) < 0)
         return -errno;
-    if (entry->handshake >= 0) {
-        if (dup3(entry->handshake, first, O_CLOEXEC) < 0)
+    int *const kept[] = {&entry->snapshot, &entry->handshake};
+    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+        if (*kept[i] < 0)
+            continue;
+        if (dup3(*kept[i], first, O_CLOEXEC) < 0)
             return -errno;
-        entry->handshake = first;
-        first++;
+        *kept[i] = first++;
     }
     return syscall(SYS_close_range, first, ~0u, 0) < 0 ? -errno : 0;
 }

@@ -226,6 +226,7 @@ static void enter_command(const struct jail_plan *plan, const struct jail_io *io
         .log = io->output,
         .error = io->error,
         .channel = io->n_descriptors > 0 ? io->descriptors[0] : -1,
+        .snapshot = -1,
         .handshake = handshake,
         .keep_handshake = true,
         .uid = plan->uid,

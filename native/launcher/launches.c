@@ -73,6 +73,7 @@ void environment_release(struct environment *environment) {
     stop_waiting(environment);
     if (table_get(&server->launches.table, environment->id) == &environment->node)
         table_remove(&server->launches.table, &environment->node);
+    snapshot_environment_gone(environment);
     if (environment->plan != NULL)
         plan_release(environment->plan);
     environment->plan = NULL;
@@ -122,6 +123,7 @@ static int send_fork(struct environment *environment, const struct takings *t) {
     const struct cell *cell = environment->cell;
     int fds[DESCRIPTORS_MAX] = {cell->shell.anchor_pidfd, cell->channel[1], cell->log[1], t->tmp, t->task};
     unsigned n = 5;
+    int snapshot;
 
     if (t->opt >= 0) {
         fork.descriptors |= WIRE_FORK_OPT;
@@ -131,7 +133,14 @@ static int send_fork(struct environment *environment, const struct takings *t) {
         fork.descriptors |= WIRE_FORK_CGROUP;
         fds[n++] = directory;
     }
+    fork.snapshot = snapshot_launch(&environment->plan->snapshot, environment, &snapshot);
+    if (snapshot >= 0) {
+        fork.descriptors |= WIRE_FORK_SNAPSHOT;
+        fds[n++] = snapshot;
+    }
     LINK_SEND(&zygote->link, HEADER(environment->serial.key), fork, fork, fds, n);
+    if (fork.snapshot == WIRE_FORK_SNAPSHOT_TAKE)
+        cleanup_close(&snapshot);
     return zygote->link.error;
 }
 

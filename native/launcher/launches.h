@@ -65,6 +65,7 @@ struct environment {
     uint32_t tmp_mb;
     struct child child;
     bool child_gone; /* reaped, or there was none */
+    bool restored;   /* from a snapshot */
     bool killed;     /* by us: a SIGKILL is no sign of an exhausted memory limit */
     int status;
     struct jail_error error;

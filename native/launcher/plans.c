@@ -49,6 +49,7 @@ static int check(const struct wire_put_plan *m, struct refusal *refusal) {
         {"pids", m->pids, PLAN_MIN_PIDS, PLAN_MAX_PIDS},
         {"descriptors", m->descriptors, PLAN_MIN_DESCRIPTORS, PLAN_MAX_DESCRIPTORS},
         {"cpu", m->cpu, WIRE_CPU_MODE_WEIGHT, WIRE_CPU_MODE_HARD},
+        {"snapshot", m->snapshot, WIRE_SNAPSHOT_MODE_OFF, WIRE_SNAPSHOT_MODE_AUTOMATIC},
     };
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         if (numbers[i].value < numbers[i].min || numbers[i].value > numbers[i].max)
@@ -58,6 +59,12 @@ static int check(const struct wire_put_plan *m, struct refusal *refusal) {
     if (m->layers.size != 0 && m->layers.size != DIGEST_SIZE)
         return refuse(refusal, "layers", "at most one layer is supported");
     return 0;
+}
+
+/* Would an environment of it be another one? */
+static bool is_same(const struct plan *before, const struct plan *after) {
+    return before->runtime == after->runtime && strcmp(before->package, after->package) == 0 &&
+        strcmp(before->layer, after->layer) == 0;
 }
 
 static void fill(
@@ -81,9 +88,13 @@ static void fill(
         (struct cgroup_limits){.memory_mb = m->memory_mb, .pids = m->pids, .cpu_hard = m->cpu == WIRE_CPU_MODE_HARD};
 }
 
-static void tell(struct server *server, struct plan *plan) {
+void plan_tell(struct server *server, struct plan *plan) {
     const char *reason;
-    struct wire_plan_state message = {.state = runtime_state(plan->runtime, &reason)};
+    struct wire_plan_state message = {.state = runtime_state(plan->runtime, &reason),
+        .snapshot = snapshot_state(&plan->snapshot),
+        .refusal = plan->snapshot.refusal};
+    if (plan->retired) /* the control plane has forgotten it */
+        return;
     message.reason = link_text(reason);
     LINK_SEND(&server->supervision.control.link, HEADER(plan->node.key), plan_state, message, NULL, 0);
 }
@@ -113,15 +124,18 @@ int plans_put(struct server *server, const struct wire_header *header, const str
             return -ENOMEM;
         }
         list_init(&plan->cells);
+        snapshot_init(&plan->snapshot, server, plan);
         plan->filled_us = server->loop.now_us;
         plan->tokens = (uint64_t)message->rate * TOKEN;
         table_add(&server->plans.table, &plan->node, header->object);
     }
     recycle_drop(server, plan, NULL); /* its code may be another now */
+    const struct plan before = *plan;
     fill(plan, header, message, runtime);
+    snapshot_put(&plan->snapshot, message->snapshot, !is_same(&before, plan));
     pools_expect_tmp(server, plan->storage_mb);
     zygotes_need(runtime);
-    tell(server, plan);
+    plan_tell(server, plan);
     return 0;
 }
 
@@ -129,6 +143,7 @@ static void retire(struct server *server, struct plan *plan) {
     table_remove(&server->plans.table, &plan->node);
     plan->retired = true;
     recycle_drop(server, plan, NULL);
+    snapshot_free(&plan->snapshot);
     if (plan->environments == 0)
         free(plan);
 }
@@ -176,7 +191,7 @@ void plans_tell(struct server *server, const struct runtime *runtime) {
     table_for_each(node, &server->plans.table) {
         struct plan *plan = table_entry(node, struct plan, node);
         if (runtime == NULL || plan->runtime == runtime)
-            tell(server, plan);
+            plan_tell(server, plan);
     }
 }
 

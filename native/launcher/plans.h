@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "jail/cgroup.h"
 #include "protocol/wire.h"
+#include "snapshots.h"
 #include "table.h"
 
 struct server;
@@ -47,6 +48,7 @@ struct plan {
     struct list cells;     /* shells that its environments left clean */
     uint64_t tokens;       /* launches left, in millionths; filled with time up to one second's worth */
     uint64_t filled_us;
+    struct snapshot snapshot;
 };
 
 struct plans {
@@ -67,5 +69,7 @@ int plan_redeem(struct plan *plan, uint64_t now_us);
 void plan_release(struct plan *plan);
 /* PLAN_STATE to the control plane for the plans of a runtime, or (NULL) all. */
 void plans_tell(struct server *server, const struct runtime *runtime);
+/* And for one. */
+void plan_tell(struct server *server, struct plan *plan);
 /* Does any plan need the runtime? */
 bool plans_need(struct server *server, const struct runtime *runtime);

@@ -92,6 +92,7 @@ static void zygote_exited(void *owner, int status) {
     }
     zygote->n_cells = zygote->asked_cells = 0;
     recycle_drop(server, NULL, zygote);
+    snapshots_zygote_gone(server, zygote);
     zygote->state = ZYGOTE_ABSENT;
     leaf_drop(server, &zygote->leaf);
     zygote->seat = SEAT_NONE;

@@ -173,7 +173,8 @@ struct zygote *runtime_choose(struct runtime *runtime, struct plan *plan) {
     const unsigned n = runtime->server->boot.zygotes_per_runtime;
     for (unsigned i = 0; i < n; i++) {
         struct zygote *zygote = &runtime->zygotes[(runtime->turn + i) % n];
-        if (zygote->state != ZYGOTE_READY || zygote->seat != SEAT_TAKEN || !has_cell(zygote, plan))
+        if (zygote->state != ZYGOTE_READY || zygote->seat != SEAT_TAKEN || !has_cell(zygote, plan) ||
+            !snapshot_fits(&plan->snapshot, zygote))
             continue;
         return zygote;
     }

@@ -829,6 +829,7 @@ int wire_put_plan_encode(const struct wire_header *header, const struct wire_put
     put(&w, message->pids, 4);
     put(&w, message->descriptors, 4);
     put(&w, message->cpu, 1);
+    put(&w, message->snapshot, 1);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -847,6 +848,7 @@ int wire_put_plan_decode(const uint8_t *data, size_t size, struct wire_header *r
     message.pids = (uint32_t)get(&r, 4);
     message.descriptors = (uint32_t)get(&r, 4);
     message.cpu = (uint8_t)get(&r, 1);
+    message.snapshot = (uint8_t)get(&r, 1);
     if (r.bad || r.at != r.end || header.type != WIRE_PUT_PLAN)
         return -EBADMSG;
     *ret_header = header;
@@ -880,6 +882,8 @@ int wire_plan_state_encode(const struct wire_header *header, const struct wire_p
     put_header(&w, header, WIRE_PLAN_STATE);
     put(&w, message->state, 1);
     put_slice(&w, message->reason, WIRE_PLAN_STATE_REASON_MAX, true);
+    put(&w, message->snapshot, 1);
+    put(&w, message->refusal, 1);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -890,6 +894,8 @@ int wire_plan_state_decode(const uint8_t *data, size_t size, struct wire_header 
     struct wire_plan_state message = {0};
     message.state = (uint8_t)get(&r, 1);
     message.reason = get_slice(&r, WIRE_PLAN_STATE_REASON_MAX, true);
+    message.snapshot = (uint8_t)get(&r, 1);
+    message.refusal = (uint8_t)get(&r, 1);
     if (r.bad || r.at != r.end || header.type != WIRE_PLAN_STATE)
         return -EBADMSG;
     *ret_header = header;
@@ -1359,6 +1365,7 @@ int wire_fork_encode(const struct wire_header *header, const struct wire_fork *m
     put(&w, message->gid, 4);
     put(&w, message->nofile, 4);
     put(&w, message->nproc, 4);
+    put(&w, message->snapshot, 1);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -1372,6 +1379,7 @@ int wire_fork_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     message.gid = (uint32_t)get(&r, 4);
     message.nofile = (uint32_t)get(&r, 4);
     message.nproc = (uint32_t)get(&r, 4);
+    message.snapshot = (uint8_t)get(&r, 1);
     if (r.bad || r.at != r.end || header.type != WIRE_FORK)
         return -EBADMSG;
     *ret_header = header;

@@ -380,6 +380,10 @@ PyObject *channel_object_new(PyObject *type) {
     return (PyObject *)self;
 }
 
+void channel_object_renew(PyObject *object) {
+    ((Channel *)object)->started = false;
+}
+
 void channel_object_attach(PyObject *channel, int fd) {
     endpoint_attach(&((Channel *)channel)->endpoint, fd);
 }

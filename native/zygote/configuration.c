@@ -74,6 +74,8 @@ static bool read_own(struct configuration *c, const struct json_value *root) {
 
 static bool read_members(struct configuration *c, const struct wire_start *start) {
     const struct json_value *root = json_root(c->document), *memory = json_member(root, "memory_mb");
+    const struct json_value *snap_start = json_member(root, "snap_start");
+    uint8_t init_type = start->init_type;
     const char *region, *runtime, *format, *level, *executable;
     uint64_t memory_mb = MEMORY_DEFAULT_MB;
     char *at = c->text, digits[16];
@@ -104,7 +106,11 @@ static bool read_members(struct configuration *c, const struct wire_start *start
     reserve(c, "AWS_LAMBDA_FUNCTION_NAME", c->function_name);
     reserve(c, "AWS_LAMBDA_FUNCTION_VERSION", c->function_version);
     reserve(c, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", c->memory);
-    reserve(c, "AWS_LAMBDA_INITIALIZATION_TYPE", init_types[start->init_type]);
+    /* Whether from a snapshot or not: a function with SnapStart is not to tell. */
+    if (init_type == WIRE_INIT_TYPE_ON_DEMAND && snap_start != NULL && snap_start->type == JSON_BOOL &&
+        snap_start->integer != 0)
+        init_type = WIRE_INIT_TYPE_SNAP_START;
+    reserve(c, "AWS_LAMBDA_INITIALIZATION_TYPE", init_types[init_type]);
     reserve(c, "AWS_LAMBDA_LOG_GROUP_NAME", c->log_group);
     reserve(c, "AWS_LAMBDA_LOG_STREAM_NAME", c->log_stream);
     reserve(c, "AWS_LAMBDA_LOG_FORMAT", c->level != NULL ? "JSON" : "Text");

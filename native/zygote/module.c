@@ -20,6 +20,11 @@
  *       stream(content_type, data); part(data); end(); end(error_type, body)
  *           The same as a response in parts: head and first part, further parts, and the end, with the error object
  *           when it is not whole; data and body are bytes.
+ *   is_maker() -> bool
+ *       Is a snapshot of this environment wanted, when it is initialised?
+ *   snapshot(channel, wanted) -> bool
+ *       Takes it (or says, when not wanted, that there will be none). False here; True in an environment that is restored
+ *       from it, where Python's hooks after a fork have run and the channel begins with START again.
  *   settle()
  *       Prepares memory for forks; see settle.c.
  *   read_compiled(root, name, tag, mark, preferred) -> (code, path, cached) | None
@@ -35,10 +40,12 @@
  * A packet that no dispatcher sends raises OSError(EBADMSG); so does a second start(). The GIL is released while
  * waiting and sending. A Channel is used by one thread. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "module.h"
 #include "zygote/endpoint.h"
 #include "zygote/serve.h"
+#include "zygote/snapshot.h"
 
 PyObject *raise_error(int error) {
     errno = -error;
@@ -47,7 +54,7 @@ PyObject *raise_error(int error) {
 
 static PyObject *module_serve(PyObject *module, PyObject *arguments) {
     static const struct serve_hooks hooks = {PyOS_BeforeFork, PyOS_AfterFork_Parent, PyOS_AfterFork_Child};
-    const struct module_state *state = PyModule_GetState(module);
+    struct module_state *state = PyModule_GetState(module);
     struct serve serve;
     const char *version;
     uint64_t environment;
@@ -68,6 +75,9 @@ static PyObject *module_serve(PyObject *module, PyObject *arguments) {
         r = serve_run(&serve, &environment);
     if (r == SERVE_CHILD) {
         channel_object_attach(channel, SERVE_CHANNEL);
+        state->maker = serve.maker;
+        if (serve.maker)
+            (void)snapshot_begin(); /* what it cannot read, snapshot_take cannot either, and says so */
         return channel;
     }
     serve_done(&serve);
@@ -77,7 +87,44 @@ static PyObject *module_serve(PyObject *module, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
+static PyObject *module_is_maker(PyObject *module, PyObject *unused) {
+    const struct module_state *state = PyModule_GetState(module);
+    (void)unused;
+    return PyBool_FromLong(state->maker);
+}
+
+static PyObject *module_snapshot(PyObject *module, PyObject *arguments) {
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *channel;
+    int wanted, r;
+
+    if (!PyArg_ParseTuple(arguments, "Op", &channel, &wanted))
+        return NULL;
+    if (!PyObject_TypeCheck(channel, (PyTypeObject *)state->channel_type) || !state->maker) {
+        PyErr_SetString(PyExc_RuntimeError, "no snapshot is wanted of this process, or that is no channel");
+        return NULL;
+    }
+    state->maker = false;
+    if (!wanted) {
+        snapshot_refuse(SNAPSHOT_DESCRIPTOR, SNAPSHOT_FAILED);
+        (void)close(SNAPSHOT_DESCRIPTOR);
+        Py_RETURN_FALSE;
+    }
+    PyOS_BeforeFork();
+    r = snapshot_take(SNAPSHOT_DESCRIPTOR);
+    if (r == 1) {
+        PyOS_AfterFork_Child();
+        channel_object_renew(channel);
+        Py_RETURN_TRUE;
+    }
+    (void)close(SNAPSHOT_DESCRIPTOR);
+    PyOS_AfterFork_Parent();
+    Py_RETURN_FALSE;
+}
+
 static PyMethodDef module_methods[] = {
+    {"is_maker", module_is_maker, METH_NOARGS, NULL},
+    {"snapshot", module_snapshot, METH_VARARGS, NULL},
     {"serve", module_serve, METH_VARARGS, NULL},
     {"settle", module_settle, METH_NOARGS, NULL},
     {"read_compiled", module_read_compiled, METH_VARARGS, NULL},

@@ -8,6 +8,7 @@
 
 struct module_state {
     PyObject *channel_type;
+    bool maker;      /* a snapshot is wanted of this process */
     PyObject *hooks; /* what modules wanted done around forks: a list of dictionaries; NULL: not ours to do */
 };
 
@@ -19,6 +20,8 @@ PyObject *raise_error(int error);
 PyObject *channel_object_type(void);
 PyObject *channel_object_new(PyObject *type);
 void channel_object_attach(PyObject *channel, int fd);
+/* In a restored environment: the next packet is START again. */
+void channel_object_renew(PyObject *channel);
 
 /* variables.c: puts START's variables into `data`, os.environ's own dictionary of bytes, and makes that the process's
  * environment. -1 with an exception. */

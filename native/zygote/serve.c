@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/descriptor.h"
 #include "jail/jail.h"
+#include "zygote/snapshot.h"
 
 /* Joined from the anchor. Its mount namespace is not: the environment gets a copy of the zygote's. */
 #define SHELL_NAMESPACES (CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
@@ -24,7 +25,7 @@
 struct fork_request {
     struct wire_fork message;
     uint64_t environment;
-    int anchor, channel, log, tmp, task, opt, cgroup;
+    int anchor, channel, log, tmp, task, opt, cgroup, snapshot;
 };
 
 int serve_open(struct serve *serve, int launcher, const struct serve_hooks *hooks) {
@@ -36,7 +37,7 @@ int serve_open(struct serve *serve, int launcher, const struct serve_hooks *hook
     if (syscall(SYS_get_robust_list, 0, &s.robust_list, &s.robust_length) < 0)
         s.robust_list = NULL;
     s.packet = malloc(WIRE_MESSAGE_MAX);
-    if (s.packet == NULL)
+    if (s.packet == NULL || snapshot_reserve() < 0)
         return -ENOMEM;
     s.home_net = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     *serve = s;
@@ -80,7 +81,7 @@ static int send_forked(const struct serve *serve, uint64_t environment, pid_t pi
 static int read_request(const struct packet *packet, struct fork_request *ret) {
     struct wire_header header;
     struct fork_request request = {
-        .anchor = -1, .channel = -1, .log = -1, .tmp = -1, .task = -1, .opt = -1, .cgroup = -1};
+        .anchor = -1, .channel = -1, .log = -1, .tmp = -1, .task = -1, .opt = -1, .cgroup = -1, .snapshot = -1};
     unsigned next = 0;
     int r = wire_fork_decode(packet->data, packet->size, &header, &request.message);
     if (r < 0)
@@ -96,6 +97,7 @@ static int read_request(const struct packet *packet, struct fork_request *ret) {
         {WIRE_FORK_TASK, &request.task},
         {WIRE_FORK_OPT, &request.opt},
         {WIRE_FORK_CGROUP, &request.cgroup},
+        {WIRE_FORK_SNAPSHOT, &request.snapshot},
     };
     for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
         if ((request.message.descriptors & order[i].flag) == 0)
@@ -104,14 +106,16 @@ static int read_request(const struct packet *packet, struct fork_request *ret) {
             return -EBADMSG;
         *order[i].into = packet->fds[next++];
     }
-    if (next != packet->n_fds || request.channel < 0)
+    if (next != packet->n_fds || request.channel < 0 ||
+        (request.snapshot >= 0) != (request.message.snapshot != WIRE_FORK_SNAPSHOT_NONE))
         return -EBADMSG;
     request.environment = header.object;
     *ret = request;
     return 0;
 }
 
-/* The child, until it is an environment. Returns only when it is one. */
+/* The child, until it is an environment. Returns only when it is one that begins: a restored one goes on where its maker
+ * was. */
 static void become(const struct serve *serve, const struct fork_request *request) {
     struct jail_entry entry = JAIL_ENTRY_INIT;
     struct jail_error error = {0};
@@ -123,6 +127,7 @@ static void become(const struct serve *serve, const struct fork_request *request
     entry.opt_tree = request->opt;
     entry.channel = request->channel;
     entry.log = request->log;
+    entry.snapshot = request->snapshot;
     entry.handshake = serve->launcher;
     entry.uid = request->message.uid;
     entry.gid = request->message.gid;
@@ -137,6 +142,10 @@ static void become(const struct serve *serve, const struct fork_request *request
         (void)send_failed(entry.handshake, request->environment, error.step, error.error);
         _exit(SERVE_EXIT_JAIL);
     }
+    if (request->message.snapshot == WIRE_FORK_SNAPSHOT_RESTORE) {
+        (void)snapshot_restore(entry.snapshot, serve->tid_address);
+        _exit(SNAPSHOT_EXIT);
+    }
 }
 
 /* 1 in the child, 0 in the zygote whatever came of it, negative when the launcher's socket broke. */
@@ -147,6 +156,7 @@ static int fork_environment(struct serve *serve, const struct fork_request *requ
         .pidfd = (uintptr_t)&pidfd,
         .child_tid = (uintptr_t)serve->tid_address,
     };
+    const pid_t maker_pid = SNAPSHOT_PID;
     long pid;
     int error, r;
 
@@ -157,6 +167,10 @@ static int fork_environment(struct serve *serve, const struct fork_request *requ
         arguments.cgroup = (uint32_t)request->cgroup;
     } else {
         arguments.flags |= CLONE_NEWCGROUP;
+    }
+    if (request->message.snapshot == WIRE_FORK_SNAPSHOT_TAKE) {
+        arguments.set_tid = (uintptr_t)&maker_pid;
+        arguments.set_tid_size = 1;
     }
     serve->hooks->before();
     pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
@@ -193,6 +207,7 @@ int serve_run(struct serve *serve, uint64_t *ret_environment) {
             /* jail_enter closed them; the numbers are the function's now. */
             serve->launcher = serve->home_net = -1;
             *ret_environment = request.environment;
+            serve->maker = request.message.snapshot == WIRE_FORK_SNAPSHOT_TAKE;
             return SERVE_CHILD;
         }
         packet_close_fds(&packet);

@@ -22,6 +22,7 @@ from runtimed.model.function import (
     UpdateFunctionConfigurationRequest,
     check_environment,
     check_logging,
+    check_snap_start,
 )
 from runtimed.model.runtime import RuntimeState, RuntimeStatus, python_minor
 from runtimed.model.shape import UNSET, UnsetType
@@ -92,6 +93,7 @@ class Functions:
         self._check_runtime(request.runtime)
         check_environment(request.environment)
         check_logging(request.logging_config)
+        check_snap_start(request.snap_start, request.runtime)
         if await self._functions.get(name) is not None:
             raise errors.ResourceExists(
                 f"Function already exists: {name}. Update its code or configuration, or choose another name."
@@ -113,7 +115,12 @@ class Functions:
             check_environment(request.environment)
         if request.logging_config is not UNSET:
             check_logging(request.logging_config)
-        name = (await self._existing(request.function_name)).function_name
+        found = await self._existing(request.function_name)
+        name = found.function_name
+        check_snap_start(
+            found.snap_start if request.snap_start is UNSET else request.snap_start,
+            found.runtime if request.runtime is UNSET else request.runtime,
+        )
         return await self._deployer.update_configuration(msgspec.structs.replace(request, function_name=name))
 
     @operation(safe=True, route=Route("GET", _FUNCTION))

@@ -13,7 +13,7 @@ import threading
 import time
 from importlib import machinery
 
-from . import context, errors, handlers, logs, payload, stream
+from . import context, errors, handlers, logs, payload, snapshots, stream
 
 # sysexits.h: the dispatcher sent what no dispatcher sends.
 EXIT_PROTOCOL = 76
@@ -61,6 +61,7 @@ def prepare(task_root, layer_root):
     sys.path[:0] = own
     os.environ["LAMBDA_TASK_ROOT"] = task_root
     logs.prepare()
+    snapshots.prepare()
 
 
 def begin(started, native):
@@ -81,9 +82,8 @@ def begin(started, native):
     return handler
 
 
-def fail_init(channel, error, limit):
+def fail_init(channel, described, limit):
     """Tells why there will be no environment, and leaves."""
-    described = errors.describe(error)
     logs.write_error(described)
     logs.flush()
     try:
@@ -156,8 +156,12 @@ def run(channel, native):
         leave(EXIT_PROTOCOL)
     try:
         handler = handlers.load(handler_name, native)
+        if not snapshots.end_init(channel, native):
+            leave(0)
+    except snapshots.HookError as error:
+        fail_init(channel, error.described(), native.INIT_ERROR_MAX)
     except Exception as error:
-        fail_init(channel, error, native.INIT_ERROR_MAX)
+        fail_init(channel, errors.describe(error), native.INIT_ERROR_MAX)
     logs.flush()
     channel.init_done()
     serve(channel, native, handler)

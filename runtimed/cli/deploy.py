@@ -13,7 +13,7 @@ from runtimed.cli.progress import Progress
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from runtimed.model.function import FunctionConfiguration, LoggingConfig
+    from runtimed.model.function import FunctionConfiguration, LoggingConfig, SnapStart
 
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 SYSTEM_LEVELS = ("debug", "info", "warn")
@@ -44,6 +44,14 @@ def _logging(log_format: str | None, level: str | None, system_level: str | None
         application_log_level=ApplicationLogLevel(level.upper()) if level else UNSET,
         system_log_level=SystemLogLevel(system_level.upper()) if system_level else UNSET,
     )
+
+
+def _snap_start(wanted: bool | None) -> SnapStart | None:
+    if wanted is None:
+        return None
+    from runtimed.model.function import SnapStart, SnapStartApplyOn
+
+    return SnapStart(apply_on=SnapStartApplyOn.PUBLISHED_VERSIONS if wanted else SnapStartApplyOn.NONE)
 
 
 @click.command(
@@ -80,6 +88,11 @@ def _logging(log_format: str | None, level: str | None, system_level: str | None
 @click.option(
     "--system-log-level", type=click.Choice(SYSTEM_LEVELS, case_sensitive=False), help="Of the platform; JSON only."
 )
+@click.option(
+    "--snap-start/--no-snap-start",
+    default=None,
+    help="Begin environments as copies of one whose init phase is over. Default: no.",
+)
 @common
 def command(
     session: Session,
@@ -95,6 +108,7 @@ def command(
     log_format: str | None,
     log_level: str | None,
     system_log_level: str | None,
+    snap_start: bool | None,
 ) -> None:
     """Create the function NAME from PATH, or update it, and wait until it is Active.
 
@@ -110,6 +124,7 @@ def command(
         "environment": env,
         "description": description,
         "logging_config": _logging(log_format, log_level, system_log_level),
+        "snap_start": _snap_start(snap_start),
     }
     given = {key: value for key, value in settings.items() if value is not None}
     with session.client() as client, Progress(name) as progress:

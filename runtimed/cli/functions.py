@@ -121,6 +121,7 @@ def _described(function: FunctionConfiguration) -> list[tuple[str, str]]:
         ("Memory", f"{function.memory_size} MB"),
         ("/tmp", f"{function.ephemeral_storage.size} MB"),
         ("Log format", logging.log_format.value),
+        ("SnapStart", _snap_start(function)),
         ("Code", f"{output.size(function.code_size)}, SHA-256 {function.code_sha256}"),
         ("Version", function.version),
         ("Revision", function.revision_id),
@@ -128,6 +129,16 @@ def _described(function: FunctionConfiguration) -> list[tuple[str, str]]:
     ]
     variables = sorted(function.environment.variables.items())
     return pairs + [("Environment" if not index else "", f"{k}={v}") for index, (k, v) in enumerate(variables)]
+
+
+def _snap_start(function: FunctionConfiguration) -> str:
+    if function.snap_start.apply_on.value == "None":
+        return "no"
+    if function.snap_start.optimization_status.value == "On":
+        return "yes"
+    if function.state_reason_code == "SnapStartNotPossible":
+        return "not possible"
+    return "yes (no snapshot yet)"
 
 
 def _with_reason(state: str, reason: object) -> str:

@@ -30,6 +30,7 @@ from runtimed.model.function import (
     ListFunctionsRequest,
     ListFunctionsResponse,
     LoggingConfig,
+    SnapStart,
     State,
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
@@ -86,6 +87,7 @@ class Given(TypedDict, total=False):
     """MB of /tmp."""
     environment: dict[str, str]
     logging_config: LoggingConfig
+    snap_start: SnapStart
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -99,6 +101,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ephemeral_storage: int | UnsetType = UNSET
     environment: dict[str, str] | UnsetType = UNSET
     logging_config: LoggingConfig | UnsetType = UNSET
+    snap_start: SnapStart | UnsetType = UNSET
 
     def members(self) -> dict[str, Any]:
         """The members of a request that are given."""

@@ -84,6 +84,7 @@ class Deployer:
                 logging=request.logging_config,
                 zip_sha256=package.sha256,
                 zip_size=package.size,
+                snap_start=request.snap_start,
             )
 
             async def store() -> None:
@@ -126,6 +127,7 @@ class Deployer:
                 "memory_size": request.memory_size,
                 "storage_size": UNSET if request.ephemeral_storage is UNSET else request.ephemeral_storage.size,
                 "logging": request.logging_config,
+                "snap_start": request.snap_start,
             }
             given = {name: value for name, value in new.items() if value is not UNSET}
             variables = variables if request.environment is UNSET else request.environment.variables

@@ -19,10 +19,11 @@ from runtimed.link.mirror import Refused
 from runtimed.machines.pools import Pools
 from runtimed.model import errors, wire
 from runtimed.model.arn import LATEST, Identity
+from runtimed.model.function import SnapStartApplyOn
 from runtimed.model.runtime import ENTRYPOINT, is_custom, is_executed
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import launch_plan
-from runtimed.store.functions import Function, FunctionStore, Target
+from runtimed.store.functions import Definition, Function, FunctionStore, Target
 from runtimed.store.packages import CodeStore
 
 GRANT_SECONDS = 60  # for a runtime's first zygote to come up
@@ -66,6 +67,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     waiting: int
     freeze_after_ms: int
     init_seconds: int
+    snapshot: str
 
 
 class Steps:
@@ -195,7 +197,19 @@ class Steps:
             descriptors=self._terms.descriptors,
             cpu=self._terms.cpu,
             grant=self._pools.grant(definition.memory_size),
+            snapshot=self._snapshot(definition),
         )
+
+    def _snapshot(self, definition: Definition) -> wire.SnapshotMode:
+        if is_executed(definition.runtime):
+            return wire.SnapshotMode.OFF
+        if definition.snap_start.apply_on is not SnapStartApplyOn.NONE:
+            return wire.SnapshotMode.ON
+        return {
+            "off": wire.SnapshotMode.OFF,
+            "auto": wire.SnapshotMode.AUTOMATIC,
+            "on": wire.SnapshotMode.ON,
+        }[self._terms.snapshot]
 
     def target(self, target: Target) -> wire.PutTarget:
         return put_target(
@@ -207,6 +221,7 @@ class Steps:
             freeze_after_ms=self._terms.freeze_after_ms,
             init_seconds=self._terms.init_seconds,
             executable=self._executable(target.definition.runtime),
+            snap_start=self._snapshot(target.definition) is not wire.SnapshotMode.OFF,
         )
 
     def route_of(self, name: str, number: int) -> wire.PutRoute:

@@ -31,6 +31,7 @@ def put_target(
     freeze_after_ms: int,
     init_seconds: int,
     executable: str = "",
+    snap_start: bool = False,
 ) -> wire.PutTarget:
     """The message that makes the dispatcher know it. `executable`: of a runtime that is not Python."""
     definition = target.definition
@@ -51,11 +52,11 @@ def put_target(
         freeze_after_ms=freeze_after_ms,
         log_format=WireLogFormat.JSON if json_logs else WireLogFormat.TEXT,
         runtime_api=int(is_executed(definition.runtime)),
-        configuration=configuration(target, identity, executable),
+        configuration=configuration(target, identity, executable, snap_start),
     )
 
 
-def configuration(target: Target, identity: Identity, executable: str = "") -> bytes:
+def configuration(target: Target, identity: Identity, executable: str = "", snap_start: bool = False) -> bytes:
     """The JSON that START carries into the sandbox; runtimed/bootstrap/environment.py reads it."""
     definition = target.definition
     level = definition.logging.application_log_level
@@ -73,6 +74,7 @@ def configuration(target: Target, identity: Identity, executable: str = "") -> b
             "environment": target.environment,
             "runtime": definition.runtime,
             "executable": executable,
+            "snap_start": snap_start,
             "timeout_ms": definition.timeout * 1000,
         }
     )

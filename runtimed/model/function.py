@@ -6,9 +6,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from msgspec import Meta, field
+from msgspec import Meta, Struct, field
 
 from runtimed.model import errors, quotas
+from runtimed.model.runtime import python_minor
 from runtimed.model.shape import UNSET, Shape, UnsetType
 
 if TYPE_CHECKING:
@@ -172,6 +173,39 @@ class LoggingConfig(Shape, frozen=True, kw_only=True):
     log_group: LogGroup | UnsetType = UNSET
 
 
+class SnapStartApplyOn(Enum):
+    NONE = "None"
+    PUBLISHED_VERSIONS = "PublishedVersions"
+
+
+class SnapStartOptimizationStatus(Enum):
+    """Do new environments begin as copies of an initialised one?"""
+
+    ON = "On"
+    OFF = "Off"
+
+
+class SnapStart(Shape, frozen=True, kw_only=True):
+    """Whether environments begin as copies of one whose init phase is over. This node's only version is $LATEST:
+    it counts as published."""
+
+    apply_on: SnapStartApplyOn = SnapStartApplyOn.NONE
+
+
+class SnapStartResponse(Shape, frozen=True, kw_only=True):
+    """What was asked for, and whether there is a snapshot now."""
+
+    apply_on: SnapStartApplyOn
+    optimization_status: SnapStartOptimizationStatus
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """Of a target whose function has SnapStart. `refused`: why there is none and will not be, as a clause; or empty."""
+
+    ready: bool
+    refused: str = ""
+
+
 class FunctionConfiguration(Shape, frozen=True, kw_only=True):
     """A function as it is: what was asked for, what became of it, and what the node made of the code."""
 
@@ -186,6 +220,7 @@ class FunctionConfiguration(Shape, frozen=True, kw_only=True):
     ephemeral_storage: EphemeralStorage
     environment: Environment
     logging_config: LoggingConfig
+    snap_start: SnapStartResponse
     code_size: int
     code_sha256: str
     last_modified: str
@@ -214,6 +249,7 @@ class CreateFunctionRequest(Shape, frozen=True, kw_only=True):
     ephemeral_storage: EphemeralStorage = EphemeralStorage()
     environment: Environment = Environment()
     logging_config: LoggingConfig = LoggingConfig()
+    snap_start: SnapStart = SnapStart()
     upload_size: UploadSize | UnsetType = UNSET
     """How many bytes of code follow; a stream of another length is refused."""
     upload_sha256: Sha256 | UnsetType = UNSET
@@ -243,6 +279,7 @@ class UpdateFunctionConfigurationRequest(Shape, frozen=True, kw_only=True):
     environment: Environment | UnsetType = UNSET
     """Replaces all variables."""
     logging_config: LoggingConfig | UnsetType = UNSET
+    snap_start: SnapStart | UnsetType = UNSET
     revision_id: str | UnsetType = UNSET
 
 
@@ -283,6 +320,14 @@ class ListFunctionsResponse(Shape, frozen=True, kw_only=True):
     functions: list[FunctionConfiguration]
     next_marker: str | UnsetType = UNSET
     """Where the next page begins; absent on the last."""
+
+
+def check_snap_start(snap_start: SnapStart | SnapStartResponse, runtime: str) -> None:
+    """Copies are made of Python processes."""
+    if snap_start.apply_on is not SnapStartApplyOn.NONE and python_minor(runtime) is None:
+        raise errors.InvalidParameterValue(
+            f"SnapStart: {runtime} cannot be used with SnapStart; Python's runtimes can. Set ApplyOn to None."
+        )
 
 
 def check_environment(environment: Environment) -> None:

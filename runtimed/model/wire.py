@@ -175,6 +175,40 @@ class HandedKind(IntEnum):
     ALL = 3
 
 
+class SnapshotMode(IntEnum):
+    OFF = 0
+    ON = 1
+    AUTOMATIC = 2
+
+
+class SnapshotState(IntEnum):
+    NONE = 0
+    MAKING = 1
+    READY = 2
+    REFUSED = 3
+
+
+class SnapshotRefusal(IntEnum):
+    NONE = 0
+    THREADS = 1
+    DESCRIPTORS = 2
+    SHARED = 3
+    CHILDREN = 4
+    TIMERS = 5
+    IPC = 6
+    FILES = 7
+    MAPPINGS = 8
+    FILTERS = 9
+    TOO_LARGE = 10
+    FAILED = 11
+
+
+class ForkSnapshot(IntEnum):
+    NONE = 0
+    TAKE = 1
+    RESTORE = 2
+
+
 class CallFlags(IntFlag):
     LOG_TAIL = 1
     DRY_RUN = 2
@@ -215,6 +249,7 @@ class ForkFlags(IntFlag):
     TASK = 16
     OPT = 32
     CGROUP = 64
+    SNAPSHOT = 128
 
 
 class Hello(Message, frozen=True, kw_only=True):
@@ -464,6 +499,7 @@ class PutPlan(Message, frozen=True, kw_only=True):
         ("pids", "u32", 0),
         ("descriptors", "u32", 0),
         ("cpu", "u8", 0),
+        ("snapshot", "u8", 0),
     )
     max: int = 0
     rate: int = 0
@@ -475,6 +511,7 @@ class PutPlan(Message, frozen=True, kw_only=True):
     pids: int = 0
     descriptors: int = 0
     cpu: int = 0
+    snapshot: int = 0
 
 
 class DelPlan(Message, frozen=True, kw_only=True):
@@ -486,9 +523,13 @@ class PlanState(Message, frozen=True, kw_only=True):
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
         ("state", "u8", 0),
         ("reason", "str", 256),
+        ("snapshot", "u8", 0),
+        ("refusal", "u8", 0),
     )
     state: int = 0
     reason: str = ""
+    snapshot: int = 0
+    refusal: int = 0
 
 
 class PutRuntime(Message, frozen=True, kw_only=True):
@@ -715,12 +756,14 @@ class Fork(Message, frozen=True, kw_only=True):
         ("gid", "u32", 0),
         ("nofile", "u32", 0),
         ("nproc", "u32", 0),
+        ("snapshot", "u8", 0),
     )
     descriptors: int = 0
     uid: int = 0
     gid: int = 0
     nofile: int = 0
     nproc: int = 0
+    snapshot: int = 0
 
 
 class Forked(Message, frozen=True, kw_only=True):

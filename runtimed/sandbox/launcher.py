@@ -135,6 +135,10 @@ class Launcher:
         """When environments of it can be launched, whatever was in the way before."""
         await self._plans.when(plan, lambda state: state.state == wire.Progress.READY)
 
+    def plan_state(self, plan: int) -> wire.PlanState | None:
+        """The last that the launcher said of it."""
+        return self._plans.get(plan)
+
     async def delete_plan(self, plan: int) -> None:
         await self._mirror.delete(wire.PutPlan, wire.DelPlan(), plan, GENERATION_LAST)
         self._plans.forget(plan)

@@ -25,6 +25,11 @@ from runtimed.model.function import (
     FunctionConfiguration,
     LastUpdateStatus,
     LoggingConfig,
+    Snapshot,
+    SnapStart,
+    SnapStartApplyOn,
+    SnapStartOptimizationStatus,
+    SnapStartResponse,
 )
 from runtimed.model.function import State as PublicState
 from runtimed.model.shape import UNSET
@@ -46,6 +51,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     logging: LoggingConfig
     zip_sha256: str
     zip_size: int
+    snap_start: SnapStart = SnapStart()
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -111,6 +117,8 @@ class FunctionStore:
         self._secrets = secrets
         self._identity = identity
         self._architecture = architecture
+        self.snapshot: Callable[[int], Snapshot] = lambda target: Snapshot(ready=False)
+        """What is known of a target's snapshot."""
 
     # ---- for the API -----------------------------------------------------------------------------------------
 
@@ -315,6 +323,11 @@ class FunctionStore:
             reason, code = "The function is being created.", "Creating"
         elif state is PublicState.INACTIVE:
             reason, code = "The function is being deleted.", "Deleting"
+        snapshot = Snapshot(ready=False)
+        if definition.snap_start.apply_on is not SnapStartApplyOn.NONE:
+            snapshot = self.snapshot(row[11])  # type: ignore[arg-type]
+        if state is PublicState.ACTIVE and not reason and snapshot.refused:
+            reason, code = f"SnapStart is not possible: {snapshot.refused}.", "SnapStartNotPossible"
         return FunctionConfiguration(
             function_name=function.name,
             function_arn=self._identity.function_arn(function.name),
@@ -327,6 +340,12 @@ class FunctionStore:
             ephemeral_storage=EphemeralStorage(size=definition.storage_size),
             environment=Environment(variables=variables),
             logging_config=definition.logging,
+            snap_start=SnapStartResponse(
+                apply_on=definition.snap_start.apply_on,
+                optimization_status=SnapStartOptimizationStatus.ON
+                if snapshot.ready
+                else SnapStartOptimizationStatus.OFF,
+            ),
             code_size=definition.zip_size,
             code_sha256=_base64_of(definition.zip_sha256),
             last_modified=_lambda_time(function.modified_ms),

@@ -161,18 +161,6 @@ def _user_namespaces(machine: Machine) -> Check:
     )
 
 
-def _unprivileged(machine: Machine) -> Check:
-    restricted = machine.number("kernel/apparmor_restrict_unprivileged_userns") == 1
-    return _check(
-        CheckGroup.KERNEL,
-        "nested user namespaces",
-        _is(not restricted, CheckState.WARNING),
-        "restricted by AppArmor" if restricted else "not restricted",
-        "templates (SnapStart) fork into user namespaces of their own",
-        "Ordinary functions do not need them. For templates: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0.",
-    )
-
-
 def _seccomp(machine: Machine) -> Check:
     actions = machine.text(machine.proc / "sys/kernel/seccomp/actions_avail").split()
     filters = re.search(r"^Seccomp:", machine.text(machine.proc / "self/status"), re.MULTILINE) is not None
@@ -367,7 +355,6 @@ _CHECKS: tuple[Callable[[Machine], Check], ...] = (
     _architecture,
     _namespaces,
     _user_namespaces,
-    _unprivileged,
     _seccomp,
     _landlock,
     _cgroups,

@@ -29,7 +29,7 @@ from tests.integration.zips import build, plain
 
 IDENTITY = Identity()
 BUDGET = Budget(memory_mb=1000, overcommit=1.0, concurrency=100, launches_per_second=50, keep_alive_ms=1000)
-TERMS = Terms(processes=64, descriptors=64, cpu="weight", waiting=9, freeze_after_ms=0, init_seconds=10)
+TERMS = Terms(processes=64, descriptors=64, cpu="weight", waiting=9, freeze_after_ms=0, init_seconds=10, snapshot="off")
 
 
 async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:

@@ -57,6 +57,7 @@ from runtimed.model.node import (
     WatchStatisticsRequest,
 )
 from runtimed.model.runtime import RuntimeState, RuntimeStatus
+from tests.integration import shown
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 
@@ -119,9 +120,7 @@ class UnpackingDeployer:
 
     async def create(self, request: CreateFunctionRequest, code: Upload) -> FunctionConfiguration:
         data = await self._receive(code)
-        members = {
-            name: getattr(request, name) for name in FunctionConfiguration.__struct_fields__ if hasattr(request, name)
-        }
+        members = shown.members(request)
         return self._made(
             FunctionConfiguration(
                 **members,
@@ -145,7 +144,7 @@ class UnpackingDeployer:
     async def update_configuration(self, request: UpdateFunctionConfigurationRequest) -> FunctionConfiguration:
         found = await self._current(request.function_name, request.revision_id)
         given = {
-            name: value
+            name: shown.member(value)
             for name in request.__struct_fields__
             if name not in ("function_name", "revision_id") and (value := getattr(request, name)) is not UNSET
         }

@@ -109,7 +109,6 @@ def test_cgroups(machine: Machine, unified: str, legacy: str, state: CheckState,
     ("file", "text", "name", "state"),
     [
         ("proc/sys/user/max_user_namespaces", "0", "user namespaces", CheckState.MISSING),
-        ("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "nested user namespaces", CheckState.WARNING),
         ("proc/sys/kernel/seccomp/actions_avail", "kill", "seccomp", CheckState.MISSING),
         ("proc/sys/kernel/pid_max", "1000", "processes", CheckState.WARNING),
         ("proc/filesystems", "nodev\tproc\n", "ext4", CheckState.WARNING),

@@ -4,7 +4,8 @@
  * which the zygote's extension links alone.
  *
  * What must hold before: no_new_privs is set, the bounding set is empty, the root is the zygote's own read-only root.
- * What holds after success: descriptors are exactly 0, 1, 2 and, with a channel, 3 (and the handshake if it was kept);
+ * What holds after success: descriptors are exactly 0, 1, 2 and, with a channel, 3 (and 4, the snapshot, and the handshake
+ * if they were asked for);
  * all capability sets are empty; the seccomp filter `function` is on. After a failure the process must _exit. */
 #pragma once
 
@@ -20,6 +21,7 @@ struct jail_entry {
     int log;       /* becomes 1, and 2 unless `error` is given */
     int error;     /* becomes 2; -1: as log */
     int channel;   /* becomes 3; -1: none */
+    int snapshot;  /* becomes 4 (the field is updated), close-on-exec; -1: none. Only with a channel */
     int handshake; /* the socket to whoever waits for the outcome; moved out of the way (the field is updated), closed
                     * on success unless kept; -1: none. When its peer is gone the parent is, and the entry fails. */
     bool keep_handshake; /* leave it open, close-on-exec: an exec follows */
@@ -31,7 +33,7 @@ struct jail_entry {
 #define JAIL_ENTRY_INIT                                                                                                \
     {                                                                                                                  \
         .tmp_tree = -1, .task_tree = -1, .opt_tree = -1, .input = -1, .log = -1, .error = -1, .channel = -1,           \
-        .handshake = -1                                                                                                \
+        .snapshot = -1, .handshake = -1                                                                                \
     }
 
 int jail_enter(struct jail_entry *entry, struct jail_error *ret_error);

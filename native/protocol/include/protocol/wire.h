@@ -138,6 +138,40 @@ enum wire_handed_kind {
     WIRE_HANDED_KIND_ALL = 3,
 };
 
+enum wire_snapshot_mode {
+    WIRE_SNAPSHOT_MODE_OFF = 0,
+    WIRE_SNAPSHOT_MODE_ON = 1,
+    WIRE_SNAPSHOT_MODE_AUTOMATIC = 2,
+};
+
+enum wire_snapshot_state {
+    WIRE_SNAPSHOT_STATE_NONE = 0,
+    WIRE_SNAPSHOT_STATE_MAKING = 1,
+    WIRE_SNAPSHOT_STATE_READY = 2,
+    WIRE_SNAPSHOT_STATE_REFUSED = 3,
+};
+
+enum wire_snapshot_refusal {
+    WIRE_SNAPSHOT_REFUSAL_NONE = 0,
+    WIRE_SNAPSHOT_REFUSAL_THREADS = 1,
+    WIRE_SNAPSHOT_REFUSAL_DESCRIPTORS = 2,
+    WIRE_SNAPSHOT_REFUSAL_SHARED = 3,
+    WIRE_SNAPSHOT_REFUSAL_CHILDREN = 4,
+    WIRE_SNAPSHOT_REFUSAL_TIMERS = 5,
+    WIRE_SNAPSHOT_REFUSAL_IPC = 6,
+    WIRE_SNAPSHOT_REFUSAL_FILES = 7,
+    WIRE_SNAPSHOT_REFUSAL_MAPPINGS = 8,
+    WIRE_SNAPSHOT_REFUSAL_FILTERS = 9,
+    WIRE_SNAPSHOT_REFUSAL_TOO_LARGE = 10,
+    WIRE_SNAPSHOT_REFUSAL_FAILED = 11,
+};
+
+enum wire_fork_snapshot {
+    WIRE_FORK_SNAPSHOT_NONE = 0,
+    WIRE_FORK_SNAPSHOT_TAKE = 1,
+    WIRE_FORK_SNAPSHOT_RESTORE = 2,
+};
+
 #define WIRE_CALL_LOG_TAIL 1u
 #define WIRE_CALL_DRY_RUN 2u
 #define WIRE_CALL_STREAM 4u
@@ -167,6 +201,7 @@ enum wire_handed_kind {
 #define WIRE_FORK_TASK 16u
 #define WIRE_FORK_OPT 32u
 #define WIRE_FORK_CGROUP 64u
+#define WIRE_FORK_SNAPSHOT 128u
 
 #define WIRE_HELLO_BUILD_MAX 64u
 #define WIRE_NACK_FIELD_MAX 64u
@@ -562,6 +597,7 @@ struct wire_put_plan {
     uint32_t pids;
     uint32_t descriptors;
     uint8_t cpu;
+    uint8_t snapshot;
 };
 int wire_put_plan_encode(const struct wire_header *header, const struct wire_put_plan *message,
     uint8_t *buffer, size_t size);
@@ -579,6 +615,8 @@ int wire_del_plan_decode(const uint8_t *data, size_t size, struct wire_header *r
 struct wire_plan_state {
     uint8_t state;
     struct wire_slice reason;
+    uint8_t snapshot;
+    uint8_t refusal;
 };
 int wire_plan_state_encode(const struct wire_header *header, const struct wire_plan_state *message,
     uint8_t *buffer, size_t size);
@@ -773,6 +811,7 @@ struct wire_fork {
     uint32_t gid;
     uint32_t nofile;
     uint32_t nproc;
+    uint8_t snapshot;
 };
 int wire_fork_encode(const struct wire_header *header, const struct wire_fork *message,
     uint8_t *buffer, size_t size);

@@ -3,7 +3,7 @@
  *
  * START.configuration is a JSON object made by the control plane: handler, function_name (both required),
  * function_version, memory_mb, log_group, region, log_format ("Text" or "JSON"), application_log_level, runtime,
- * executable (the interpreter of a runtime that is not Python), environment (the function's own variables, strings).
+ * executable (the interpreter of a runtime that is not Python), snap_start (true or false), environment (the function's own variables, strings).
  * Other members are of no concern here. */
 #pragma once
 

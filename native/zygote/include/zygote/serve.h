@@ -7,6 +7,8 @@
  * SERVE_EXIT_JAIL. FORKED comes from the zygote and may overtake or follow that. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "protocol/wire.h"
 
 /* What the interpreter wants called around a clone; the child's hook runs after jail_enter. */
@@ -24,6 +26,7 @@ struct serve {
     void *robust_list;    /* libc's list of robust mutexes, which the kernel forgets in a child */
     size_t robust_length; /* its size as the kernel wants it */
     int home_net;         /* the zygote's own net namespace, or -1 */
+    bool maker;           /* this child is to write a snapshot of itself */
 };
 
 #define SERVE_INIT                                                                                                     \

@@ -44,6 +44,18 @@ class SystemLogLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SYSTEM_LOG_LEVEL_DEBUG: _ClassVar[SystemLogLevel]
     SYSTEM_LOG_LEVEL_INFO: _ClassVar[SystemLogLevel]
     SYSTEM_LOG_LEVEL_WARN: _ClassVar[SystemLogLevel]
+
+class SnapStartApplyOn(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SNAP_START_APPLY_ON_UNSPECIFIED: _ClassVar[SnapStartApplyOn]
+    SNAP_START_APPLY_ON_NONE: _ClassVar[SnapStartApplyOn]
+    SNAP_START_APPLY_ON_PUBLISHED_VERSIONS: _ClassVar[SnapStartApplyOn]
+
+class SnapStartOptimizationStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SNAP_START_OPTIMIZATION_STATUS_UNSPECIFIED: _ClassVar[SnapStartOptimizationStatus]
+    SNAP_START_OPTIMIZATION_STATUS_ON: _ClassVar[SnapStartOptimizationStatus]
+    SNAP_START_OPTIMIZATION_STATUS_OFF: _ClassVar[SnapStartOptimizationStatus]
 STATE_UNSPECIFIED: State
 STATE_PENDING: State
 STATE_ACTIVE: State
@@ -67,6 +79,12 @@ SYSTEM_LOG_LEVEL_UNSPECIFIED: SystemLogLevel
 SYSTEM_LOG_LEVEL_DEBUG: SystemLogLevel
 SYSTEM_LOG_LEVEL_INFO: SystemLogLevel
 SYSTEM_LOG_LEVEL_WARN: SystemLogLevel
+SNAP_START_APPLY_ON_UNSPECIFIED: SnapStartApplyOn
+SNAP_START_APPLY_ON_NONE: SnapStartApplyOn
+SNAP_START_APPLY_ON_PUBLISHED_VERSIONS: SnapStartApplyOn
+SNAP_START_OPTIMIZATION_STATUS_UNSPECIFIED: SnapStartOptimizationStatus
+SNAP_START_OPTIMIZATION_STATUS_ON: SnapStartOptimizationStatus
+SNAP_START_OPTIMIZATION_STATUS_OFF: SnapStartOptimizationStatus
 
 class Environment(_message.Message):
     __slots__ = ("variables",)
@@ -99,8 +117,22 @@ class LoggingConfig(_message.Message):
     log_group: str
     def __init__(self, log_format: _Optional[_Union[LogFormat, str]] = ..., application_log_level: _Optional[_Union[ApplicationLogLevel, str]] = ..., system_log_level: _Optional[_Union[SystemLogLevel, str]] = ..., log_group: _Optional[str] = ...) -> None: ...
 
+class SnapStart(_message.Message):
+    __slots__ = ("apply_on",)
+    APPLY_ON_FIELD_NUMBER: _ClassVar[int]
+    apply_on: SnapStartApplyOn
+    def __init__(self, apply_on: _Optional[_Union[SnapStartApplyOn, str]] = ...) -> None: ...
+
+class SnapStartResponse(_message.Message):
+    __slots__ = ("apply_on", "optimization_status")
+    APPLY_ON_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZATION_STATUS_FIELD_NUMBER: _ClassVar[int]
+    apply_on: SnapStartApplyOn
+    optimization_status: SnapStartOptimizationStatus
+    def __init__(self, apply_on: _Optional[_Union[SnapStartApplyOn, str]] = ..., optimization_status: _Optional[_Union[SnapStartOptimizationStatus, str]] = ...) -> None: ...
+
 class FunctionConfiguration(_message.Message):
-    __slots__ = ("function_name", "function_arn", "version", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "code_size", "code_sha256", "last_modified", "revision_id", "package_type", "architectures", "state", "state_reason", "state_reason_code", "last_update_status", "last_update_status_reason", "last_update_status_reason_code")
+    __slots__ = ("function_name", "function_arn", "version", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "code_size", "code_sha256", "last_modified", "revision_id", "package_type", "architectures", "state", "state_reason", "state_reason_code", "last_update_status", "last_update_status_reason", "last_update_status_reason_code", "snap_start")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_ARN_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +156,7 @@ class FunctionConfiguration(_message.Message):
     LAST_UPDATE_STATUS_FIELD_NUMBER: _ClassVar[int]
     LAST_UPDATE_STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
     LAST_UPDATE_STATUS_REASON_CODE_FIELD_NUMBER: _ClassVar[int]
+    SNAP_START_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     function_arn: str
     version: str
@@ -147,10 +180,11 @@ class FunctionConfiguration(_message.Message):
     last_update_status: LastUpdateStatus
     last_update_status_reason: str
     last_update_status_reason_code: str
-    def __init__(self, function_name: _Optional[str] = ..., function_arn: _Optional[str] = ..., version: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., code_size: _Optional[int] = ..., code_sha256: _Optional[str] = ..., last_modified: _Optional[str] = ..., revision_id: _Optional[str] = ..., package_type: _Optional[str] = ..., architectures: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[State, str]] = ..., state_reason: _Optional[str] = ..., state_reason_code: _Optional[str] = ..., last_update_status: _Optional[_Union[LastUpdateStatus, str]] = ..., last_update_status_reason: _Optional[str] = ..., last_update_status_reason_code: _Optional[str] = ...) -> None: ...
+    snap_start: SnapStartResponse
+    def __init__(self, function_name: _Optional[str] = ..., function_arn: _Optional[str] = ..., version: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., code_size: _Optional[int] = ..., code_sha256: _Optional[str] = ..., last_modified: _Optional[str] = ..., revision_id: _Optional[str] = ..., package_type: _Optional[str] = ..., architectures: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[State, str]] = ..., state_reason: _Optional[str] = ..., state_reason_code: _Optional[str] = ..., last_update_status: _Optional[_Union[LastUpdateStatus, str]] = ..., last_update_status_reason: _Optional[str] = ..., last_update_status_reason_code: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStartResponse, _Mapping]] = ...) -> None: ...
 
 class CreateFunctionRequest(_message.Message):
-    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "upload_size", "upload_sha256")
+    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "upload_size", "upload_sha256", "snap_start")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     HANDLER_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +196,7 @@ class CreateFunctionRequest(_message.Message):
     LOGGING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_SIZE_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SNAP_START_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     runtime: str
     handler: str
@@ -173,7 +208,8 @@ class CreateFunctionRequest(_message.Message):
     logging_config: LoggingConfig
     upload_size: int
     upload_sha256: str
-    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., upload_size: _Optional[int] = ..., upload_sha256: _Optional[str] = ...) -> None: ...
+    snap_start: SnapStart
+    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., upload_size: _Optional[int] = ..., upload_sha256: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStart, _Mapping]] = ...) -> None: ...
 
 class CreateFunctionUpload(_message.Message):
     __slots__ = ("request", "chunk")
@@ -236,7 +272,7 @@ class UpdateFunctionCodeUpload(_message.Message):
     def __init__(self, request: _Optional[_Union[UpdateFunctionCodeRequest, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class UpdateFunctionConfigurationRequest(_message.Message):
-    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "revision_id")
+    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "revision_id", "snap_start")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     HANDLER_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +283,7 @@ class UpdateFunctionConfigurationRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     LOGGING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     REVISION_ID_FIELD_NUMBER: _ClassVar[int]
+    SNAP_START_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     runtime: str
     handler: str
@@ -257,7 +294,8 @@ class UpdateFunctionConfigurationRequest(_message.Message):
     environment: Environment
     logging_config: LoggingConfig
     revision_id: str
-    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., revision_id: _Optional[str] = ...) -> None: ...
+    snap_start: SnapStart
+    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., revision_id: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStart, _Mapping]] = ...) -> None: ...
 
 class DeleteFunctionRequest(_message.Message):
     __slots__ = ("function_name", "qualifier")

@@ -1,0 +1,70 @@
+/* Snapshots of initialised environments (SnapStart), one a plan: native/zygote/include/zygote/snapshot.h says what they
+ * are and why they are no danger. Here: which launch makes one, gathering it, and giving it to later launches.
+ *
+ *   NONE      the next launch makes one: its environment gets a pipe
+ *   MAKING    that environment is being initialised or writes; other launches are ordinary ones
+ *   READY     launches of the zygote that the maker came from are filled from the file
+ *   REFUSED   the environment cannot be copied, or copies do not live; all launches are ordinary ones
+ *
+ * A snapshot is good for children of one process of the zygote and goes with it. It is made anew when it is old or was
+ * used often, while the old one still serves. Nothing in the file is looked at but its last eight bytes and, when it is a
+ * single byte, that. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loop.h"
+
+struct environment;
+struct plan;
+struct server;
+struct zygote;
+
+/* How often one is used, and how long, before the next launch makes another. */
+#define SNAPSHOT_USES_MAX 1000u
+#define SNAPSHOT_AGE_US UINT64_C(3600000000)
+/* Beyond the function's memory, which its own pages fit into: tables, padding. */
+#define SNAPSHOT_EXTRA (UINT64_C(64) << 20)
+/* Copies that ended at once, in a row, before no more are made. */
+#define SNAPSHOT_FAILURES 3u
+/* What counts as at once. */
+#define SNAPSHOT_EARLY_US UINT64_C(1000000)
+
+struct snapshot {
+    struct server *server;
+    struct plan *plan;
+    uint8_t mode;    /* WIRE_SNAPSHOT_MODE_* */
+    uint8_t refusal; /* WIRE_SNAPSHOT_REFUSAL_*; none: not refused */
+    bool asked;      /* there was a launch before: `automatic` begins with the second */
+    unsigned failures;
+    struct {
+        int file; /* -1: there is none */
+        struct zygote *zygote;
+        uint32_t incarnation;
+        unsigned used;
+        uint64_t since_us;
+    } ready;
+    struct {
+        struct environment *environment; /* NULL: none */
+        struct watch watch;
+        int pipe, file;
+        uint64_t size;
+    } making;
+};
+
+void snapshot_init(struct snapshot *snapshot, struct server *server, struct plan *plan);
+/* A plan was put; fresh: its code is another than before. */
+void snapshot_put(struct snapshot *snapshot, uint8_t mode, bool fresh);
+void snapshot_free(struct snapshot *snapshot);
+/* WIRE_SNAPSHOT_STATE_*. */
+uint8_t snapshot_state(const struct snapshot *snapshot);
+/* May a launch of the plan go to that zygote? Not to another while there is a snapshot of one that lives. */
+bool snapshot_fits(const struct snapshot *snapshot, const struct zygote *zygote);
+/* What FORK of the environment says, WIRE_FORK_SNAPSHOT_*, and the descriptor that goes with it, or -1. Of TAKE it is the
+ * caller's to close. */
+uint8_t snapshot_launch(struct snapshot *snapshot, struct environment *environment, int *ret_fd);
+/* The environment's process ended, or never began. */
+void snapshot_environment_gone(struct environment *environment);
+/* The process of the zygote died. */
+void snapshots_zygote_gone(struct server *server, const struct zygote *zygote);
