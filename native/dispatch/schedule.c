@@ -73,7 +73,8 @@ void schedule_environment(struct environment *environment) {
     uint64_t now = clock_monotonic_us(), keep;
 
     environment->reserved_for = NULL;
-    if (invocation == NULL && room_is_owed(environment)) {
+    /* Of who has left already only the first invocation is told why: it may never get one that works. */
+    if (invocation == NULL && ((environment->ended && environment->served > 0) || room_is_owed(environment))) {
         environment_handle(environment, EVENT_RETIRE, NULL);
         return;
     }

@@ -118,10 +118,12 @@ def idle_again(stage: Stage, environment: Environment) -> None:
 def fill(environment: Environment) -> int:
     """Parts until the channel takes none for a while: how many. More than what waits in the dispatcher."""
     environment.sock.settimeout(0)
+    writable = select.poll()  # any descriptor, however high
+    writable.register(environment.sock, select.POLLOUT)
     sent = 0
     try:
         while True:
-            if not select.select([], [environment.sock], [], 0.3)[1]:
+            if not writable.poll(300):
                 if sent * PART > BUFFER:
                     return sent
                 continue

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
+import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -13,6 +16,7 @@ import pytest
 
 from runtimed.model import wire
 from tests.integration.dispatch_stage import Environment, Stage, await_true, counters, staged, target
+from tests.integration.test_dispatch_arena import Sharer, event
 
 OTHER = bytes(range(100, 116))
 
@@ -167,6 +171,81 @@ def test_descriptors_are_not_taken(stage: Stage) -> None:
     assert os.read(read, 1) == b"", "no writer is left"
     os.close(read)
     await_true(lambda: stage.descriptors() <= before, "none more than before")
+
+
+def memfd(seals: int) -> int:
+    fd = os.memfd_create("forged", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    os.ftruncate(fd, 16 << 20)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+def io_uring() -> int:
+    """Where the kernel lets nobody have one: a pidfd."""
+    fd: int = ctypes.CDLL(None, use_errno=True).syscall(425, 1, ctypes.create_string_buffer(120))
+    return fd if fd >= 0 else os.pidfd_open(os.getpid())
+
+
+FORGED: dict[str, Callable[[], int]] = {
+    "an eventfd": lambda: os.eventfd(0),
+    "a memfd that may shrink": lambda: memfd(0),
+    "another environment's arena": lambda: memfd(fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW),
+    "a directory": lambda: os.open("/", os.O_RDONLY | os.O_DIRECTORY),
+    "an io_uring": io_uring,
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_an_arena_is_the_launchers_whatever_else_is_handed_over(stage: Stage, kind: str) -> None:
+    """With what says that it is attached, and with the answer that lies in it."""
+    stage.ready(timeout_ms=60_000)
+    sharer = Sharer(stage, stage.invoker())
+    sharer.asked()
+    _, invoke = sharer.attach()
+    sharer.fill(1 << 20)
+    before = stage.descriptors()
+    forged = FORGED[kind]()
+    attached = wire.encode(wire.Attached())
+    said = wire.encode(wire.Result(id=invoke.id, total=1 << 20), flags=wire.HeaderFlags.READY | wire.HeaderFlags.ARENA)
+    body = event(1 << 20)
+    assert sharer.memory is not None
+    sharer.memory[: len(body)] = body
+    for packet in (attached, said):
+        try:
+            socket.send_fds(sharer.environment.sock, [packet], [forged])
+        except OSError:  # a kernel that refuses them, or io_uring's of all
+            sharer.environment.raw(packet)
+    assert sharer.invoker.answer()[1] == body
+    await_true(lambda: stage.descriptors() <= before, "none more than before")
+    os.close(forged)
+    sharer.memory.close()
+
+
+def pause(stage: Stage) -> None:
+    os.kill(stage.pid, signal.SIGSTOP)
+    await_true(lambda: Path(f"/proc/{stage.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "it stands")
+
+
+def test_who_has_left_is_given_no_other_event(stage: Stage) -> None:
+    """Its answer and its end arrive together, the end first: the answer counts, and the next event is not lost."""
+    page = counters(stage.ready(max_environments=1, timeout_ms=60_000))
+    invoker = stage.invoker()
+    environment = stage.warm(invoker)
+    first = invoker.call(b"1")
+    invoke, _ = environment.invoke()
+    second = invoker.call(b"2")
+    await_true(lambda: page.node()["waiting"] == 1, "the next one waits")
+    pause(stage)
+    stage.launcher.send(wire.Exited(status=0), object=environment.number)
+    environment.result(invoke.id, b'"first"')
+    os.kill(stage.pid, signal.SIGCONT)
+    assert invoker.answer(first)[1] == b'"first"'
+    after = stage.launch()
+    after.start()
+    after.serve(b'"second"')
+    assert invoker.answer(second)[1] == b'"second"'
+    environment.hang_up()
+    page.close()
 
 
 def flood(environment: Environment, packet: bytes, count: int) -> None:

@@ -11,8 +11,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import hpack
 import pytest
+from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame
 
+from runtimed.gateway.grpc.pb import invocations_pb2 as pb
 from runtimed.model import wire
 from tests.integration.dispatch_stage import (
     Control,
@@ -24,8 +27,10 @@ from tests.integration.dispatch_stage import (
     staged,
     target,
 )
-from tests.integration.grpc_caller import PREFACE, Client, Peer
+from tests.integration.grpc_caller import PATH, PREFACE, Client, Peer
 from tests.integration.http_caller import Caller
+from tests.integration.stream_caller import busy, end, fill
+from tests.integration.stream_caller import head as stream_head
 from tests.integration.test_dispatch_arena import Sharer, event
 
 BUDGET = 64  # MB
@@ -149,6 +154,80 @@ def test_floods(stage: Stage, kind: str) -> None:
     await_true(lambda: page.node()["connections"] == 1, "all are gone")
     await_true(lambda: page.node()["payload_bytes"] == 0, "all memory comes back")
     page.close()
+
+
+STREAM = (
+    b"POST /2021-11-15/functions/f/response-streaming-invocations HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
+)
+SLOTS, QUEUE = 2, 50
+
+
+def grpc_stream() -> bytes:
+    """A connection's first words, and a call of InvokeStream."""
+    block = hpack.Encoder().encode(
+        [
+            (":method", "POST"), (":scheme", "http"), (":path", PATH + "Stream"), (":authority", "h"),
+            ("te", "trailers"), ("content-type", "application/grpc"),
+        ]
+    )  # fmt: skip
+    body = pb.InvokeRequest(function_name="f", payload=b"{}").SerializeToString()
+    message = b"\0" + len(body).to_bytes(4, "big") + body
+    frames = (
+        SettingsFrame(0),
+        HeadersFrame(1, block, flags=["END_HEADERS"]),
+        DataFrame(1, message, flags=["END_STREAM"]),
+    )
+    return PREFACE + b"".join(frame.serialize() for frame in frames)
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+def test_a_flood_of_streams(stage: Stage, kind: str) -> None:
+    """Two thousand callers want a stream of one function and read nothing: it has as many at a time as it has
+    environments, and as many wait as may; all others are refused at once, and told when to come again. Another
+    function's callers are served."""
+    control = two(stage, max_environments=SLOTS, max_waiting=QUEUE, timeout_ms=600_000)
+    invoker = stage.invoker()
+    neighbour = warm(stage, invoker, "g")
+    page = counters(control)
+    before = memory_kb(stage)
+    with contextlib.ExitStack() as stack:
+        flood = Flood(stage, stack, STREAM if kind == "http" else grpc_stream())
+        environments = [busy(stage) for _ in range(SLOTS)]
+        for environment, invoke in environments:
+            stream_head(environment, invoke.id)
+            fill(environment)
+        # So many connections speak HTTP/2 at a time; who is one too many is told by its end.
+        await_true(
+            lambda: page.node()["throttled_target"] + page.node()["connections_refused"] >= CONNECTIONS - SLOTS - QUEUE,
+            "refusals",
+        )
+        node = page.node()
+        assert (node["invocations_in_flight"], node["waiting"]) == (SLOTS, QUEUE)
+        assert node["payload_bytes"] <= BUDGET * MB
+        if kind == "http":
+            refused = [caller for caller in flood.callers if peek(caller).startswith(b"HTTP/1.1 429 ")]
+            assert len(refused) == CONNECTIONS - SLOTS - QUEUE
+            assert all(b"\r\nRetry-After: 1\r\n" in peek(caller) for caller in refused)
+        for _ in range(20):
+            number = invoker.call(name="g")
+            neighbour.serve()
+            assert invoker.answer(number)[0].outcome == wire.Outcome.SUCCESS
+        grown = memory_kb(stage) - before
+        assert SANITIZED or grown < (BUDGET << 10) + OWN_KB, f"{grown} KiB"
+    await_true(lambda: page.node()["connections"] == 1, "all are gone")
+    await_true(lambda: page.node()["waiting"] == 0, "nobody waits")
+    for environment, _ in environments:
+        end(environment)
+    await_true(lambda: page.node()["invocations_in_flight"] == 0, "the streams end in nothing")
+    await_true(lambda: page.node()["payload_bytes"] == 0, "all memory comes back")
+    page.close()
+
+
+def peek(caller: Caller) -> bytes:
+    try:
+        return caller.sock.recv(4096, socket.MSG_PEEK)
+    except (BlockingIOError, ConnectionError):
+        return b""
 
 
 def test_a_share_is_left_for_others(stage: Stage) -> None:
