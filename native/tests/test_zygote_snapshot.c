@@ -35,6 +35,12 @@
 
 #define LIMIT_S 60
 enum { PIECES = 2000, RESTORED = 42 };
+/* The sanitizers' own memory spans terabytes: such a process is refused, and what comes before that is tested. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
 
 static int written = 1; /* .data */
 static char zeroed[100000];
@@ -227,6 +233,12 @@ static void test_restored(void) {
     pid_t maker = make(&pipe, SNAPSHOT_TAKEN);
     int file = gather(pipe);
 
+    if (SANITIZED) {
+        uint8_t byte = 0;
+        (void)status_of(maker);
+        CHECK(pread(file, &byte, 1, 0) == 1 && byte == SNAPSHOT_TOO_LARGE);
+        return;
+    }
     CHECK(exited(status_of(maker), 0));
     for (int i = 0; i < 5; i++) /* the maker is dead, and each begins where it was */
         CHECK(exited(restore(file), RESTORED));
@@ -288,7 +300,8 @@ static void be_the_zygote(void) {
     CHECK(mount("proc", "/proc", "proc", 0, NULL) == 0 && mount("tmp", "/tmp", "tmpfs", 0, NULL) == 0);
     CHECK(snapshot_reserve() == 0);
     test_restored();
-    test_damaged();
+    if (!SANITIZED)
+        test_damaged();
     test_refused(); /* leaves files in /tmp */
 }
 
@@ -302,5 +315,5 @@ int main(void) {
         be_the_zygote();
         _exit(0);
     }
-    return exited(status_of(zygote), 0) ? 0 : 1;
+    _exit(exited(status_of(zygote), 0) ? 0 : 1);
 }

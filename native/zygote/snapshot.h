@@ -75,10 +75,10 @@ struct snapshot_memory {
     struct region zygote[SNAPSHOT_REGIONS_MAX];
     char zygote_paths[SNAPSHOT_PATHS_MAX];
     unsigned filters;
-    char text[SNAPSHOT_TEXT];
-    uint64_t pages[8192]; /* of pagemap */
-    uint64_t page;        /* bytes of one */
-    int file;             /* what snapshot_restore works with */
+    _Alignas(8) char text[SNAPSHOT_TEXT]; /* directory entries too */
+    uint64_t pages[8192];                 /* of pagemap */
+    uint64_t page;                        /* bytes of one */
+    int file;                             /* what snapshot_restore works with */
     pid_t *tid_address;
 };
 
