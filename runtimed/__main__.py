@@ -122,6 +122,7 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
         "hang_ms": node.hang_seconds * 1000,
         "log_level": node.log_level,
         "logs": msgspec.to_builtins(settings.logs),
+        "events": {"segment_mb": settings.events.segment_mb},
     }
 
 

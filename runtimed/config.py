@@ -201,6 +201,21 @@ class LogSettings(Section, frozen=True, kw_only=True):
     """Days after which logs are removed, those of deleted functions too. 0: never."""
 
 
+class EventSettings(Section, frozen=True, kw_only=True):
+    """Asynchronous invocation: events are kept on the disk until their function has handled them."""
+
+    retry_delay_ms: Annotated[int, Meta(ge=1, le=86_400_000, description="whole milliseconds, at most a day")] = 60_000
+    """Before the first retry of an event whose function failed; before the second twice that."""
+    dead: Annotated[int, Meta(ge=0, le=100_000, description="a whole number up to 100000")] = 10_000
+    """Events that were given up and are kept, to be listed and to be tried again; the oldest go first."""
+    chain: Annotated[int, Meta(ge=0, le=255, description="a whole number up to 255")] = 16
+    """How often functions may call functions asynchronously within one trace: the event after that is given up. 0:
+    without end."""
+    segment_mb: Annotated[int, Meta(ge=8, le=1024, description="whole megabytes from 8 to 1024")] = 32
+    """Megabytes of one file of the event log; a thirty-second of the disk at most. Three are always there, so that what
+    was accepted can be settled when the disk is full."""
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of them."""
 
@@ -212,6 +227,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pools: PoolSettings = PoolSettings()
     limits: LimitSettings = LimitSettings()
     logs: LogSettings = LogSettings()
+    events: EventSettings = EventSettings()
 
 
 class Interpreter(Struct, frozen=True, kw_only=True):

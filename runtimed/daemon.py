@@ -33,6 +33,7 @@ from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
 from runtimed.gateway.metrics import MetricsServer
 from runtimed.gateway.rest.server import AT_ONCE, RestServer
+from runtimed.invocation.events import node_rule
 from runtimed.invocation.invoker import Invoker
 from runtimed.invocation.keys import KeyRing
 from runtimed.invocation.logs import LogReader
@@ -209,6 +210,7 @@ class Daemon:
             ration=limits.environment_ration,
         )
         self.dispatcher.preload(limit, 0, 1)
+        self.dispatcher.preload(self._node_rule(), 0, 1)
         await self.keys.load()
         await self.functions.new_generations()
         for function, target in await self.functions.served():
@@ -222,6 +224,10 @@ class Daemon:
         self._synchronised = True
         if self._attachable is not None:
             self._peer(*self._attachable)
+
+    def _node_rule(self) -> wire.PutAsync:
+        events = self._settings.events
+        return node_rule(delay_ms=events.retry_delay_ms, chain=events.chain, dead=events.dead)
 
     def _make_steps(self) -> Steps:
         sandbox, pools = self._settings.sandbox, self._settings.pools

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/descriptor.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/events.h"
 #include "dispatch/levels.h"
 
 #define BATCH 128
@@ -104,7 +105,8 @@ static int send_due(struct control *control) {
             return r;
         control->acknowledged = control->seen;
     }
-    return levels_send(control);
+    r = events_send(control->dispatch);
+    return r < 0 ? r : levels_send(control);
 }
 
 void control_flush(struct control *control) {
@@ -155,6 +157,7 @@ static int on_hello(struct control *control, const uint8_t *packet, size_t size)
     control->greeted = true;
     control->snapshot = true;
     control->snapshot_after = 0;
+    events_tell_all(control->dispatch);
     return 0;
 }
 

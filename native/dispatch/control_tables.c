@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "dispatch/control.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/events.h"
 #include "dispatch/perform.h"
 
 static int refuse(struct refusal *refusal, int error, const char *field, const char *reason) {
@@ -90,6 +91,26 @@ static int credit(struct control *control, const uint8_t *packet, size_t size, s
     return 0;
 }
 
+static int put_async(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct wire_header header;
+    struct wire_put_async message;
+
+    if (wire_put_async_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    int r = events_put_rule(control->dispatch, header.object, &message, control->mark);
+    return r < 0 ? refuse(refusal, r, "", "out of memory") : 0;
+}
+
+static int operate(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct wire_header header;
+    struct wire_queue_op message;
+
+    if (wire_queue_op_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    int r = events_operate(control->dispatch, header.object, &message);
+    return r < 0 ? refuse(refusal, r, "", r == -ENOMEM ? "out of memory" : "there is no event log") : 0;
+}
+
 static void retire_environment(struct dispatch *dispatch, uint64_t id) {
     struct environment *environment = table_get(&dispatch->environments, id);
     if (environment != NULL)
@@ -113,11 +134,14 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     routes_sweep(&dispatch->routes, control->mark);
     targets_sweep(dispatch);
     principals_sweep(&dispatch->principals, control->mark);
+    events_sweep_rules(dispatch, control->mark);
     dispatch->synced = true;
     /* A control plane that tells all anew wants it served; only the launcher's DRAIN is for good. */
     dispatch->draining = dispatch->leave_drained;
     if (dispatch->handover.giving)
         return 0; /* another one listens */
+    if (!dispatch->draining)
+        events_serve(dispatch);
     r = transport_listen(&dispatch->transport);
     if (r >= 0)
         r = http_listen(&dispatch->http);
@@ -139,6 +163,10 @@ int control_apply(struct control *control, const uint8_t *packet, size_t size, c
         return put_limit(control, packet, size, refusal);
     case WIRE_PUT_PRINCIPAL:
         return put_principal(control, packet, size, refusal);
+    case WIRE_PUT_ASYNC:
+        return put_async(control, packet, size, refusal);
+    case WIRE_QUEUE_OP:
+        return operate(control, packet, size, refusal);
     case WIRE_CREDIT:
         return credit(control, packet, size, refusal);
     default:
@@ -156,6 +184,9 @@ int control_apply(struct control *control, const uint8_t *packet, size_t size, c
         return 0;
     case WIRE_DEL_PRINCIPAL:
         principals_del(&dispatch->principals, header->object);
+        return 0;
+    case WIRE_DEL_ASYNC:
+        events_del_rule(dispatch, header->object);
         return 0;
     case WIRE_ENV_RETIRE:
         retire_environment(dispatch, header->object);

@@ -39,6 +39,7 @@ static int open_own(
     list_init(&dispatch->in_order);
     list_init(&dispatch->dead);
     list_init(&dispatch->runtime_closed);
+    list_init(&dispatch->events_told);
     control_init(&dispatch->control, dispatch);
     handover_init(&dispatch->handover);
     transport_init(&dispatch->transport, first ? options->listener : -1, options->allow_uids);
@@ -55,7 +56,8 @@ static int open_own(
     if (dispatch->packet_in == NULL || dispatch->packet_out == NULL || dispatch->http.input == NULL ||
         dispatch->http.output == NULL)
         return -ENOMEM;
-    return loop_open(&dispatch->loop);
+    int r = loop_open(&dispatch->loop);
+    return r < 0 ? r : events_port_open(dispatch);
 }
 
 int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *options) {
@@ -76,6 +78,11 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
     if (r >= 0)
         r = log_writer_start(&loops->log_writer, dispatch->logs.ring, &dispatch->counters, options->logs,
             &options->log_limits, options->confine);
+    if (r >= 0) {
+        struct events_options events = options->events;
+        events.confine = options->confine;
+        r = events_start(&loops->events, loops, &events);
+    }
     if (r >= 0)
         r = options->confine != NULL ? options->confine() : 0;
     if (r >= 0)
@@ -108,6 +115,7 @@ uint64_t dispatch_in_use(const struct loops *loops) {
 void dispatch_drain(struct dispatch *dispatch, bool leave) {
     dispatch->draining = true;
     dispatch->leave_drained = dispatch->leave_drained || leave;
+    events_pause_all(dispatch);
     if (!leave)
         return;
     dispatch->http.leaving = true;
@@ -177,6 +185,11 @@ void dispatch_close(struct dispatch *dispatch) {
     targets_done(dispatch);
     routes_done(&dispatch->routes);
     principals_done(&dispatch->principals);
+    events_stop(dispatch->loops->events);
+    dispatch->draining = true; /* what the thread handed over last goes back */
+    events_port_close(dispatch);
+    events_free(dispatch->loops->events);
+    events_drop_told(dispatch);
     if (dispatch->loops->log_writer != NULL)
         ring_stop(dispatch->logs.ring);
     log_writer_join(dispatch->loops->log_writer);

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/events.h"
 #include "dispatch/invocation.h"
 #include "dispatch/json.h"
 #include "dispatch/request.h"
@@ -89,20 +90,11 @@ static void refuse_memory(struct exchange *exchange) {
     exchange_refuse(exchange, 503, "ServiceException", NULL, "The node's memory for payloads is in use; try again.");
 }
 
-static struct target *resolve(struct dispatch *dispatch, struct wire_slice name, struct wire_slice qualifier) {
-    static const struct wire_slice latest = {(const uint8_t *)"$LATEST", 7};
-    const struct route *route = routes_find(&dispatch->routes, name, qualifier);
-    /* No qualifier means $LATEST, whether or not there is a route for the bare name. */
-    if (route == NULL && qualifier.size == 0)
-        route = routes_find(&dispatch->routes, name, latest);
-    return route != NULL ? target_find(dispatch, route_pick(route, random_u16(&dispatch->randomness))) : NULL;
-}
-
 /* Route, check, admit, go. */
 void exchange_finish(struct exchange *exchange) {
     struct dispatch *dispatch = exchange->dispatch;
     struct request *request = exchange->request;
-    struct target *target = resolve(dispatch, request->name, request->qualifier);
+    struct target *target = target_resolve(dispatch, request->name, request->qualifier);
     struct invocation *invocation;
     enum admission admission;
     uint32_t tokens;
@@ -122,6 +114,10 @@ void exchange_finish(struct exchange *exchange) {
     }
     if (request->flags & WIRE_CALL_DRY_RUN) {
         dry_run(exchange, target);
+        return;
+    }
+    if (request->flags & WIRE_CALL_EVENT) {
+        events_accept(exchange, target);
         return;
     }
     admission = dispatch_admit(dispatch, target, &tokens);
@@ -202,12 +198,6 @@ static bool is_throttled(struct exchange *exchange, struct target *target) {
     return true;
 }
 
-static uint16_t share_of(const struct target *target) {
-    uint32_t hash;
-    memcpy(&hash, target->function->uid, sizeof(hash));
-    return (uint16_t)(hash % BUDGET_SHARES);
-}
-
 int exchange_start(struct exchange *exchange, const struct call *call) {
     struct dispatch *dispatch = exchange->dispatch;
     struct target *target;
@@ -220,16 +210,21 @@ int exchange_start(struct exchange *exchange, const struct call *call) {
         return 0;
     }
     /* Early, before the rest of the body is taken. */
-    target = resolve(dispatch, call->name, call->qualifier);
+    target = target_resolve(dispatch, call->name, call->qualifier);
     if (target == NULL || !target_is_at(target, call->region, call->account)) {
         refuse_not_found(exchange, call->name, call->qualifier);
         return 0;
     }
-    if (is_long(call) && budget_is_pressed(&dispatch->budget) && is_throttled(exchange, target))
+    if ((call->flags & WIRE_CALL_EVENT) && !call->open_ended && call->total > EVENT_PAYLOAD_MAX) {
+        events_refuse_size(exchange, call->total);
+        return 0;
+    }
+    if ((call->flags & WIRE_CALL_EVENT) == 0 && is_long(call) && budget_is_pressed(&dispatch->budget) &&
+        is_throttled(exchange, target))
         return 0;
     exchange->stream = (call->flags & WIRE_CALL_STREAM) != 0 && exchange->caller->begin != NULL;
     told = *call;
-    told.share = share_of(target);
+    told.share = target_share(target);
     r = request_new(&exchange->request, &dispatch->budget, &told);
     if (r < 0) {
         if (r == -EMSGSIZE)
@@ -284,6 +279,9 @@ static void detach(struct exchange *exchange) {
     struct invocation *invocation = exchange->invocation;
     struct target *target;
 
+    if (exchange->accept != NULL)
+        events_forget(exchange->accept);
+    exchange->accept = NULL;
     if (invocation == NULL)
         return;
     exchange->invocation = NULL;

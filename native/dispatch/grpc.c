@@ -134,6 +134,7 @@ int grpc_read_invoke(const uint8_t *data, size_t size, struct grpc_invoke *ret) 
         [5] = &invoke.client_context,
         [6] = &invoke.trace,
         [7] = &invoke.tenant,
+        [9] = &invoke.event_id,
     };
 
     while (reader.at < reader.end) {

@@ -310,14 +310,16 @@ static const char *name_function(const struct grpc_invoke *invoke, struct refere
     return error != REFERENCE_GOOD ? reference_explain(error) : NULL;
 }
 
-/* The sentence that refuses it, or NULL; *ret_code: when it is not INVALID_PARAMETER. */
-static const char *check(const struct grpc_invoke *invoke, const char **ret_code) {
-    if (invoke->type == GRPC_TYPE_EVENT) {
-        *ret_code = "NotImplementedException";
-        return "InvocationType: this node has no asynchronous invocation yet. Use RequestResponse.";
-    }
+/* The sentence that refuses it, or NULL. */
+static const char *check(const struct grpc_invoke *invoke, bool is_stream) {
     if (invoke->type < 0 || invoke->type > GRPC_TYPE_DRY_RUN)
         return "InvocationType: must be RequestResponse, Event or DryRun.";
+    if (invoke->type == GRPC_TYPE_EVENT && is_stream)
+        return "InvocationType: an event has no response. Use Invoke.";
+    if (invoke->event_id.size > 0 && invoke->type != GRPC_TYPE_EVENT)
+        return "EventId: is for the invocation type Event.";
+    if (invoke->event_id.size > WIRE_CALL_EVENT_ID_MAX)
+        return "EventId: has at most 128 characters.";
     if (invoke->log < 0 || invoke->log > GRPC_LOG_TAIL)
         return "LogType: must be None or Tail.";
     if (invoke->tenant.size > TENANT_MAX)
@@ -332,7 +334,7 @@ static void call(struct h2_stream *stream, const struct grpc_invoke *invoke) {
     struct exchange *exchange = stream->exchange;
     struct reference reference = {0};
     struct call call = {.trace = invoke->trace, .tenant = invoke->tenant, .body = invoke->payload};
-    const char *code = INVALID_PARAMETER, *wrong = check(invoke, &code);
+    const char *code = INVALID_PARAMETER, *wrong = check(invoke, stream->is_stream);
     uint8_t context[CONTEXT_MAX];
     int n = 0;
 
@@ -346,19 +348,21 @@ static void call(struct h2_stream *stream, const struct grpc_invoke *invoke) {
         }
     }
     if (wrong != NULL) {
-        exchange_refuse(exchange, strcmp(code, "NotImplementedException") == 0 ? 501 : 400, code, NULL, wrong);
+        exchange_refuse(exchange, 400, code, NULL, wrong);
         return;
     }
     if (call.body.size == 0)
         call.body = (struct wire_slice){(const uint8_t *)"{}", 2};
     call.total = call.body.size;
     call.name = reference.name;
+    call.event_id = invoke->event_id;
     call.qualifier = reference.qualifier;
     call.region = reference.region;
     call.account = reference.account;
     call.client_context = (struct wire_slice){context, (uint32_t)n};
     call.flags = (uint8_t)((stream->is_stream ? WIRE_CALL_STREAM : 0) |
         (invoke->type == GRPC_TYPE_DRY_RUN ? WIRE_CALL_DRY_RUN : 0) |
+        (invoke->type == GRPC_TYPE_EVENT ? WIRE_CALL_EVENT : 0) |
         (invoke->log == GRPC_LOG_TAIL ? WIRE_CALL_LOG_TAIL : 0));
     stream->phase = H2_WAIT;
     h2_stream_arm(stream);

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "dispatch/channel.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/events.h"
 #include "dispatch/exchange.h"
 #include "dispatch/h2.h"
 #include "dispatch/perform.h"
@@ -164,6 +165,7 @@ void handover_begin(struct dispatch *dispatch, uint32_t version) {
         return;
     handover->giving = true;
     handover->began_us = dispatch->loop.now_us;
+    events_give(dispatch, false);
     transport_deafen(&dispatch->transport);
     http_deafen(&dispatch->http);
     http_drain(&dispatch->http);
@@ -189,6 +191,11 @@ void handover_step(struct dispatch *dispatch) {
 
     if (!handover->giving || dispatch->launcher.writing)
         return;
+    if (!handover->events_quiet && is_settled(dispatch) &&
+        atomic_load_explicit(&dispatch->counters.node->calls_open, memory_order_relaxed) == 0) {
+        handover->events_quiet = true;
+        events_give(dispatch, true);
+    }
     if (give_transport(dispatch) < 0 || handover->keeping)
         return;
     if (give_http(dispatch) < 0 || !is_settled(dispatch))

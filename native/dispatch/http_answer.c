@@ -36,6 +36,7 @@ static const char *phrase(uint16_t status) {
         const char *phrase;
     } phrases[] = {
         {200, "OK"},
+        {202, "Accepted"},
         {204, "No Content"},
         {400, "Bad Request"},
         {403, "Forbidden"},
@@ -178,7 +179,7 @@ static size_t render_head(struct http_connection *connection, const struct answe
     if (answer->outcome == WIRE_OUTCOME_REFUSED) {
         PUT(&text, "x-amzn-ErrorType: ");
         put_field(&text, answer->code);
-    } else {
+    } else if (answer->status != 202) {
         put_version(&text, answer);
     }
     if (answer->status == 200)
@@ -325,7 +326,7 @@ static void leave_body(struct http_connection *connection) {
 
 /* To who takes it in parts: anything but a refusal, and the answer to a dry run. */
 static bool streams(const struct answer *answer) {
-    return answer->outcome != WIRE_OUTCOME_REFUSED && answer->status != 204;
+    return answer->outcome != WIRE_OUTCOME_REFUSED && answer->status != 204 && answer->status != 202;
 }
 
 void http_answer(struct exchange *exchange, struct answer *answer) {

@@ -71,6 +71,17 @@ static bool read_context(struct reading *reading) {
     return true;
 }
 
+/* An event, and the name that its caller gave it. */
+static bool read_event(struct reading *reading) {
+    reading->call.flags |= WIRE_CALL_EVENT;
+    reading->call.event_id = h1_find(&reading->connection->head, reading->data, "x-runtimed-event-id");
+    if (reading->call.event_id.size <= WIRE_CALL_EVENT_ID_MAX)
+        return true;
+    http_refuse_request(
+        reading->connection, 400, INVALID_PARAMETER, "X-Runtimed-Event-Id: has at most 128 characters.");
+    return false;
+}
+
 /* Which kind of invocation; false when it was answered. */
 static bool read_type(struct reading *reading) {
     struct http_connection *connection = reading->connection;
@@ -84,9 +95,7 @@ static bool read_type(struct reading *reading) {
             connection, 400, INVALID_PARAMETER, "X-Amz-Invocation-Type: must be RequestResponse or DryRun.");
         return false;
     } else if (h1_is(type, "event")) {
-        http_refuse_request(connection, 501, "NotImplementedException",
-            "X-Amz-Invocation-Type: this node has no asynchronous invocation yet. Use RequestResponse.");
-        return false;
+        return read_event(reading);
     } else if (type.size > 0 && !h1_is(type, "requestresponse")) {
         http_refuse_request(
             connection, 400, INVALID_PARAMETER, "X-Amz-Invocation-Type: must be RequestResponse, Event or DryRun.");

@@ -89,7 +89,8 @@ static bool is_level(size_t index) {
         index == AT(counters_node, waiting) || index == AT(counters_node, environments) ||
         index == AT(counters_node, environments_idle) || index == AT(counters_node, environments_frozen) ||
         index == AT(counters_node, payload_bytes) || index == AT(counters_node, connections) ||
-        index == AT(counters_node, arenas);
+        index == AT(counters_node, arenas) || index == AT(counters_node, events_waiting) ||
+        index == AT(counters_node, events_full);
 }
 
 static void copy_node(struct inheritance *inheritance) {

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/events.h"
 #include "dispatch/exchange.h"
 #include "dispatch/failure.h"
 #include "dispatch/perform.h"
@@ -35,9 +36,11 @@ struct invocation *invocation_new(
     invocation->request = request;
     invocation->exchange = exchange;
     invocation->tokens = tokens;
-    invocation->arrived_us = exchange->complete_us;
+    invocation->arrived_us = exchange != NULL ? exchange->complete_us : clock_monotonic_us();
     list_init(&invocation->waiting);
     target->in_flight++;
+    if (exchange == NULL)
+        return invocation;
     exchange->invocation = invocation;
     invocation->load = exchange->caller->load;
     if (invocation->load != NULL)
@@ -57,6 +60,8 @@ void invocation_free(struct invocation *invocation) {
     struct target *target = invocation->target;
     struct dispatch *dispatch = target->dispatch;
 
+    if (invocation->attempt != NULL)
+        events_attempted(invocation, NULL);
     schedule_unqueue(invocation);
     dispatch_give_back(dispatch, target, invocation->tokens);
     levels_account(dispatch);
@@ -110,6 +115,8 @@ static void deliver(struct invocation *invocation, struct answer *answer, uint64
     uint64_t total, inside = duration_of(invocation, ended_us) + invocation->init_us + invocation->waited_us;
     char tail[LOG_TAIL_MAX];
 
+    if (invocation->attempt != NULL)
+        events_attempted(invocation, answer);
     if (exchange == NULL) {
         free(answer->owned);
         budget_give_back(&dispatch->budget, answer->charged);

@@ -51,7 +51,9 @@ static uint64_t setting(const char *name, uint64_t unit) {
 
 int main(void) {
     const char *http_group = getenv("RUNTIMED_HTTP_GROUP"), *http_tcp = http_group ? getenv("RUNTIMED_HTTP_TCP") : NULL;
-    const int last = http_tcp != NULL ? FD_HTTP_TCP : http_group != NULL ? FD_HTTP : FD_LOGS;
+    const int last_socket = http_tcp != NULL ? FD_HTTP_TCP : http_group != NULL ? FD_HTTP : FD_LOGS;
+    const uint64_t segment_bytes = setting("RUNTIMED_EVENTS_SEGMENT_MB", UINT64_C(1) << 20);
+    const int last = last_socket + (segment_bytes != 0);
     struct dispatch_options options = {
         .launcher = FD_LAUNCHER,
         .listener = FD_LISTENER,
@@ -59,6 +61,7 @@ int main(void) {
         .allow_uids = getenv("RUNTIMED_ALLOW_UIDS"),
         .http = http_group != NULL ? FD_HTTP : -1,
         .http_tcp = http_tcp != NULL ? FD_HTTP_TCP : -1,
+        .events = {.directory = last, .segment_bytes = segment_bytes},
         .http_group = http_group != NULL ? (uint32_t)strtoul(http_group, NULL, 10) : UINT32_MAX,
         .payload_bytes = setting("RUNTIMED_PAYLOADS_MB", UINT64_C(1) << 20),
         .log_limits =
@@ -74,10 +77,13 @@ int main(void) {
     for (int fd = FD_LAUNCHER; fd <= last; fd++) {
         r = fd_set_cloexec(fd, 1);
         if (r < 0)
-            return fail("descriptors 3 to 5, with RUNTIMED_HTTP_GROUP 6, with RUNTIMED_HTTP_TCP 7, are expected", r);
+            return fail("descriptors 3 to 5, with RUNTIMED_HTTP_GROUP, RUNTIMED_HTTP_TCP and "
+                        "RUNTIMED_EVENTS_SEGMENT_MB one more "
+                        "for each, are expected",
+                r);
     }
     r = fd_set_nonblocking(FD_LISTENER, 1);
-    for (int fd = FD_HTTP; r == 0 && fd <= last; fd++)
+    for (int fd = FD_HTTP; r == 0 && fd <= last_socket; fd++)
         r = fd_set_nonblocking(fd, 1);
     if (r < 0)
         return fail("the listener", r);

@@ -95,7 +95,7 @@ static struct wire_slice keep(uint8_t **at, struct wire_slice slice) {
 
 int request_new(struct request **ret_request, struct budget *budget, const struct call *call) {
     size_t charge = sizeof(struct request) + call->name.size + call->qualifier.size + call->trace.size +
-        call->client_context.size + call->tenant.size + call->total;
+        call->client_context.size + call->tenant.size + call->event_id.size + call->total;
     struct request *request;
     uint8_t *at;
 
@@ -120,6 +120,7 @@ int request_new(struct request **ret_request, struct budget *budget, const struc
     request->trace = keep(&at, call->trace);
     request->client_context = keep(&at, call->client_context);
     request->tenant = keep(&at, call->tenant);
+    request->event_id = keep(&at, call->event_id);
     request->body = at;
     if (call->body.size > 0)
         memcpy(at, call->body.data, call->body.size);

@@ -296,3 +296,18 @@ void target_count(struct target *target, enum environment_state before, enum env
     if (is_live(before) && !is_live(next))
         atomic_fetch_sub(&target->common->live, 1);
 }
+
+struct target *target_resolve(struct dispatch *dispatch, struct wire_slice name, struct wire_slice qualifier) {
+    static const struct wire_slice latest = {(const uint8_t *)"$LATEST", 7};
+    const struct route *route = routes_find(&dispatch->routes, name, qualifier);
+    /* No qualifier means $LATEST, whether or not there is a route for the bare name. */
+    if (route == NULL && qualifier.size == 0)
+        route = routes_find(&dispatch->routes, name, latest);
+    return route != NULL ? target_find(dispatch, route_pick(route, random_u16(&dispatch->randomness))) : NULL;
+}
+
+uint16_t target_share(const struct target *target) {
+    uint32_t hash;
+    memcpy(&hash, target->function->uid, sizeof(hash));
+    return (uint16_t)(hash % BUDGET_SHARES);
+}

@@ -82,6 +82,7 @@ static int on_call(struct connection *connection, const uint8_t *data, size_t si
         .trace = message.trace,
         .client_context = message.client_context,
         .tenant = message.tenant,
+        .event_id = message.event_id,
         .total = message.total,
         .body = message.body};
     exchange = exchange_new(&connection->caller, header.object);

@@ -43,6 +43,7 @@ struct boot {
     uint32_t drain_ms;
     uint32_t hang_ms;                                   /* who does not answer for so long is replaced; 0: never */
     uint32_t logs_function_mb, logs_node_mb, logs_days; /* the dispatcher's, see its log_sweep.h */
+    uint32_t events_segment_mb;                         /* of a file of the dispatcher's event log */
     enum log_level log_level;
 };
 

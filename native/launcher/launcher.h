@@ -50,6 +50,7 @@ struct server {
     int http;     /* RUN/invoke.sock, likewise */
     int http_tcp; /* the port for invocations, likewise; -1: none */
     int logs;     /* STATE/logs */
+    int queue;    /* STATE/queue */
     enum phase phase;
     int exit_status;
     struct supervision supervision;

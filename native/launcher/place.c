@@ -175,11 +175,25 @@ static int write_pid(const struct server *server) {
     return write_all(fd, text, strlen(text));
 }
 
+/* A directory of the dispatcher's, to be handed to it. */
+static int open_for_dispatch(struct server *server, const char *name, mode_t mode, gid_t group, int *ret_fd) {
+    int r = make_directory(server, name, mode);
+    if (r < 0)
+        return r;
+    *ret_fd = openat(server->state_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*ret_fd < 0 || fchown(*ret_fd, server->boot.dispatch_uid, group) < 0) {
+        r = -errno;
+        say("%s/%s: %s", server->boot.state_dir, name, strerror(-r));
+        return r;
+    }
+    return 0;
+}
+
 int place_open(struct server *server) {
     int r;
 
     server->run_dir = server->state_dir = server->lock = server->listener = server->http = server->http_tcp =
-        server->logs = -1;
+        server->logs = server->queue = -1;
     r = open_directory(server->boot.run_dir, &server->run_dir);
     if (r == 0)
         r = open_directory(server->boot.state_dir, &server->state_dir);
@@ -189,16 +203,12 @@ int place_open(struct server *server) {
         return r;
     clear(server);
     r = make_directory(server, "tmp", 0700);
-    if (r == 0)
-        r = make_directory(server, "logs", 0750);
+    if (r == 0) /* the control plane reads it */
+        r = open_for_dispatch(server, "logs", 0750, server->boot.control.gid, &server->logs);
+    if (r == 0) /* payloads: nobody else reads them */
+        r = open_for_dispatch(server, "queue", 0700, server->boot.dispatch_gid, &server->queue);
     if (r < 0)
         return r;
-    server->logs = openat(server->state_dir, "logs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (server->logs < 0 || fchown(server->logs, server->boot.dispatch_uid, server->boot.control.gid) < 0) {
-        r = -errno;
-        say("%s/logs: %s", server->boot.state_dir, strerror(-r));
-        return r;
-    }
     r = listen_for_calls(server, DISPATCH_SOCKET, SOCK_SEQPACKET, &server->listener);
     if (r == 0)
         r = listen_for_calls(server, INVOKE_SOCKET, SOCK_STREAM, &server->http);
@@ -215,6 +225,7 @@ void place_close(struct server *server) {
     cleanup_close(&server->http);
     cleanup_close(&server->http_tcp);
     cleanup_close(&server->logs);
+    cleanup_close(&server->queue);
     cleanup_close(&server->state_dir);
     cleanup_close(&server->lock);
     cleanup_close(&server->run_dir);

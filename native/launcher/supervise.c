@@ -246,6 +246,8 @@ static int fill_dispatch(struct server *server, struct jail_plan *plan) {
     if (r == 0)
         r = add_number(plan, "RUNTIMED_LOGS_DAYS", server->boot.logs_days);
     if (r == 0)
+        r = add_number(plan, "RUNTIMED_EVENTS_SEGMENT_MB", server->boot.events_segment_mb);
+    if (r == 0)
         r = jail_plan_add_mount(plan, server->boot.libexec, server->boot.libexec, false);
     return r;
 }
@@ -264,10 +266,12 @@ static int spawn(struct service *service, int *ret_socket, struct jail_child *re
         r = socketpair_seqpacket(pair, 1);
     if (r < 0)
         return jail_fail(error, "plan", -r);
-    const int fds[] = {pair[1], server->listener, server->logs, server->http, server->http_tcp};
+    const bool has_port = server->http_tcp >= 0;
+    const int fds[] = {pair[1], server->listener, server->logs, server->http,
+        has_port ? server->http_tcp : server->queue, server->queue};
     io.output = io.error = STDERR_FILENO;
     io.descriptors = fds;
-    io.n_descriptors = is_control ? 1 : server->http_tcp >= 0 ? 5 : 4;
+    io.n_descriptors = is_control ? 1 : has_port ? 6 : 5;
     r = jail_spawn(is_control ? &server->boot.control : &dispatch, &io, ret_child, error);
     close(pair[1]);
     if (r < 0) {

@@ -156,6 +156,12 @@ const char *wire_name(uint16_t type) {
         return "del_principal";
     case WIRE_CREDIT:
         return "credit";
+    case WIRE_PUT_ASYNC:
+        return "put_async";
+    case WIRE_DEL_ASYNC:
+        return "del_async";
+    case WIRE_QUEUE_OP:
+        return "queue_op";
     case WIRE_SNAPSHOT_ENVIRONMENT:
         return "snapshot_environment";
     case WIRE_SNAPSHOT_END:
@@ -168,6 +174,12 @@ const char *wire_name(uint16_t type) {
         return "limit_state";
     case WIRE_FORWARD:
         return "forward";
+    case WIRE_QUEUE_EVENT:
+        return "queue_event";
+    case WIRE_QUEUE_DONE:
+        return "queue_done";
+    case WIRE_QUEUE_STATE:
+        return "queue_state";
     case WIRE_PUT_PLAN:
         return "put_plan";
     case WIRE_DEL_PLAN:
@@ -667,6 +679,96 @@ int wire_credit_decode(const uint8_t *data, size_t size, struct wire_header *ret
     return 0;
 }
 
+int wire_put_async_encode(const struct wire_header *header, const struct wire_put_async *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_PUT_ASYNC);
+    put_raw(&w, message->function_uid, 16);
+    put_slice(&w, message->qualifier, WIRE_PUT_ASYNC_QUALIFIER_MAX, true);
+    put(&w, message->retries, 4);
+    put(&w, message->base_delay_ms, 8);
+    put(&w, message->max_age_ms, 8);
+    put(&w, message->paused, 1);
+    put(&w, message->chain_max, 4);
+    put(&w, message->dead_max, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_put_async_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_put_async *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_put_async message = {0};
+    get_raw(&r, message.function_uid, 16);
+    message.qualifier = get_slice(&r, WIRE_PUT_ASYNC_QUALIFIER_MAX, true);
+    message.retries = (uint32_t)get(&r, 4);
+    message.base_delay_ms = (uint64_t)get(&r, 8);
+    message.max_age_ms = (uint64_t)get(&r, 8);
+    message.paused = (uint8_t)get(&r, 1);
+    message.chain_max = (uint32_t)get(&r, 4);
+    message.dead_max = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_PUT_ASYNC)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_del_async_encode(const struct wire_header *header, const struct wire_del_async *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_DEL_ASYNC);
+    (void)message;
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_del_async_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_del_async *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_del_async message = {0};
+    if (r.bad || r.at != r.end || header.type != WIRE_DEL_ASYNC)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_queue_op_encode(const struct wire_header *header, const struct wire_queue_op *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_QUEUE_OP);
+    put(&w, message->operation, 1);
+    put_raw(&w, message->function_uid, 16);
+    put_raw(&w, message->event, 16);
+    put(&w, message->state, 1);
+    put(&w, message->at_segment, 8);
+    put(&w, message->at_index, 4);
+    put(&w, message->limit, 4);
+    put(&w, message->payload, 1);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_queue_op_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_queue_op *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_queue_op message = {0};
+    message.operation = (uint8_t)get(&r, 1);
+    get_raw(&r, message.function_uid, 16);
+    get_raw(&r, message.event, 16);
+    message.state = (uint8_t)get(&r, 1);
+    message.at_segment = (uint64_t)get(&r, 8);
+    message.at_index = (uint32_t)get(&r, 4);
+    message.limit = (uint32_t)get(&r, 4);
+    message.payload = (uint8_t)get(&r, 1);
+    if (r.bad || r.at != r.end || header.type != WIRE_QUEUE_OP)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
 int wire_snapshot_environment_encode(const struct wire_header *header, const struct wire_snapshot_environment *message,
     uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
@@ -809,6 +911,113 @@ int wire_forward_decode(const uint8_t *data, size_t size, struct wire_header *re
     message.size = (uint64_t)get(&r, 8);
     message.key_id = get_slice(&r, WIRE_FORWARD_KEY_ID_MAX, true);
     if (r.bad || r.at != r.end || header.type != WIRE_FORWARD)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_queue_event_encode(const struct wire_header *header, const struct wire_queue_event *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_QUEUE_EVENT);
+    put_raw(&w, message->event, 16);
+    put_raw(&w, message->function_uid, 16);
+    put(&w, message->state, 1);
+    put(&w, message->attempts, 4);
+    put(&w, message->depth, 4);
+    put(&w, message->accepted_ms, 8);
+    put(&w, message->due_ms, 8);
+    put_slice(&w, message->name, WIRE_QUEUE_EVENT_NAME_MAX, true);
+    put_slice(&w, message->qualifier, WIRE_QUEUE_EVENT_QUALIFIER_MAX, true);
+    put_slice(&w, message->trace, WIRE_QUEUE_EVENT_TRACE_MAX, true);
+    put(&w, message->total, 4);
+    put_slice(&w, message->payload, WIRE_QUEUE_EVENT_PAYLOAD_MAX, false);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_queue_event_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_queue_event *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_queue_event message = {0};
+    get_raw(&r, message.event, 16);
+    get_raw(&r, message.function_uid, 16);
+    message.state = (uint8_t)get(&r, 1);
+    message.attempts = (uint32_t)get(&r, 4);
+    message.depth = (uint32_t)get(&r, 4);
+    message.accepted_ms = (uint64_t)get(&r, 8);
+    message.due_ms = (uint64_t)get(&r, 8);
+    message.name = get_slice(&r, WIRE_QUEUE_EVENT_NAME_MAX, true);
+    message.qualifier = get_slice(&r, WIRE_QUEUE_EVENT_QUALIFIER_MAX, true);
+    message.trace = get_slice(&r, WIRE_QUEUE_EVENT_TRACE_MAX, true);
+    message.total = (uint32_t)get(&r, 4);
+    message.payload = get_slice(&r, WIRE_QUEUE_EVENT_PAYLOAD_MAX, false);
+    if (r.bad || r.at != r.end || header.type != WIRE_QUEUE_EVENT)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_queue_done_encode(const struct wire_header *header, const struct wire_queue_done *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_QUEUE_DONE);
+    put(&w, message->matched, 8);
+    put(&w, message->busy, 8);
+    put(&w, message->more, 1);
+    put(&w, message->at_segment, 8);
+    put(&w, message->at_index, 4);
+    put(&w, message->error, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_queue_done_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_queue_done *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_queue_done message = {0};
+    message.matched = (uint64_t)get(&r, 8);
+    message.busy = (uint64_t)get(&r, 8);
+    message.more = (uint8_t)get(&r, 1);
+    message.at_segment = (uint64_t)get(&r, 8);
+    message.at_index = (uint32_t)get(&r, 4);
+    message.error = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_QUEUE_DONE)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_queue_state_encode(const struct wire_header *header, const struct wire_queue_state *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_QUEUE_STATE);
+    put_raw(&w, message->function_uid, 16);
+    put(&w, message->depth, 8);
+    put(&w, message->dead, 8);
+    put(&w, message->in_flight, 4);
+    put(&w, message->paused, 1);
+    put(&w, message->gated_until_ms, 8);
+    put(&w, message->oldest_ms, 8);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_queue_state_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_queue_state *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_queue_state message = {0};
+    get_raw(&r, message.function_uid, 16);
+    message.depth = (uint64_t)get(&r, 8);
+    message.dead = (uint64_t)get(&r, 8);
+    message.in_flight = (uint32_t)get(&r, 4);
+    message.paused = (uint8_t)get(&r, 1);
+    message.gated_until_ms = (uint64_t)get(&r, 8);
+    message.oldest_ms = (uint64_t)get(&r, 8);
+    if (r.bad || r.at != r.end || header.type != WIRE_QUEUE_STATE)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;
@@ -1733,6 +1942,7 @@ int wire_call_encode(const struct wire_header *header, const struct wire_call *m
     put_slice(&w, message->trace, WIRE_CALL_TRACE_MAX, true);
     put_slice(&w, message->client_context, WIRE_CALL_CLIENT_CONTEXT_MAX, false);
     put_slice(&w, message->tenant, WIRE_CALL_TENANT_MAX, true);
+    put_slice(&w, message->event_id, WIRE_CALL_EVENT_ID_MAX, true);
     put(&w, message->total, 4);
     put_slice(&w, message->body, WIRE_CALL_BODY_MAX, false);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
@@ -1749,6 +1959,7 @@ int wire_call_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     message.trace = get_slice(&r, WIRE_CALL_TRACE_MAX, true);
     message.client_context = get_slice(&r, WIRE_CALL_CLIENT_CONTEXT_MAX, false);
     message.tenant = get_slice(&r, WIRE_CALL_TENANT_MAX, true);
+    message.event_id = get_slice(&r, WIRE_CALL_EVENT_ID_MAX, true);
     message.total = (uint32_t)get(&r, 4);
     message.body = get_slice(&r, WIRE_CALL_BODY_MAX, false);
     if (r.bad || r.at != r.end || header.type != WIRE_CALL)

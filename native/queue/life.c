@@ -23,7 +23,7 @@ static int check_options(const struct log_options *o) {
 }
 
 int log_open(struct log *log, struct files *files, const struct log_options *options, const struct log_sink *sink,
-    uint64_t now_ms, struct log_report *ret_report) {
+    uint64_t now_ms, struct log_found *ret_report) {
     int r = check_options(options);
     if (r < 0)
         return r;

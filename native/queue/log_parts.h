@@ -33,4 +33,4 @@ void batch_free(struct batch *batch);
 size_t batch_step(const struct batch *batch, size_t at, uint8_t *ret_kind);
 
 /* recover.c */
-int log_recover(struct log *log, uint64_t now_ms, struct log_report *report);
+int log_recover(struct log *log, uint64_t now_ms, struct log_found *report);

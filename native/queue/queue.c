@@ -174,7 +174,7 @@ static void queues_done(struct queues *q) {
 }
 
 int queues_open(struct queues *q, struct files *files, const struct queues_options *options, uint64_t now_ms,
-    struct log_report *ret_report) {
+    struct log_found *ret_report) {
     struct log_sink sink = {.context = q,
         .event = runs_event,
         .sealed = runs_sealed,

@@ -270,12 +270,12 @@ static void recovery_done(struct recovery *r) {
     builder_done(&r->builder);
 }
 
-int log_recover(struct log *log, uint64_t now_ms, struct log_report *report) {
+int log_recover(struct log *log, uint64_t now_ms, struct log_found *report) {
     struct recovery r = {.log = log, .report = report};
     struct writer *w = &log->writer;
     uint64_t begun_us = clock_monotonic_us();
 
-    *report = (struct log_report){0};
+    *report = (struct log_found){0};
     w->file = -1;
     int s = find_segments(&r);
     for (size_t i = 0; i < r.n && s == 0; i++)

@@ -17,7 +17,7 @@ struct retry {
 
 struct recovery {
     struct log *log;
-    struct log_report *report;
+    struct log_found *report;
     struct found *found; /* by sequence */
     size_t n, capacity;
     int error;

@@ -46,7 +46,7 @@ struct world {
     struct entry entries[ENTRIES];
     uint32_t n_entries;
     uint64_t failures, now_ms, random;
-    struct log_report report;
+    struct log_found report;
 };
 
 static uint64_t draw(struct world *w, uint64_t below) {

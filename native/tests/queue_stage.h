@@ -20,7 +20,7 @@
 
 static struct memory memory;
 static struct queues queues;
-static struct log_report report;
+static struct log_found report;
 static uint64_t now = 1700000000000u;
 static uint64_t n_accepted, n_refused;
 static int last_result;

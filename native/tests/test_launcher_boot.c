@@ -25,7 +25,7 @@ static const char good[] =
     "\"interpreters\":[{\"path\":\"/usr/bin/python3\",\"prefix\":\"/usr\"},{\"path\":\"/o/bin/p\",\"prefix\":\"/o\"}],"
     "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"disk_reserve_mb\":7,\"drain_ms\":10000,\"hang_ms\":15000,"
     "\"log_level\":"
-    "\"info\",\"logs\":{\"function_mb\":32,\"node_mb\":0,\"days\":30}}";
+    "\"info\",\"logs\":{\"function_mb\":32,\"node_mb\":0,\"days\":30},\"events\":{\"segment_mb\":8}}";
 
 static void test_good(void) {
     struct boot boot;

@@ -39,7 +39,7 @@ static void accepted(void *context, uint64_t tag, int result, struct place place
     n_refused += result != 0;
 }
 
-static int start(struct files *files, struct flusher **ret_flusher, struct log_report *ret_report) {
+static int start(struct files *files, struct flusher **ret_flusher, struct log_found *ret_report) {
     struct queues_options options = {
         .log = {.segment_bytes = 65536,
             .segment_events = 64,
@@ -89,7 +89,7 @@ static void remove_all(const char *path) {
 int main(void) {
     char path[] = "/tmp/test_queue_flusher.XXXXXX";
     struct flusher *flusher = NULL;
-    struct log_report report;
+    struct log_found report;
     struct files files;
     struct taken taken;
     struct record record;

@@ -53,6 +53,8 @@ class Invocations:
     @operation
     async def invoke_stream(self, request: InvokeRequest) -> AsyncIterator[InvokeStreamResponse]:
         """The result as one part, once it is whole; as it comes, the dispatcher itself gives it, on the invoke port."""
+        if request.invocation_type is InvocationType.EVENT:
+            raise errors.InvalidParameterValue("InvocationType: an event has no response. Use Invoke.")
         response = await self._invoke(request)
         failed = response.function_error is not UNSET
         if response.status_code != DRY_RUN:
@@ -74,15 +76,14 @@ class Invocations:
 
     async def _invoke(self, request: InvokeRequest) -> InvokeResponse:
         reference = arn.parse(request.function_name, self._identity, request.qualifier)
-        if request.invocation_type is InvocationType.EVENT:
-            raise errors.NotOffered(
-                "InvocationType: this node has no asynchronous invocation yet. Use RequestResponse."
-            )
-        size = len(request.payload)
-        if size > quotas.PAYLOAD_BYTES:
+        is_event = request.invocation_type is InvocationType.EVENT
+        if request.event_id and not is_event:
+            raise errors.InvalidParameterValue("EventId: is for the invocation type Event.")
+        size, most = len(request.payload), quotas.EVENT_BYTES if is_event else quotas.PAYLOAD_BYTES
+        if size > most:
             raise errors.RequestTooLarge(
-                f"Payload: {size} bytes are too many for the RequestResponse invocation type "
-                f"(limit {quotas.PAYLOAD_BYTES} bytes). Pass a reference to the data instead."
+                f"Payload: {size} bytes are too many for the {request.invocation_type.value} invocation type "
+                f"(limit {most} bytes). Pass a reference to the data instead."
             )
         payload = request.payload or b"{}"
         _check_json(payload)

@@ -23,7 +23,7 @@ from runtimed.model import wire
 GENERATION_LAST = (1 << 64) - 1  # of a deletion: nothing that was put can be newer; ids are not used again
 HELLO_SECONDS = 10
 
-Put = wire.PutLimit | wire.PutTarget | wire.PutRoute | wire.PutPrincipal
+Put = wire.PutLimit | wire.PutTarget | wire.PutRoute | wire.PutPrincipal | wire.PutAsync
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Dispatcher:
 
     def __init__(self, build: str) -> None:
         self._build = build
-        self._mirror = Mirror((wire.PutLimit, wire.PutTarget, wire.PutRoute, wire.PutPrincipal))
+        self._mirror = Mirror((wire.PutLimit, wire.PutTarget, wire.PutRoute, wire.PutPrincipal, wire.PutAsync))
         self._connection: Connection | None = None
         self._hello: asyncio.Future[tuple[wire.Hello, list[int]]] | None = None
         self._attaching: asyncio.Task[None] | None = None

@@ -31,7 +31,10 @@ NODE = (
     "out_of_memory violations responses_too_large logic_errors payload_bytes connections connections_refused "
     "connections_dropped log_lines log_bytes log_records_dropped log_bytes_written log_throttled log_write_errors "
     "control_messages control_refused loop_turns loop_spins http_requests http_malformed http_slow http_denied "
-    "arenas arena_payloads streams forwarded forwards_refused environment_rests"
+    "arenas arena_payloads streams forwarded forwards_refused environment_rests "
+    "events_accepted events_duplicate events_refused "
+    "events_attempts events_succeeded events_failed events_throttled events_retried events_dead events_dropped "
+    "events_chains_cut events_waiting events_full event_groups event_bytes"
 ).split()
 HISTOGRAMS = ("call_us", "overhead_us", "wait_us", "launch_us", "init_us", "duration_us")
 SLOT = (

@@ -58,6 +58,7 @@ class Invocations:
         trace: str = "",
         client_context: bytes = b"",
         tenant: str = "",
+        event_id: str = "",
     ) -> Reply:
         """One invocation. Cancelling the caller releases the call; the environment goes on. Raises Lost."""
         async with self._room:
@@ -73,6 +74,7 @@ class Invocations:
                 trace=trace,
                 client_context=client_context,
                 tenant=tenant,
+                event_id=event_id,
                 total=len(payload),
                 body=payload[:PART],
             )

@@ -28,6 +28,8 @@ class Invoker:
             flags |= wire.CallFlags.LOG_TAIL
         if request.invocation_type is InvocationType.DRY_RUN:
             flags |= wire.CallFlags.DRY_RUN
+        if request.invocation_type is InvocationType.EVENT:
+            flags |= wire.CallFlags.EVENT
         try:
             reply = await self._invocations.call(
                 request.function_name,
@@ -37,6 +39,7 @@ class Invoker:
                 trace=request.trace_id,
                 client_context=base64.b64decode(request.client_context),
                 tenant=request.tenant_id,
+                event_id=request.event_id,
             )
         except Lost as error:
             raise errors.ServiceUnavailable(

@@ -40,13 +40,15 @@ class InvokeRequest(Shape, frozen=True, kw_only=True):
     trace_id: Annotated[str, Meta(max_length=512, description="at most 512 characters.")] = ""
     tenant_id: Annotated[str, Meta(max_length=quotas.TENANT_CHARACTERS, description="at most 256 characters.")] = ""
     payload: bytes = b""
+    event_id: Annotated[str, Meta(max_length=128, description="at most 128 characters.")] = ""
+    """With `Event`: what was accepted under this name within five minutes is not accepted again."""
 
 
 class InvokeResponse(Shape, frozen=True, kw_only=True):
     """What came of an invocation. `status_code` speaks of the invocation, never of the function's own success."""
 
     status_code: int
-    """200; 204 for a dry run."""
+    """200; 202 for an event; 204 for a dry run."""
     request_id: str
     executed_version: str = ""
     function_error: str | UnsetType = UNSET

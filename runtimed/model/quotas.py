@@ -11,6 +11,12 @@ MEGABYTE = 1024 * 1024
 # Invocation.
 PAYLOAD_BYTES = 6 * MEGABYTE
 """A synchronous request's payload (D)."""
+EVENT_BYTES = 1 * MEGABYTE
+"""An asynchronous one's (D)."""
+EVENT_RETRIES = 2
+"""Attempts at an event after the first (D)."""
+EVENT_AGE_SECONDS = 6 * 3600
+"""So old an event may become in its queue (D)."""
 RESPONSE_BYTES = 6 * MEGABYTE + 100
 """A buffered response; the Runtime API reads no more (R)."""
 STREAM_BYTES = 200 * MEGABYTE

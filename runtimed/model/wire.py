@@ -169,6 +169,20 @@ class EndReason(IntEnum):
     PROTOCOL = 4
 
 
+class QueueOperation(IntEnum):
+    LIST = 1
+    CANCEL = 2
+    REDRIVE = 3
+    PURGE = 4
+
+
+class EventState(IntEnum):
+    ANY = 0
+    WAITING = 1
+    RUNNING = 2
+    DEAD = 3
+
+
 class HandedKind(IntEnum):
     ENVIRONMENT = 1
     CONNECTION = 2
@@ -213,6 +227,7 @@ class CallFlags(IntFlag):
     LOG_TAIL = 1
     DRY_RUN = 2
     STREAM = 4
+    EVENT = 8
 
 
 class HeaderFlags(IntFlag):
@@ -416,6 +431,54 @@ class Credit(Message, frozen=True, kw_only=True):
     n: int = 0
 
 
+class PutAsync(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 26
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("function_uid", "id", 0),
+        ("qualifier", "str", 128),
+        ("retries", "u32", 0),
+        ("base_delay_ms", "u64", 0),
+        ("max_age_ms", "u64", 0),
+        ("paused", "u8", 0),
+        ("chain_max", "u32", 0),
+        ("dead_max", "u32", 0),
+    )
+    function_uid: bytes = bytes(16)
+    qualifier: str = ""
+    retries: int = 0
+    base_delay_ms: int = 0
+    max_age_ms: int = 0
+    paused: int = 0
+    chain_max: int = 0
+    dead_max: int = 0
+
+
+class DelAsync(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 27
+
+
+class QueueOp(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 28
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("operation", "u8", 0),
+        ("function_uid", "id", 0),
+        ("event", "id", 0),
+        ("state", "u8", 0),
+        ("at_segment", "u64", 0),
+        ("at_index", "u32", 0),
+        ("limit", "u32", 0),
+        ("payload", "u8", 0),
+    )
+    operation: int = 0
+    function_uid: bytes = bytes(16)
+    event: bytes = bytes(16)
+    state: int = 0
+    at_segment: int = 0
+    at_index: int = 0
+    limit: int = 0
+    payload: int = 0
+
+
 class SnapshotEnvironment(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 32
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -484,6 +547,74 @@ class Forward(Message, frozen=True, kw_only=True):
     head: int = 0
     size: int = 0
     key_id: str = ""
+
+
+class QueueEvent(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 38
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("event", "id", 0),
+        ("function_uid", "id", 0),
+        ("state", "u8", 0),
+        ("attempts", "u32", 0),
+        ("depth", "u32", 0),
+        ("accepted_ms", "u64", 0),
+        ("due_ms", "u64", 0),
+        ("name", "str", 140),
+        ("qualifier", "str", 128),
+        ("trace", "str", 512),
+        ("total", "u32", 0),
+        ("payload", "bytes", 65536),
+    )
+    event: bytes = bytes(16)
+    function_uid: bytes = bytes(16)
+    state: int = 0
+    attempts: int = 0
+    depth: int = 0
+    accepted_ms: int = 0
+    due_ms: int = 0
+    name: str = ""
+    qualifier: str = ""
+    trace: str = ""
+    total: int = 0
+    payload: bytes = b""
+
+
+class QueueDone(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 39
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("matched", "u64", 0),
+        ("busy", "u64", 0),
+        ("more", "u8", 0),
+        ("at_segment", "u64", 0),
+        ("at_index", "u32", 0),
+        ("error", "u32", 0),
+    )
+    matched: int = 0
+    busy: int = 0
+    more: int = 0
+    at_segment: int = 0
+    at_index: int = 0
+    error: int = 0
+
+
+class QueueState(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 40
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("function_uid", "id", 0),
+        ("depth", "u64", 0),
+        ("dead", "u64", 0),
+        ("in_flight", "u32", 0),
+        ("paused", "u8", 0),
+        ("gated_until_ms", "u64", 0),
+        ("oldest_ms", "u64", 0),
+    )
+    function_uid: bytes = bytes(16)
+    depth: int = 0
+    dead: int = 0
+    in_flight: int = 0
+    paused: int = 0
+    gated_until_ms: int = 0
+    oldest_ms: int = 0
 
 
 class PutPlan(Message, frozen=True, kw_only=True):
@@ -923,6 +1054,7 @@ class Call(Message, frozen=True, kw_only=True):
         ("trace", "str", 512),
         ("client_context", "bytes", 4096),
         ("tenant", "str", 256),
+        ("event_id", "str", 128),
         ("total", "u32", 0),
         ("body", "bytes", 65536),
     )
@@ -932,6 +1064,7 @@ class Call(Message, frozen=True, kw_only=True):
     trace: str = ""
     client_context: bytes = b""
     tenant: str = ""
+    event_id: str = ""
     total: int = 0
     body: bytes = b""
 
@@ -1004,12 +1137,18 @@ MESSAGES: dict[int, type[Message]] = {
     23: PutPrincipal,
     24: DelPrincipal,
     25: Credit,
+    26: PutAsync,
+    27: DelAsync,
+    28: QueueOp,
     32: SnapshotEnvironment,
     33: SnapshotEnd,
     34: EnvState,
     35: Demand,
     36: LimitState,
     37: Forward,
+    38: QueueEvent,
+    39: QueueDone,
+    40: QueueState,
     64: PutPlan,
     65: DelPlan,
     66: PlanState,

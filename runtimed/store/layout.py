@@ -3,7 +3,7 @@
     STATE                  control plane, 0750          RUN                     control plane, group of the sockets,
     0750 STATE/packages/...     control plane, 0755 STATE/staging          control plane, 0755 STATE/keys
     control plane, 0700 STATE/logs             dispatcher, group of the control plane, 2750 (files inherit the
-    group) STATE/tmp              root, 0700
+    group) STATE/queue            dispatcher, 0700 STATE/tmp              root, 0700
 
 The control plane owns the directory in which root works here, so nothing is followed: each directory is opened without
 following a link, and changed through its descriptor.
@@ -44,6 +44,7 @@ def lay_out(state: Path, run: Path, *, control: Owner, dispatch: Owner, socket_g
         ("staging", control, 0o755),
         ("keys", control, 0o700),
         ("logs", Owner(dispatch.uid, control.gid), 0o2750),
+        ("queue", dispatch, 0o700),
         ("tmp", root, 0o700),
     ):
         _own(state / name, owner, mode)
@@ -75,6 +76,7 @@ def _hand_over(state: Path, control: Owner, dispatch: Owner) -> None:
         if below == ("tmp",):
             folders.clear()
             continue
-        owner = Owner(dispatch.uid, control.gid) if below == ("logs",) else control
+        owners: dict[tuple[str, ...], Owner] = {("logs",): Owner(dispatch.uid, control.gid), ("queue",): dispatch}
+        owner = owners.get(below, control)
         for name in files + (folders if below else []):
             os.chown(name, owner.uid, owner.gid, dir_fd=descriptor, follow_symlinks=False)

@@ -92,6 +92,7 @@ class Stage:
             "hang_ms": 0,
             "log_level": "info",
             "logs": {"function_mb": 32, "node_mb": 0, "days": 0},
+            "events": {"segment_mb": 8},
         }
         self.process: subprocess.Popen[bytes] | None = None
         self._listeners: dict[str, socket.socket] = {}

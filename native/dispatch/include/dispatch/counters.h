@@ -97,7 +97,22 @@
     X(streams)                 /* responses that came in parts */ \
     X(forwarded)               /* requests passed to the control plane with their connections */ \
     X(forwards_refused)        /* those that it had no room for, or was not there for */ \
-    X(environment_rests)       /* times an environment was left unread for what it had the loop do: ration.h */
+    X(environment_rests)       /* times an environment was left unread for what it had the loop do: ration.h */ \
+    X(events_accepted)         /* 202, on the disk */ \
+    X(events_duplicate)        /* 202 again, for a name that was accepted before */ \
+    X(events_refused)          /* after routing: full disk, log not open, another payload under the same name */ \
+    X(events_attempts)         /* taken from a queue to be invoked */ \
+    X(events_succeeded)        /* attempts */ \
+    X(events_failed)           /* attempts that the function failed */ \
+    X(events_throttled)        /* attempts that found no place, or a node in trouble: none is consumed */ \
+    X(events_retried)          /* to be tried again later */ \
+    X(events_dead)             /* given up */ \
+    X(events_dropped)          /* of these, and of those waiting: removed, by the limit or on demand */ \
+    X(events_chains_cut)       /* given up for the length of their chain of functions */ \
+    X(events_waiting)          /* level: in the log, not given up */ \
+    X(events_full)             /* level: 1 while the log takes no event */ \
+    X(event_groups)            /* writes to the log, one sync each */ \
+    X(event_bytes)             /* of them */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

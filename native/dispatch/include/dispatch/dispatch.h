@@ -8,8 +8,9 @@
  *   fd 5  the logs directory
  *   fd 6  the listener of RUN/invoke.sock, SOCK_STREAM, when RUNTIMED_HTTP_GROUP says who may call there
  *   fd 7  the listener of a TCP port, when RUNTIMED_HTTP_TCP is set too: callers there need a key
+ *   last  the event log's directory, when RUNTIMED_EVENTS_SEGMENT_MB is set: how large its files are
  * and nothing else; all later descriptors arrive in messages. Applies its seccomp filter before it reads a byte. One
- * loop in one thread, and the log writer's thread. State is in struct dispatch; a crash loses it, and with it the
+ * loop in one thread, the log writer's thread, and the event log's. State is in struct dispatch; a crash loses it, and with it the
  * environments: the launcher ends them, callers see their connection close, the listener stays.
  *
  * Leaves with 0 when the launcher's socket closes, drained after its DRAIN, or replaced by another after its HAND_OVER. */
@@ -22,6 +23,7 @@
 #include "dispatch/admission.h"
 #include "dispatch/control.h"
 #include "dispatch/counters.h"
+#include "dispatch/events.h"
 #include "dispatch/forward.h"
 #include "dispatch/handover.h"
 #include "dispatch/http.h"
@@ -55,6 +57,8 @@ struct dispatch {
     struct forwards forwards;
     struct handover handover;
     struct inheritance inheritance; /* of the first loop */
+    struct events_port events;
+    struct list events_told; /* to the control plane, when its socket takes it */
 
     _Atomic uint64_t in_use; /* invocations that hold tokens */
     struct budget budget;
@@ -86,6 +90,7 @@ struct dispatch_options {
     const char *allow_uids;       /* NULL: only root may connect */
     struct log_limits log_limits; /* what is kept of logs */
     uint64_t payload_bytes;       /* memory for payloads; 0: a quarter of the machine's, BUDGET_MIN to BUDGET_MAX */
+    struct events_options events; /* its `confine` is the one below */
     int (*confine)(void);         /* applies the seccomp filter to the calling thread; NULL: none */
 };
 

@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "protocol/wire.h"
 
+struct accept;
 struct answer;
 struct call;
 struct dispatch;
@@ -45,6 +46,7 @@ struct exchange {
     struct list node;              /* in caller.exchanges */
     struct request *request;       /* while its body is coming; then the invocation's */
     struct invocation *invocation; /* once admitted */
+    struct accept *accept;         /* of an event that is on its way to the log */
     uint64_t complete_us;
     bool stream; /* it takes a response that comes in parts */
     bool begun;  /* and has its head */

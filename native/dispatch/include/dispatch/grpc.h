@@ -42,7 +42,7 @@ enum grpc_log_type { GRPC_LOG_TAIL = 2 };
 
 /* An InvokeRequest; slices point into the message. */
 struct grpc_invoke {
-    struct wire_slice function, qualifier, client_context, trace, tenant, payload;
+    struct wire_slice function, qualifier, client_context, trace, tenant, event_id, payload;
     int32_t type, log;
 };
 

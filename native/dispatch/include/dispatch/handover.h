@@ -16,7 +16,9 @@
  * longest ago first. The new one launches nothing before all were given (or HANDOVER_EXPECT_US have passed): what it needs is
  * on its way.
  *
- * Counters go on where the old one's stand (inherit.h).
+ * Counters go on where the old one's stand (inherit.h). The event log is not given: it is closed here once nobody is about
+ * to bring an event and no attempt runs, EVENTS_GIVE_US after HAND_OVER at the latest, and opened by the new one, whose
+ * callers wait for that.
  *
  * Not given: what was kept of an init phase for the first log tail. Each
  * of the two has its own account of concurrency: while both run, together they may exceed a limit.
@@ -42,8 +44,9 @@ struct packet;
 struct handover {
     /* The old one. */
     bool giving;
-    bool keeping;  /* nobody reads what would be given */
-    bool told_all; /* that the first round is over */
+    bool keeping;      /* nobody reads what would be given */
+    bool told_all;     /* that the first round is over */
+    bool events_quiet; /* nobody is about to bring an event */
     uint64_t began_us;
     struct timer timer; /* makes the loop turn */
 

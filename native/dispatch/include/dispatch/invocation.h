@@ -9,6 +9,7 @@
 #include "dispatch/render.h"
 #include "dispatch/request.h"
 
+struct attempt;
 struct caller_load;
 struct environment;
 struct exchange;
@@ -21,6 +22,7 @@ struct invocation {
     struct environment *environment; /* NULL: waiting */
     struct exchange *exchange;       /* NULL: answered, or nobody waits any more */
     struct request *request;
+    struct attempt *attempt;  /* of an event; NULL: a caller's, or its outcome is known */
     struct caller_load *load; /* NULL: not counted */
     struct list waiting;
     uint32_t tokens; /* TOKEN_*: held until it is over */
@@ -47,7 +49,7 @@ struct invocation {
     struct stream *stream; /* its response comes in parts; NULL: it does not, or has not begun */
 };
 
-/* Takes the request; answers nothing. NULL: out of memory. */
+/* Takes the request; answers nothing. exchange NULL: an event's. NULL: out of memory. */
 struct invocation *invocation_new(
     struct target *target, struct request *request, struct exchange *exchange, uint32_t tokens);
 /* Gives back tokens and memory; nobody may be waiting any more. */

@@ -17,6 +17,7 @@
 #include "dispatch/table.h"
 
 struct dispatch;
+struct events;
 struct log_writer;
 
 struct loops {
@@ -30,6 +31,7 @@ struct loops {
     struct budget_common budget;
     struct bucket log_bucket;
     struct log_writer *log_writer;
+    struct events *events; /* NULL: this node has no event log */
     struct room_common room;
 };
 

@@ -49,6 +49,7 @@ void budget_give_back(struct budget *budget, uint64_t size);
 struct call {
     uint8_t flags; /* WIRE_CALL_* */
     struct wire_slice name, qualifier, trace, client_context, tenant;
+    struct wire_slice event_id;        /* the caller's name for an event; empty: none */
     struct wire_slice region, account; /* of the ARN that the caller gave; empty: not said */
     uint32_t total;                    /* bytes of the body */
     uint16_t share;                    /* of the function that it is for, below BUDGET_SHARES */
@@ -62,7 +63,7 @@ struct request {
     uint16_t share;
     bool open_ended;
     uint8_t flags; /* WIRE_CALL_* */
-    struct wire_slice name, qualifier, trace, client_context, tenant;
+    struct wire_slice name, qualifier, trace, client_context, tenant, event_id;
     struct wire_slice cognito_identity; /* waits for the SDK gateway; empty */
     uint32_t lineage_depth;             /* recursion guard: hops of this trace; waits for event sources */
     struct wire_slice execution_arn;    /* waits for durable executions; empty */

@@ -80,6 +80,10 @@ int target_put(struct dispatch *dispatch, const struct wire_header *header, cons
     const char **ret_field);
 void target_del(struct dispatch *dispatch, uint64_t id);
 void targets_sweep(struct dispatch *dispatch);
+/* By its function's name, along the route; NULL: there is none. */
+struct target *target_resolve(struct dispatch *dispatch, struct wire_slice name, struct wire_slice qualifier);
+/* Of the budget for payloads. */
+uint16_t target_share(const struct target *target);
 /* NULL: unknown or retired. */
 struct target *target_find(struct dispatch *dispatch, uint64_t id);
 /* Is it of this region and account, as far as they are given? By its ARN. */

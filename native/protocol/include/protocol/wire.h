@@ -26,12 +26,18 @@ enum wire_type {
     WIRE_PUT_PRINCIPAL = 23,
     WIRE_DEL_PRINCIPAL = 24,
     WIRE_CREDIT = 25,
+    WIRE_PUT_ASYNC = 26,
+    WIRE_DEL_ASYNC = 27,
+    WIRE_QUEUE_OP = 28,
     WIRE_SNAPSHOT_ENVIRONMENT = 32,
     WIRE_SNAPSHOT_END = 33,
     WIRE_ENV_STATE = 34,
     WIRE_DEMAND = 35,
     WIRE_LIMIT_STATE = 36,
     WIRE_FORWARD = 37,
+    WIRE_QUEUE_EVENT = 38,
+    WIRE_QUEUE_DONE = 39,
+    WIRE_QUEUE_STATE = 40,
     WIRE_PUT_PLAN = 64,
     WIRE_DEL_PLAN = 65,
     WIRE_PLAN_STATE = 66,
@@ -132,6 +138,20 @@ enum wire_end_reason {
     WIRE_END_REASON_PROTOCOL = 4,
 };
 
+enum wire_queue_operation {
+    WIRE_QUEUE_OPERATION_LIST = 1,
+    WIRE_QUEUE_OPERATION_CANCEL = 2,
+    WIRE_QUEUE_OPERATION_REDRIVE = 3,
+    WIRE_QUEUE_OPERATION_PURGE = 4,
+};
+
+enum wire_event_state {
+    WIRE_EVENT_STATE_ANY = 0,
+    WIRE_EVENT_STATE_WAITING = 1,
+    WIRE_EVENT_STATE_RUNNING = 2,
+    WIRE_EVENT_STATE_DEAD = 3,
+};
+
 enum wire_handed_kind {
     WIRE_HANDED_KIND_ENVIRONMENT = 1,
     WIRE_HANDED_KIND_CONNECTION = 2,
@@ -175,6 +195,7 @@ enum wire_fork_snapshot {
 #define WIRE_CALL_LOG_TAIL 1u
 #define WIRE_CALL_DRY_RUN 2u
 #define WIRE_CALL_STREAM 4u
+#define WIRE_CALL_EVENT 8u
 
 #define WIRE_HEADER_READY 1u
 #define WIRE_HEADER_ARENA 2u
@@ -215,8 +236,13 @@ enum wire_fork_snapshot {
 #define WIRE_PUT_PRINCIPAL_KEY_ID_MAX 32u
 #define WIRE_PUT_PRINCIPAL_TOKEN_MAX 32u
 #define WIRE_PUT_PRINCIPAL_SIGNING_MAX 160u
+#define WIRE_PUT_ASYNC_QUALIFIER_MAX 128u
 #define WIRE_ENV_STATE_REASON_MAX 256u
 #define WIRE_FORWARD_KEY_ID_MAX 32u
+#define WIRE_QUEUE_EVENT_NAME_MAX 140u
+#define WIRE_QUEUE_EVENT_QUALIFIER_MAX 128u
+#define WIRE_QUEUE_EVENT_TRACE_MAX 512u
+#define WIRE_QUEUE_EVENT_PAYLOAD_MAX 65536u
 #define WIRE_PUT_PLAN_RUNTIME_MAX 32u
 #define WIRE_PUT_PLAN_PACKAGE_MAX 64u
 #define WIRE_PUT_PLAN_LAYERS_MAX 160u
@@ -258,6 +284,7 @@ enum wire_fork_snapshot {
 #define WIRE_CALL_TRACE_MAX 512u
 #define WIRE_CALL_CLIENT_CONTEXT_MAX 4096u
 #define WIRE_CALL_TENANT_MAX 256u
+#define WIRE_CALL_EVENT_ID_MAX 128u
 #define WIRE_CALL_BODY_MAX 65536u
 #define WIRE_CALL_CHUNK_DATA_MAX 65536u
 #define WIRE_ANSWER_CODE_MAX 64u
@@ -287,12 +314,18 @@ enum wire_fork_snapshot {
     X(put_principal, PUT_PRINCIPAL) \
     X(del_principal, DEL_PRINCIPAL) \
     X(credit, CREDIT) \
+    X(put_async, PUT_ASYNC) \
+    X(del_async, DEL_ASYNC) \
+    X(queue_op, QUEUE_OP) \
     X(snapshot_environment, SNAPSHOT_ENVIRONMENT) \
     X(snapshot_end, SNAPSHOT_END) \
     X(env_state, ENV_STATE) \
     X(demand, DEMAND) \
     X(limit_state, LIMIT_STATE) \
     X(forward, FORWARD) \
+    X(queue_event, QUEUE_EVENT) \
+    X(queue_done, QUEUE_DONE) \
+    X(queue_state, QUEUE_STATE) \
     X(put_plan, PUT_PLAN) \
     X(del_plan, DEL_PLAN) \
     X(plan_state, PLAN_STATE) \
@@ -527,6 +560,44 @@ int wire_credit_encode(const struct wire_header *header, const struct wire_credi
 int wire_credit_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_credit *ret_message);
 
+struct wire_put_async {
+    uint8_t function_uid[16];
+    struct wire_slice qualifier;
+    uint32_t retries;
+    uint64_t base_delay_ms;
+    uint64_t max_age_ms;
+    uint8_t paused;
+    uint32_t chain_max;
+    uint32_t dead_max;
+};
+int wire_put_async_encode(const struct wire_header *header, const struct wire_put_async *message,
+    uint8_t *buffer, size_t size);
+int wire_put_async_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_put_async *ret_message);
+
+struct wire_del_async {
+    char empty;
+};
+int wire_del_async_encode(const struct wire_header *header, const struct wire_del_async *message,
+    uint8_t *buffer, size_t size);
+int wire_del_async_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_del_async *ret_message);
+
+struct wire_queue_op {
+    uint8_t operation;
+    uint8_t function_uid[16];
+    uint8_t event[16];
+    uint8_t state;
+    uint64_t at_segment;
+    uint32_t at_index;
+    uint32_t limit;
+    uint8_t payload;
+};
+int wire_queue_op_encode(const struct wire_header *header, const struct wire_queue_op *message,
+    uint8_t *buffer, size_t size);
+int wire_queue_op_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_queue_op *ret_message);
+
 struct wire_snapshot_environment {
     uint64_t target;
     uint8_t state;
@@ -585,6 +656,52 @@ int wire_forward_encode(const struct wire_header *header, const struct wire_forw
     uint8_t *buffer, size_t size);
 int wire_forward_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_forward *ret_message);
+
+struct wire_queue_event {
+    uint8_t event[16];
+    uint8_t function_uid[16];
+    uint8_t state;
+    uint32_t attempts;
+    uint32_t depth;
+    uint64_t accepted_ms;
+    uint64_t due_ms;
+    struct wire_slice name;
+    struct wire_slice qualifier;
+    struct wire_slice trace;
+    uint32_t total;
+    struct wire_slice payload;
+};
+int wire_queue_event_encode(const struct wire_header *header, const struct wire_queue_event *message,
+    uint8_t *buffer, size_t size);
+int wire_queue_event_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_queue_event *ret_message);
+
+struct wire_queue_done {
+    uint64_t matched;
+    uint64_t busy;
+    uint8_t more;
+    uint64_t at_segment;
+    uint32_t at_index;
+    uint32_t error;
+};
+int wire_queue_done_encode(const struct wire_header *header, const struct wire_queue_done *message,
+    uint8_t *buffer, size_t size);
+int wire_queue_done_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_queue_done *ret_message);
+
+struct wire_queue_state {
+    uint8_t function_uid[16];
+    uint64_t depth;
+    uint64_t dead;
+    uint32_t in_flight;
+    uint8_t paused;
+    uint64_t gated_until_ms;
+    uint64_t oldest_ms;
+};
+int wire_queue_state_encode(const struct wire_header *header, const struct wire_queue_state *message,
+    uint8_t *buffer, size_t size);
+int wire_queue_state_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_queue_state *ret_message);
 
 struct wire_put_plan {
     uint32_t max;
@@ -959,6 +1076,7 @@ struct wire_call {
     struct wire_slice trace;
     struct wire_slice client_context;
     struct wire_slice tenant;
+    struct wire_slice event_id;
     uint32_t total;
     struct wire_slice body;
 };

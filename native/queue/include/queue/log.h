@@ -52,7 +52,7 @@ struct log_segment {
 };
 
 /* What recovery found. */
-struct log_report {
+struct log_found {
     uint64_t segments, events, waiting, settled, bytes, microseconds;
     uint64_t torn_bytes;
     uint64_t damaged_segments, damaged_bytes, missing_segments, unknown_places;
@@ -150,7 +150,7 @@ struct log {
 /* Recovers what is in the directory; the sink hears of it before this returns. Nothing is written to what was found but
  * the footers of segments that ended without; damaged ones are copied from and renamed to NAME.damaged. */
 int log_open(struct log *log, struct files *files, const struct log_options *options, const struct log_sink *sink,
-    uint64_t now_ms, struct log_report *ret_report);
+    uint64_t now_ms, struct log_found *ret_report);
 /* When no flusher runs. What was appended and not flushed is dropped; the segment in use is sealed. */
 void log_close(struct log *log);
 

@@ -86,7 +86,7 @@ struct queues_options {
 };
 
 int queues_open(struct queues *queues, struct files *files, const struct queues_options *options, uint64_t now_ms,
-    struct log_report *ret_report);
+    struct log_found *ret_report);
 /* When no flusher runs. */
 void queues_close(struct queues *queues);
 
@@ -116,3 +116,32 @@ int queues_apply(struct queues *queues, const struct taken *taken, const struct 
 int queues_delivered(struct queues *queues, const struct taken *taken);
 /* Nothing was done with it. */
 int queues_put_back(struct queues *queues, const struct taken *taken);
+
+/* ---- looking through them: look.c ------------------------------------------------------------------------------ */
+
+/* Lets go of a taken event without a change: it counts as in flight no more, and is not found again before its segment is
+ * sealed or it is moved; at the next start it is. */
+void queues_let_go(struct queues *queues, const struct taken *taken);
+/* Settles one that is not in flight. -ENOENT: it was. */
+int queues_settle(struct queues *queues, struct queue *queue, struct place place);
+/* From the beginning: as if it had just been accepted, without its name. */
+int queues_renew(struct queues *queues, struct place place, uint32_t where, uint32_t size);
+/* The record, valid until the next call. */
+int queues_read(struct queues *queues, struct place place, uint32_t where, uint32_t size, struct record *ret_record);
+
+struct queue_scan {
+    uint64_t segment; /* zeros: from the oldest on */
+    uint32_t index;
+    bool sealed;
+};
+struct queue_found {
+    struct place place;
+    uint32_t where, size;
+    uint64_t due_ms;
+    uint8_t attempts, phase;
+};
+/* Hands out what is not settled, of one queue or of all (NULL), about in the order of acceptance, `left` events at most.
+ * `each` returns 0 to go on; otherwise the scan stops before that event and returns the same. 1: there may be more from
+ * `scan` on; 0: that was all. Only where log_flush and this run in one thread. */
+int queues_scan(struct queues *queues, const struct queue *queue, struct queue_scan *scan, uint32_t *left,
+    int (*each)(void *context, const struct queue_found *found), void *context);

@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1druntimed/v1/invocations.proto\x12\x0bruntimed.v1\"\xe5\x01\n\rInvokeRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12\x34\n\x0finvocation_type\x18\x03 \x01(\x0e\x32\x1b.runtimed.v1.InvocationType\x12&\n\x08log_type\x18\x04 \x01(\x0e\x32\x14.runtimed.v1.LogType\x12\x16\n\x0e\x63lient_context\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12\x11\n\ttenant_id\x18\x07 \x01(\t\x12\x0f\n\x07payload\x18\x08 \x01(\x0c\"\xeb\x01\n\x0eInvokeResponse\x12\x13\n\x0bstatus_code\x18\x01 \x01(\x05\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x03 \x01(\t\x12\x1b\n\x0e\x66unction_error\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nlog_result\x18\x05 \x01(\x0cH\x01\x88\x01\x01\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x12\x13\n\x0b\x64uration_us\x18\x07 \x01(\x03\x12\x18\n\x10init_duration_us\x18\x08 \x01(\x03\x42\x11\n\x0f_function_errorB\r\n\x0b_log_result\"\xa0\x01\n\x14InvokeStreamResponse\x12/\n\x05start\x18\x01 \x01(\x0b\x32\x1e.runtimed.v1.InvokeStreamStartH\x00\x12\x17\n\rpayload_chunk\x18\x02 \x01(\x0cH\x00\x12\x35\n\x08\x63omplete\x18\x03 \x01(\x0b\x32!.runtimed.v1.InvokeStreamCompleteH\x00\x42\x07\n\x05\x65vent\"W\n\x11InvokeStreamStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\"\xd8\x01\n\x14InvokeStreamComplete\x12\x13\n\x0bstatus_code\x18\x01 \x01(\x05\x12\x17\n\nerror_code\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rerror_details\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x12\x17\n\nlog_result\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12\x13\n\x0b\x64uration_us\x18\x05 \x01(\x03\x12\x18\n\x10init_duration_us\x18\x06 \x01(\x03\x42\r\n\x0b_error_codeB\x10\n\x0e_error_detailsB\r\n\x0b_log_result*\x8f\x01\n\x0eInvocationType\x12\x1f\n\x1bINVOCATION_TYPE_UNSPECIFIED\x10\x00\x12$\n INVOCATION_TYPE_REQUEST_RESPONSE\x10\x01\x12\x19\n\x15INVOCATION_TYPE_EVENT\x10\x02\x12\x1b\n\x17INVOCATION_TYPE_DRY_RUN\x10\x03*I\n\x07LogType\x12\x18\n\x14LOG_TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rLOG_TYPE_NONE\x10\x01\x12\x11\n\rLOG_TYPE_TAIL\x10\x02\x32\xa1\x01\n\x0bInvocations\x12\x41\n\x06Invoke\x12\x1a.runtimed.v1.InvokeRequest\x1a\x1b.runtimed.v1.InvokeResponse\x12O\n\x0cInvokeStream\x12\x1a.runtimed.v1.InvokeRequest\x1a!.runtimed.v1.InvokeStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1druntimed/v1/invocations.proto\x12\x0bruntimed.v1\"\xf7\x01\n\rInvokeRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12\x34\n\x0finvocation_type\x18\x03 \x01(\x0e\x32\x1b.runtimed.v1.InvocationType\x12&\n\x08log_type\x18\x04 \x01(\x0e\x32\x14.runtimed.v1.LogType\x12\x16\n\x0e\x63lient_context\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12\x11\n\ttenant_id\x18\x07 \x01(\t\x12\x0f\n\x07payload\x18\x08 \x01(\x0c\x12\x10\n\x08\x65vent_id\x18\t \x01(\t\"\xeb\x01\n\x0eInvokeResponse\x12\x13\n\x0bstatus_code\x18\x01 \x01(\x05\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x03 \x01(\t\x12\x1b\n\x0e\x66unction_error\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nlog_result\x18\x05 \x01(\x0cH\x01\x88\x01\x01\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x12\x13\n\x0b\x64uration_us\x18\x07 \x01(\x03\x12\x18\n\x10init_duration_us\x18\x08 \x01(\x03\x42\x11\n\x0f_function_errorB\r\n\x0b_log_result\"\xa0\x01\n\x14InvokeStreamResponse\x12/\n\x05start\x18\x01 \x01(\x0b\x32\x1e.runtimed.v1.InvokeStreamStartH\x00\x12\x17\n\rpayload_chunk\x18\x02 \x01(\x0cH\x00\x12\x35\n\x08\x63omplete\x18\x03 \x01(\x0b\x32!.runtimed.v1.InvokeStreamCompleteH\x00\x42\x07\n\x05\x65vent\"W\n\x11InvokeStreamStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\"\xd8\x01\n\x14InvokeStreamComplete\x12\x13\n\x0bstatus_code\x18\x01 \x01(\x05\x12\x17\n\nerror_code\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rerror_details\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x12\x17\n\nlog_result\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12\x13\n\x0b\x64uration_us\x18\x05 \x01(\x03\x12\x18\n\x10init_duration_us\x18\x06 \x01(\x03\x42\r\n\x0b_error_codeB\x10\n\x0e_error_detailsB\r\n\x0b_log_result*\x8f\x01\n\x0eInvocationType\x12\x1f\n\x1bINVOCATION_TYPE_UNSPECIFIED\x10\x00\x12$\n INVOCATION_TYPE_REQUEST_RESPONSE\x10\x01\x12\x19\n\x15INVOCATION_TYPE_EVENT\x10\x02\x12\x1b\n\x17INVOCATION_TYPE_DRY_RUN\x10\x03*I\n\x07LogType\x12\x18\n\x14LOG_TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rLOG_TYPE_NONE\x10\x01\x12\x11\n\rLOG_TYPE_TAIL\x10\x02\x32\xa1\x01\n\x0bInvocations\x12\x41\n\x06Invoke\x12\x1a.runtimed.v1.InvokeRequest\x1a\x1b.runtimed.v1.InvokeResponse\x12O\n\x0cInvokeStream\x12\x1a.runtimed.v1.InvokeRequest\x1a!.runtimed.v1.InvokeStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runtimed.v1.invocations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INVOCATIONTYPE']._serialized_start=988
-  _globals['_INVOCATIONTYPE']._serialized_end=1131
-  _globals['_LOGTYPE']._serialized_start=1133
-  _globals['_LOGTYPE']._serialized_end=1206
+  _globals['_INVOCATIONTYPE']._serialized_start=1006
+  _globals['_INVOCATIONTYPE']._serialized_end=1149
+  _globals['_LOGTYPE']._serialized_start=1151
+  _globals['_LOGTYPE']._serialized_end=1224
   _globals['_INVOKEREQUEST']._serialized_start=47
-  _globals['_INVOKEREQUEST']._serialized_end=276
-  _globals['_INVOKERESPONSE']._serialized_start=279
-  _globals['_INVOKERESPONSE']._serialized_end=514
-  _globals['_INVOKESTREAMRESPONSE']._serialized_start=517
-  _globals['_INVOKESTREAMRESPONSE']._serialized_end=677
-  _globals['_INVOKESTREAMSTART']._serialized_start=679
-  _globals['_INVOKESTREAMSTART']._serialized_end=766
-  _globals['_INVOKESTREAMCOMPLETE']._serialized_start=769
-  _globals['_INVOKESTREAMCOMPLETE']._serialized_end=985
-  _globals['_INVOCATIONS']._serialized_start=1209
-  _globals['_INVOCATIONS']._serialized_end=1370
+  _globals['_INVOKEREQUEST']._serialized_end=294
+  _globals['_INVOKERESPONSE']._serialized_start=297
+  _globals['_INVOKERESPONSE']._serialized_end=532
+  _globals['_INVOKESTREAMRESPONSE']._serialized_start=535
+  _globals['_INVOKESTREAMRESPONSE']._serialized_end=695
+  _globals['_INVOKESTREAMSTART']._serialized_start=697
+  _globals['_INVOKESTREAMSTART']._serialized_end=784
+  _globals['_INVOKESTREAMCOMPLETE']._serialized_start=787
+  _globals['_INVOKESTREAMCOMPLETE']._serialized_end=1003
+  _globals['_INVOCATIONS']._serialized_start=1227
+  _globals['_INVOCATIONS']._serialized_end=1388
 # @@protoc_insertion_point(module_scope)

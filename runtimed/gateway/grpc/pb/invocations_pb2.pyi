@@ -27,7 +27,7 @@ LOG_TYPE_NONE: LogType
 LOG_TYPE_TAIL: LogType
 
 class InvokeRequest(_message.Message):
-    __slots__ = ("function_name", "qualifier", "invocation_type", "log_type", "client_context", "trace_id", "tenant_id", "payload")
+    __slots__ = ("function_name", "qualifier", "invocation_type", "log_type", "client_context", "trace_id", "tenant_id", "payload", "event_id")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     QUALIFIER_FIELD_NUMBER: _ClassVar[int]
     INVOCATION_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class InvokeRequest(_message.Message):
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     qualifier: str
     invocation_type: InvocationType
@@ -44,7 +45,8 @@ class InvokeRequest(_message.Message):
     trace_id: str
     tenant_id: str
     payload: bytes
-    def __init__(self, function_name: _Optional[str] = ..., qualifier: _Optional[str] = ..., invocation_type: _Optional[_Union[InvocationType, str]] = ..., log_type: _Optional[_Union[LogType, str]] = ..., client_context: _Optional[str] = ..., trace_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    event_id: str
+    def __init__(self, function_name: _Optional[str] = ..., qualifier: _Optional[str] = ..., invocation_type: _Optional[_Union[InvocationType, str]] = ..., log_type: _Optional[_Union[LogType, str]] = ..., client_context: _Optional[str] = ..., trace_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., payload: _Optional[bytes] = ..., event_id: _Optional[str] = ...) -> None: ...
 
 class InvokeResponse(_message.Message):
     __slots__ = ("status_code", "request_id", "executed_version", "function_error", "log_result", "payload", "duration_us", "init_duration_us")
