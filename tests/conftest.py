@@ -20,6 +20,8 @@ ROLES = ("launcher", "control", "dispatch")
 def pytest_configure(config: pytest.Config) -> None:
     # Directories of earlier runs, which another run on this machine removes at the same time.
     config.addinivalue_line("filterwarnings", r"ignore:\(rm_rf\) :pytest.PytestWarning")
+    # Its handlers would run in each fork of the tests', and not all of them come back.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # A shell ignores it for what it starts in the background, whose children ignore it, too; tests send it to some.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -112,6 +112,7 @@ async def check(state: Path, told: set[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 async def test_killed_at_every_step(tmp_path: Path) -> None:
     n, status = 0, KILLED
     while status == KILLED:

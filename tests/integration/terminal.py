@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
@@ -23,14 +22,8 @@ class Terminal:
         termios.tcsetwinsize(self.slave, (30, columns))
         self.modes = termios.tcgetattr(self.slave)
         self.seen = ""
-        self.process = subprocess.Popen(
-            command,
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            env=environment,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        self.process = subprocess.Popen(  # setsid(1) becomes the command; a fork of ours would run gRPC's handlers
+            ["setsid", "--ctty", *command], stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment
         )
 
     def read(self, text: str) -> str:
