@@ -57,7 +57,7 @@ TRIES = """
         made.append("bad end at last")
         assert made.count("bad end at last") > 1
 
-    @pytest.mark.timeout(2)
+    @pytest.mark.timeout(3)
     def test_last(ends_badly_at_last):
         import time
         if "late" not in made:
