@@ -83,6 +83,36 @@ static void refuse(struct snapshot *snapshot, uint8_t refusal) {
     plan_tell(snapshot->server, snapshot->plan);
 }
 
+static uint64_t share(void) {
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / SNAPSHOT_SHARE;
+}
+
+/* The one that was used longest ago, and how large all are. */
+static struct snapshot *oldest(struct server *server, uint64_t *ret_size) {
+    struct snapshot *found = NULL;
+
+    *ret_size = 0;
+    table_for_each(node, &server->plans.table) {
+        struct snapshot *snapshot = &table_entry(node, struct plan, node)->snapshot;
+        if (snapshot->ready.file < 0)
+            continue;
+        *ret_size += snapshot->ready.size;
+        if (found == NULL || snapshot->ready.last_us < found->ready.last_us)
+            found = snapshot;
+    }
+    return found;
+}
+
+static void make_room(struct server *server) {
+    const uint64_t most = share();
+    uint64_t size;
+
+    for (struct snapshot *snapshot; (snapshot = oldest(server, &size)) != NULL && size > most;) {
+        drop_ready(snapshot);
+        plan_tell(server, snapshot->plan);
+    }
+}
+
 /* An init phase that fails, or is ended, is the function's own matter: the next launch makes another attempt. So it does
  * when the snapshot breaks off, but not for ever. */
 static void broke_off(struct snapshot *snapshot) {
@@ -112,11 +142,13 @@ static void finish(struct snapshot *snapshot) {
     snapshot->ready.incarnation = snapshot->making.environment->incarnation;
     snapshot->ready.used = 0;
     snapshot->failures = 0;
-    snapshot->ready.since_us = snapshot->server->loop.now_us;
+    snapshot->ready.since_us = snapshot->ready.last_us = snapshot->server->loop.now_us;
+    snapshot->ready.size = size;
     stop_making(snapshot);
     if (snapshot->ready.incarnation != zygote->incarnation) /* it died meanwhile */
         drop_ready(snapshot);
     plan_tell(snapshot->server, snapshot->plan);
+    make_room(snapshot->server);
 }
 
 /* A single byte says why there will be none. The writer may still hold the pipe: its children can. */
@@ -197,6 +229,7 @@ uint8_t snapshot_launch(struct snapshot *snapshot, struct environment *environme
     snapshot->asked = true;
     if (is_of(snapshot, environment->zygote) && (!is_old(snapshot) || snapshot->making.environment != NULL)) {
         snapshot->ready.used++;
+        snapshot->ready.last_us = snapshot->server->loop.now_us;
         environment->restored = true;
         *ret_fd = snapshot->ready.file;
         return WIRE_FORK_SNAPSHOT_RESTORE;

@@ -7,7 +7,7 @@
  *   REFUSED   the environment cannot be copied, or copies do not live; all launches are ordinary ones
  *
  * A snapshot is good for children of one process of the zygote and goes with it. It is made anew when it is old or was
- * used often, while the old one still serves. Nothing in the file is looked at but its last eight bytes and, when it is a
+ * used often, while the old one still serves. It lies in the launcher's memory, of which all have a share. Nothing in the file is looked at but its last eight bytes and, when it is a
  * single byte, that. */
 #pragma once
 
@@ -26,6 +26,8 @@ struct zygote;
 #define SNAPSHOT_AGE_US UINT64_C(3600000000)
 /* Beyond the function's memory, which its own pages fit into: tables, padding. */
 #define SNAPSHOT_EXTRA (UINT64_C(64) << 20)
+/* Of the machine's memory, all snapshots together: beyond it the one that was used longest ago goes. */
+#define SNAPSHOT_SHARE 8
 /* Copies that ended at once, in a row, before no more are made. */
 #define SNAPSHOT_FAILURES 3u
 /* What counts as at once. */
@@ -43,7 +45,7 @@ struct snapshot {
         struct zygote *zygote;
         uint32_t incarnation;
         unsigned used;
-        uint64_t since_us;
+        uint64_t since_us, last_us, size;
     } ready;
     struct {
         struct environment *environment; /* NULL: none */

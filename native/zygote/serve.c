@@ -148,15 +148,34 @@ static void become(const struct serve *serve, const struct fork_request *request
     }
 }
 
+/* A maker has a process id of its own. Where the kernel does not give it that, it is an environment like others, and the
+ * launcher sees the pipe end. */
+static long clone_child(struct clone_args *arguments, struct fork_request *request) {
+    const pid_t maker_pid = SNAPSHOT_PID;
+    long pid;
+
+    if (request->message.snapshot != WIRE_FORK_SNAPSHOT_TAKE)
+        return syscall(SYS_clone3, arguments, sizeof(*arguments));
+    arguments->set_tid = (uintptr_t)&maker_pid;
+    arguments->set_tid_size = 1;
+    pid = syscall(SYS_clone3, arguments, sizeof(*arguments));
+    if (pid >= 0 || (errno != EINVAL && errno != EPERM && errno != EEXIST))
+        return pid;
+    arguments->set_tid = 0;
+    arguments->set_tid_size = 0;
+    request->message.snapshot = WIRE_FORK_SNAPSHOT_NONE;
+    request->snapshot = -1;
+    return syscall(SYS_clone3, arguments, sizeof(*arguments));
+}
+
 /* 1 in the child, 0 in the zygote whatever came of it, negative when the launcher's socket broke. */
-static int fork_environment(struct serve *serve, const struct fork_request *request) {
+static int fork_environment(struct serve *serve, struct fork_request *request) {
     _cleanup_close_ int pidfd = -1;
     struct clone_args arguments = {
         .flags = CLONE_PARENT | CLONE_PIDFD | CLONE_NEWNS | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
         .pidfd = (uintptr_t)&pidfd,
         .child_tid = (uintptr_t)serve->tid_address,
     };
-    const pid_t maker_pid = SNAPSHOT_PID;
     long pid;
     int error, r;
 
@@ -168,12 +187,8 @@ static int fork_environment(struct serve *serve, const struct fork_request *requ
     } else {
         arguments.flags |= CLONE_NEWCGROUP;
     }
-    if (request->message.snapshot == WIRE_FORK_SNAPSHOT_TAKE) {
-        arguments.set_tid = (uintptr_t)&maker_pid;
-        arguments.set_tid_size = 1;
-    }
     serve->hooks->before();
-    pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
+    pid = clone_child(&arguments, request);
     if (pid == 0) {
         pidfd = -1; /* belongs to the parent */
         become(serve, request);

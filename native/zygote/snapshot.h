@@ -43,9 +43,7 @@ struct run {
 struct kernel_action {
     void *handler;
     unsigned long flags;
-#if defined(__x86_64__)
     void *restorer;
-#endif
     uint64_t mask;
 };
 

@@ -86,3 +86,13 @@ def test_a_large_package(caller: Any) -> None:
     )
     caller.get_waiter("function_active_v2").wait(FunctionName="large", WaiterConfig={"Delay": 1})
     caller.delete_function(FunctionName="large")
+
+
+def test_snap_start(caller: Any, made: dict[str, Any]) -> None:
+    assert made["SnapStart"] == {"ApplyOn": "None", "OptimizationStatus": "Off"}
+    caller.get_waiter("function_active_v2").wait(FunctionName=NAME, WaiterConfig={"Delay": 1})
+    wanted = {"ApplyOn": "PublishedVersions"}
+    changed = caller.update_function_configuration(FunctionName=NAME, SnapStart=wanted)
+    assert changed["SnapStart"] == wanted | {"OptimizationStatus": "Off"}
+    caller.get_waiter("function_updated_v2").wait(FunctionName=NAME, WaiterConfig={"Delay": 1})
+    assert json.load(caller.invoke(FunctionName=NAME)["Payload"])["version"] == 1
