@@ -190,6 +190,14 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     function's timeout."""
 
 
+class DispatchSettings(Section, frozen=True, kw_only=True):
+    """The dispatcher, which serves invocations."""
+
+    loops: Annotated[int, Meta(ge=0, le=16, description="a whole number from 0 to 16")] = 1
+    """Event loops, a thread each, that connections are spread over. 0: one on machines with fewer than four cores, else
+    one for two cores, eight at most. Each takes a core when it is busy, and about 8 MB."""
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """How long the logs of functions are kept; the oldest go first."""
 
@@ -226,6 +234,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sandbox: SandboxSettings = SandboxSettings()
     pools: PoolSettings = PoolSettings()
     limits: LimitSettings = LimitSettings()
+    dispatch: DispatchSettings = DispatchSettings()
     logs: LogSettings = LogSettings()
     events: EventSettings = EventSettings()
 

@@ -415,3 +415,14 @@ void channel_detach(struct environment *environment) {
     close_channel(environment);
     runtime_close(environment);
 }
+
+void channel_leave(struct environment *environment) {
+    loop_remove(&environment->dispatch->loop, &environment->channel);
+    runtime_leave(environment);
+}
+
+int channel_settle_in(struct environment *environment) {
+    environment->channel_writing = environment->channel_paused = false; /* idle: nothing is owed either way */
+    int r = environment->channel.fd >= 0 ? loop_add(&environment->dispatch->loop, &environment->channel, EPOLLIN) : 0;
+    return r >= 0 ? runtime_settle_in(environment) : r;
+}

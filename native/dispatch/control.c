@@ -11,6 +11,7 @@
 #include "dispatch/dispatch.h"
 #include "dispatch/events.h"
 #include "dispatch/levels.h"
+#include "dispatch/snapshot.h"
 
 #define BATCH 128
 
@@ -51,28 +52,26 @@ static int send_ack(struct control *control) {
 static int send_snapshot(struct control *control) {
     struct dispatch *dispatch = control->dispatch;
     struct wire_header header = {.epoch = control->epoch};
-    struct wire_snapshot_end end = {.in_flight = dispatch->in_flight};
-    int r;
+    struct wire_snapshot_end end = {0};
+    int r = control->rows == NULL ? snapshot_take(control) : 0;
 
-    /* Ids ascend along the list: what was told before the socket was full is passed over. */
-    list_for_each(node, &dispatch->in_order) {
-        const struct environment *environment = list_entry(node, struct environment, in_order);
-        if (environment->id <= control->snapshot_after)
-            continue;
-        struct wire_snapshot_environment message = {.target = environment->target->id,
-            .state = environment_state_wire(environment->state),
-            .invocations = environment->served};
-        header.object = environment->id;
+    if (r < 0)
+        return r;
+    for (; control->rows_sent < control->n_rows; control->rows_sent++) {
+        const struct snapshot_row *row = &control->rows[control->rows_sent];
+        struct wire_snapshot_environment message = {
+            .target = row->target, .state = row->state, .invocations = row->invocations};
+        header.object = row->id;
         r = control_send(control,
             wire_snapshot_environment_encode(&header, &message, dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
         if (r < 0)
             return r;
-        control->snapshot_after = environment->id;
     }
     header.object = 0;
+    end.in_flight = control->rows_in_flight;
     r = control_send(control, wire_snapshot_end_encode(&header, &end, dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
     if (r >= 0)
-        control->snapshot = false;
+        snapshot_done(control, false);
     return r;
 }
 
@@ -155,10 +154,22 @@ static int on_hello(struct control *control, const uint8_t *packet, size_t size)
         return -EPROTO;
     }
     control->greeted = true;
-    control->snapshot = true;
-    control->snapshot_after = 0;
+    snapshot_done(control, true);
     events_tell_all(control->dispatch);
     return 0;
+}
+
+/* By every loop alike. Only the lack of memory can make them differ. */
+static int apply(struct control *control, const uint8_t *packet, size_t size, const struct wire_header *header,
+    struct refusal *refusal) {
+    struct loops *loops = control->dispatch->loops;
+    int r = 0;
+
+    for (unsigned i = loops->n; i-- > 0;) {
+        int one = control_apply(&loops->each[i]->control, packet, size, header, refusal);
+        r = one < 0 ? one : r;
+    }
+    return r;
 }
 
 static int on_packet(struct control *control, const uint8_t *packet, size_t size) {
@@ -173,7 +184,7 @@ static int on_packet(struct control *control, const uint8_t *packet, size_t size
         return on_hello(control, packet, size);
     if (!control->greeted)
         return -EPROTO;
-    r = control_apply(control, packet, size, &header, &refusal);
+    r = apply(control, packet, size, &header, &refusal);
     if (header.seq != 0) {
         control->seen = header.seq;
         if (control->seen - control->acknowledged > CONTROL_WINDOW)
@@ -187,24 +198,35 @@ static int on_packet(struct control *control, const uint8_t *packet, size_t size
     return 0;
 }
 
-static void on_ready(struct watch *watch, uint32_t events) {
-    struct control *control = list_entry(watch, struct control, watch);
+static int read_batch(struct control *control) {
     uint8_t *buffer = control->dispatch->packet_in;
-    int r;
 
-    control->writable = (events & EPOLLOUT) != 0;
     for (unsigned i = 0; i < BATCH; i++) {
-        ssize_t n = recv(watch->fd, buffer, WIRE_MESSAGE_MAX, MSG_DONTWAIT | MSG_TRUNC);
+        ssize_t n = recv(control->watch.fd, buffer, WIRE_MESSAGE_MAX, MSG_DONTWAIT | MSG_TRUNC);
+        int r;
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
+            return 0;
         r = n <= 0 ? -ECONNRESET : (size_t)n > WIRE_MESSAGE_MAX ? -EBADMSG : on_packet(control, buffer, (size_t)n);
         if (r < 0) {
             if (n > 0)
                 fprintf(stderr, "runtimed-dispatch: the control plane broke the protocol: %s\n", strerror(-r));
-            control_close(control);
-            return;
+            return r;
         }
     }
+    return 0;
+}
+
+/* All loops stand still meanwhile: what is acknowledged after it, all of them know. */
+static void on_ready(struct watch *watch, uint32_t events) {
+    struct control *control = list_entry(watch, struct control, watch);
+    struct loops *loops = control->dispatch->loops;
+
+    control->writable = (events & EPOLLOUT) != 0;
+    loops_stop(loops);
+    if (read_batch(control) < 0)
+        control_close(control);
+    loops_reap(loops);
+    loops_go(loops);
 }
 
 /* ---- links ----------------------------------------------------------------------------------------------------- */
@@ -215,20 +237,41 @@ void control_init(struct control *control, struct dispatch *dispatch) {
 }
 
 void control_adopt(struct control *control, int fd, uint32_t epoch) {
+    struct loops *loops = control->dispatch->loops;
+
+    loops_stop(loops);
     control_close(control);
     control->watch.fd = fd;
     control->epoch = epoch;
     control->hello_sent = control->greeted = control->writing = control->synchronising = control->snapshot = false;
     control->seen = control->acknowledged = 0;
     control->n_refusals = 0;
+    atomic_store(&loops->connected, true);
     if (fd_set_nonblocking(fd, 1) < 0 || loop_add(&control->dispatch->loop, &control->watch, EPOLLIN) < 0)
         cleanup_close(&control->watch.fd);
+    loops_go(loops);
 }
 
-void control_close(struct control *control) {
+static void close_link(struct control *control) {
+    struct loops *loops = control->dispatch->loops;
+
     loop_remove(&control->dispatch->loop, &control->watch);
     cleanup_close(&control->watch.fd);
-    control->synchronising = false;
+    snapshot_done(control, false);
+    if (control->dispatch->number != 0)
+        return;
+    atomic_store(&loops->connected, false);
+    for (unsigned i = 0; i < loops->n; i++) {
+        loops->each[i]->control.synchronising = false;
+        levels_forget(&loops->each[i]->control);
+    }
     forwards_forget(control->dispatch);
-    levels_forget(control);
+    levels_void(control->dispatch);
+}
+
+/* Other loops may be about to pass a request on by it. */
+void control_close(struct control *control) {
+    loops_stop(control->dispatch->loops);
+    close_link(control);
+    loops_go(control->dispatch->loops);
 }

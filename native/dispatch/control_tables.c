@@ -6,6 +6,7 @@
 #include "dispatch/dispatch.h"
 #include "dispatch/events.h"
 #include "dispatch/perform.h"
+#include "dispatch/travel.h"
 
 static int refuse(struct refusal *refusal, int error, const char *field, const char *reason) {
     refusal->field = field;
@@ -87,7 +88,8 @@ static int credit(struct control *control, const uint8_t *packet, size_t size, s
 
     if (wire_credit_decode(packet, size, &header, &message) < 0)
         return refuse(refusal, -EBADMSG, "", "malformed");
-    forwards_credit(control->dispatch, header.object, message.n);
+    if (control->dispatch->number == 0)
+        forwards_credit(control->dispatch, header.object, message.n);
     return 0;
 }
 
@@ -97,6 +99,8 @@ static int put_async(struct control *control, const uint8_t *packet, size_t size
 
     if (wire_put_async_decode(packet, size, &header, &message) < 0)
         return refuse(refusal, -EBADMSG, "", "malformed");
+    if (control->dispatch->number != 0)
+        return 0;
     int r = events_put_rule(control->dispatch, header.object, &message, control->mark);
     return r < 0 ? refuse(refusal, r, "", "out of memory") : 0;
 }
@@ -107,14 +111,23 @@ static int operate(struct control *control, const uint8_t *packet, size_t size, 
 
     if (wire_queue_op_decode(packet, size, &header, &message) < 0)
         return refuse(refusal, -EBADMSG, "", "malformed");
+    if (control->dispatch->number != 0)
+        return 0;
     int r = events_operate(control->dispatch, header.object, &message);
     return r < 0 ? refuse(refusal, r, "", r == -ENOMEM ? "out of memory" : "there is no event log") : 0;
 }
 
+static void retire_traveller(struct environment *environment, void *id) {
+    environment->retire = environment->retire || environment->id == *(const uint64_t *)id;
+}
+
+/* By the loop that has it, or will have. */
 static void retire_environment(struct dispatch *dispatch, uint64_t id) {
     struct environment *environment = table_get(&dispatch->environments, id);
     if (environment != NULL)
         environment_handle(environment, EVENT_RETIRE, NULL);
+    else if (dispatch->loops->n > 1)
+        travel_look(dispatch, retire_traveller, &id);
 }
 
 static void sync_begin(struct control *control) {
@@ -134,13 +147,14 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     routes_sweep(&dispatch->routes, control->mark);
     targets_sweep(dispatch);
     principals_sweep(&dispatch->principals, control->mark);
-    events_sweep_rules(dispatch, control->mark);
+    if (dispatch->number == 0) /* the event log is told once */
+        events_sweep_rules(dispatch, control->mark);
     dispatch->synced = true;
     /* A control plane that tells all anew wants it served; only the launcher's DRAIN is for good. */
     dispatch->draining = dispatch->leave_drained;
     if (dispatch->handover.giving)
         return 0; /* another one listens */
-    if (!dispatch->draining)
+    if (!dispatch->draining && dispatch->number == 0)
         events_serve(dispatch);
     r = transport_listen(&dispatch->transport);
     if (r >= 0)
@@ -186,7 +200,8 @@ int control_apply(struct control *control, const uint8_t *packet, size_t size, c
         principals_del(&dispatch->principals, header->object);
         return 0;
     case WIRE_DEL_ASYNC:
-        events_del_rule(dispatch, header->object);
+        if (dispatch->number == 0)
+            events_del_rule(dispatch, header->object);
         return 0;
     case WIRE_ENV_RETIRE:
         retire_environment(dispatch, header->object);

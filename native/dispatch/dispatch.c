@@ -11,10 +11,12 @@
 #include "dispatch/channel.h"
 #include "dispatch/h2.h"
 #include "dispatch/invocation.h"
+#include "dispatch/levels.h"
 #include "dispatch/log_ring.h"
 #include "dispatch/log_writer.h"
 #include "dispatch/perform.h"
 #include "dispatch/runtime_connection.h"
+#include "dispatch/travel.h"
 
 /* A quarter of the memory, within bounds. */
 static uint64_t payload_budget(void) {
@@ -38,6 +40,7 @@ static int open_own(
     room_init(&dispatch->room);
     list_init(&dispatch->in_order);
     list_init(&dispatch->dead);
+    list_init(&dispatch->departing);
     list_init(&dispatch->runtime_closed);
     list_init(&dispatch->events_told);
     control_init(&dispatch->control, dispatch);
@@ -57,7 +60,28 @@ static int open_own(
         dispatch->http.output == NULL)
         return -ENOMEM;
     int r = loop_open(&dispatch->loop);
+    if (r >= 0)
+        r = loops_open_mailbox(dispatch);
     return r < 0 ? r : events_port_open(dispatch);
+}
+
+/* A loop besides the first. */
+static int open_other(const struct dispatch_options *options, struct loops *loops, unsigned number) {
+    const struct dispatch *first = loops->each[0];
+    struct dispatch *dispatch = malloc(sizeof(*dispatch));
+    int r;
+
+    if (dispatch == NULL)
+        return -ENOMEM;
+    r = open_own(dispatch, options, loops, number);
+    if (r < 0)
+        return r;
+    counters_region(&first->counters, number, &dispatch->counters);
+    r = logs_open(&dispatch->logs, &dispatch->counters, &loops->log_bucket);
+    if (r < 0)
+        return r;
+    ring_chain(first->logs.ring, dispatch->logs.ring);
+    return launcher_open(&dispatch->launcher, dispatch, options->launcher);
 }
 
 int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *options) {
@@ -66,7 +90,7 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
 
     memset(dispatch, 0, sizeof(*dispatch));
     dispatch->loop.epoll = -1;
-    r = loops_new(&loops, MAX(options->loops, 1u),
+    r = loops_new(&loops, MIN(MAX(options->loops, 1u), LOOPS_MAX),
         options->payload_bytes != 0 ? options->payload_bytes : payload_budget(), ACCOUNT_CONCURRENCY_DEFAULT);
     if (r < 0)
         return r;
@@ -75,6 +99,8 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
         r = counters_open(&dispatch->counters, loops->n, clock_real_us());
     if (r >= 0)
         r = logs_open(&dispatch->logs, &dispatch->counters, &loops->log_bucket);
+    for (unsigned i = 1; i < loops->n && r >= 0; i++)
+        r = open_other(options, loops, i);
     if (r >= 0)
         r = log_writer_start(&loops->log_writer, dispatch->logs.ring, &dispatch->counters, options->logs,
             &options->log_limits, options->confine);
@@ -83,6 +109,8 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
         events.confine = options->confine;
         r = events_start(&loops->events, loops, &events);
     }
+    if (r >= 0)
+        r = loops_start(loops, options->confine);
     if (r >= 0)
         r = options->confine != NULL ? options->confine() : 0;
     if (r >= 0)
@@ -115,7 +143,8 @@ uint64_t dispatch_in_use(const struct loops *loops) {
 void dispatch_drain(struct dispatch *dispatch, bool leave) {
     dispatch->draining = true;
     dispatch->leave_drained = dispatch->leave_drained || leave;
-    events_pause_all(dispatch);
+    if (dispatch->number == 0)
+        events_pause_all(dispatch);
     if (!leave)
         return;
     dispatch->http.leaving = true;
@@ -127,21 +156,42 @@ static bool drained(const struct dispatch *dispatch) {
         http_flushed(&dispatch->http);
 }
 
+bool dispatch_is_over(const struct dispatch *dispatch) {
+    return drained(dispatch) || handover_done(dispatch);
+}
+
+/* What each loop tells the first. */
+static int report(struct dispatch *dispatch) {
+    struct loops *loops = dispatch->loops;
+    bool is_over = dispatch_is_over(dispatch);
+
+    if (dispatch->number == 0)
+        return dispatch->leave || (is_over && loops_over(loops));
+    levels_post(dispatch);
+    if (is_over != atomic_load_explicit(&dispatch->is_over, memory_order_relaxed)) {
+        atomic_store(&dispatch->is_over, is_over);
+        levels_wake(loops->each[0]);
+    }
+    return atomic_load_explicit(&loops->leave, memory_order_relaxed);
+}
+
 int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
     struct counters_node *node = dispatch->counters.node;
     int r = loop_turn(&dispatch->loop, dispatch->in_flight <= 1, patience_us);
     if (r < 0)
         return r;
-    control_flush(&dispatch->control);
+    if (dispatch->number == 0)
+        control_flush(&dispatch->control);
     handover_step(dispatch);
     transport_collect(&dispatch->transport);
     http_collect(&dispatch->http);
     runtime_collect(dispatch);
+    travel_depart(dispatch);
     environments_collect(dispatch);
     atomic_store_explicit(&node->loop_turns, dispatch->loop.turns, memory_order_relaxed);
     atomic_store_explicit(&node->loop_spins, dispatch->loop.spins, memory_order_relaxed);
     atomic_store_explicit(&node->payload_bytes, dispatch->budget.used, memory_order_relaxed);
-    return dispatch->leave || drained(dispatch) || handover_done(dispatch);
+    return report(dispatch);
 }
 
 static void free_environments(struct dispatch *dispatch) {
@@ -171,10 +221,8 @@ static void free_environments(struct dispatch *dispatch) {
     table_done(&dispatch->environments);
 }
 
-void dispatch_close(struct dispatch *dispatch) {
-    if (dispatch->loop.epoll < 0)
-        return;
-    /* Connections first: nobody waits any more, what is queued goes with them. */
+/* Connections first: nobody waits any more, what is queued goes with them. */
+static void close_links(struct dispatch *dispatch) {
     transport_done(&dispatch->transport);
     http_done(&dispatch->http);
     launcher_close(&dispatch->launcher);
@@ -182,22 +230,48 @@ void dispatch_close(struct dispatch *dispatch) {
     environments_collect(dispatch);
     free_environments(dispatch);
     runtime_collect(dispatch);
+}
+
+static void close_tables(struct dispatch *dispatch) {
     targets_done(dispatch);
     routes_done(&dispatch->routes);
     principals_done(&dispatch->principals);
-    events_stop(dispatch->loops->events);
-    dispatch->draining = true; /* what the thread handed over last goes back */
-    events_port_close(dispatch);
-    events_free(dispatch->loops->events);
-    events_drop_told(dispatch);
-    if (dispatch->loops->log_writer != NULL)
-        ring_stop(dispatch->logs.ring);
-    log_writer_join(dispatch->loops->log_writer);
+}
+
+static void close_own(struct dispatch *dispatch) {
     logs_close(&dispatch->logs);
     inherit_close(dispatch);
-    counters_close(&dispatch->counters);
+    mailbox_close(&dispatch->mailbox);
     loop_close(&dispatch->loop);
+    levels_done(&dispatch->control.levels);
     free(dispatch->packet_in);
     free(dispatch->packet_out);
-    loops_free(dispatch->loops);
+}
+
+void dispatch_close(struct dispatch *dispatch) {
+    struct loops *loops = dispatch->loops;
+
+    if (dispatch->loop.epoll < 0)
+        return;
+    loops_join(loops);
+    for (unsigned i = loops->n; i-- > 0;)
+        close_links(loops->each[i]);
+    for (unsigned i = loops->n; i-- > 0;)
+        close_tables(loops->each[i]);
+    events_stop(loops->events);
+    for (unsigned i = loops->n; i-- > 0;) {
+        loops->each[i]->draining = true; /* what the thread handed over last goes back */
+        events_port_close(loops->each[i]);
+    }
+    events_free(loops->events);
+    events_drop_told(dispatch);
+    if (loops->log_writer != NULL)
+        ring_stop(dispatch->logs.ring);
+    log_writer_join(loops->log_writer);
+    for (unsigned i = loops->n; i-- > 0;)
+        close_own(loops->each[i]);
+    counters_close(&dispatch->counters);
+    for (unsigned i = loops->n; i-- > 1;)
+        free(loops->each[i]);
+    loops_free(loops);
 }

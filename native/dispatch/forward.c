@@ -30,17 +30,22 @@ static void refuse(struct http_connection *connection, const char *message) {
     http_refuse_request(connection, 503, UNAVAILABLE, message);
 }
 
+/* The link and the credit are the first loop's. It changes the link only while the others stand still. */
+static struct dispatch *first_of(const struct dispatch *dispatch) {
+    return dispatch->loops->each[0];
+}
+
 /* Is there somebody who takes it? Answers when not. */
 static bool check_room(struct http_connection *connection) {
     const struct dispatch *dispatch = connection->caller.dispatch;
 
     if (dispatch->draining)
         refuse(connection, "The node is shutting down.");
-    else if (dispatch->control.watch.fd < 0 || !dispatch->control.greeted)
+    else if (first_of(dispatch)->control.watch.fd < 0 || !first_of(dispatch)->control.greeted)
         refuse(connection,
             "The control plane is being restarted; try again. Invocations are served in the meantime: "
             "POST /2015-03-31/functions/NAME/invocations.");
-    else if (dispatch->forwards.credit == 0)
+    else if (atomic_load_explicit(&first_of(dispatch)->forwards.credit, memory_order_relaxed) == 0)
         refuse(connection, "The control plane has as many requests as it takes at a time; try again.");
     else
         return true;
@@ -88,25 +93,28 @@ static struct forward_slot *find_slot(struct forwards *forwards, uint64_t id) {
 
 static int send_forward(struct http_connection *connection, const struct wire_forward *message, int spool) {
     struct dispatch *dispatch = connection->caller.dispatch;
-    struct forwards *forwards = &dispatch->forwards;
+    const struct control *control = &first_of(dispatch)->control;
+    struct forwards *forwards = &first_of(dispatch)->forwards;
     struct forward_slot *slot = find_slot(forwards, 0);
-    struct wire_header header = {.epoch = dispatch->control.epoch, .object = forwards->last + 1};
+    struct wire_header header = {.epoch = control->epoch, .object = forwards->last + 1};
     const int fds[] = {connection->watch.fd, spool};
-    int r;
+    int r = seal(spool);
 
+    if (forwards->credit == 0)
+        return -EAGAIN; /* another loop had the last */
     if (slot == NULL || !budget_take(&dispatch->budget, message->size))
         return -ENOBUFS;
-    r = seal(spool);
     if (r >= 0)
-        r = control_send(&dispatch->control,
-            wire_forward_encode(&header, message, dispatch->packet_out, WIRE_MESSAGE_MAX), fds, ARRAY_SIZE(fds));
+        r = wire_forward_encode(&header, message, dispatch->packet_out, WIRE_MESSAGE_MAX);
+    if (r >= 0)
+        r = packet_send(control->watch.fd, dispatch->packet_out, (size_t)r, fds, ARRAY_SIZE(fds));
     if (r < 0) {
         budget_give_back(&dispatch->budget, message->size);
         return r;
     }
     forwards->last++;
     forwards->credit--;
-    *slot = (struct forward_slot){.id = forwards->last, .charged = message->size};
+    *slot = (struct forward_slot){.id = forwards->last, .charged = message->size, .budget = &dispatch->budget};
     return 0;
 }
 
@@ -124,7 +132,9 @@ static void pass_on(struct http_connection *connection, struct wire_forward *mes
     }
     if (principal != NULL)
         message->key_id = (struct wire_slice){(const uint8_t *)principal->key_id, (uint32_t)strlen(principal->key_id)};
+    loops_lock(dispatch->loops);
     r = send_forward(connection, message, spool);
+    loops_unlock(dispatch->loops);
     if (r == -ENOBUFS) {
         refuse_memory(connection);
     } else if (r < 0) {
@@ -216,7 +226,7 @@ void forwards_credit(struct dispatch *dispatch, uint64_t done, uint32_t n) {
     struct forward_slot *slot = done != 0 ? find_slot(forwards, done) : NULL;
 
     if (slot != NULL) {
-        budget_give_back(&dispatch->budget, slot->charged);
+        budget_give_back(slot->budget, slot->charged);
         *slot = (struct forward_slot){0};
     }
     forwards->credit += MIN(n, FORWARD_SLOTS - MIN(forwards->credit, FORWARD_SLOTS));
@@ -226,7 +236,8 @@ void forwards_forget(struct dispatch *dispatch) {
     struct forwards *forwards = &dispatch->forwards;
 
     for (unsigned i = 0; i < FORWARD_SLOTS; i++)
-        budget_give_back(&dispatch->budget, forwards->slots[i].charged);
+        if (forwards->slots[i].id != 0)
+            budget_give_back(forwards->slots[i].budget, forwards->slots[i].charged);
     memset(forwards->slots, 0, sizeof(forwards->slots));
     forwards->credit = 0;
 }

@@ -34,6 +34,10 @@ void environment_freeze(struct environment *environment) {
 
 void environment_was_frozen(struct environment *environment) {
     environment->freezer = FREEZER_FROZEN;
+    environment_is_frozen(environment);
+}
+
+void environment_is_frozen(struct environment *environment) {
     count_one(&environment->dispatch->counters.node->environments_frozen);
     count_one(&environment->target->slot->environments_frozen);
 }

@@ -4,11 +4,13 @@
 #include <errno.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "dispatch/channel.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/events.h"
 #include "dispatch/exchange.h"
 #include "dispatch/h2.h"
+#include "dispatch/levels.h"
 #include "dispatch/perform.h"
 #include "dispatch/runtime_connection.h"
 
@@ -156,7 +158,7 @@ static int give_environments(struct dispatch *dispatch) {
 
 /* ---- the steps -------------------------------------------------------------------------------------------------- */
 
-void handover_begin(struct dispatch *dispatch, uint32_t version) {
+static void begin(struct dispatch *dispatch, uint32_t version) {
     struct handover *handover = &dispatch->handover;
 
     handover->keeping = version < HANDOVER_VERSION;
@@ -164,25 +166,63 @@ void handover_begin(struct dispatch *dispatch, uint32_t version) {
     if (handover->giving)
         return;
     handover->giving = true;
-    handover->began_us = dispatch->loop.now_us;
-    events_give(dispatch, false);
+    handover->began_us = clock_monotonic_us();
+    if (dispatch->number == 0)
+        events_give(dispatch, false);
     transport_deafen(&dispatch->transport);
     http_deafen(&dispatch->http);
     http_drain(&dispatch->http);
     timer_set(&dispatch->loop.timers, &handover->timer, handover->began_us + HANDOVER_SETTLE_US);
 }
 
+void handover_begin(struct loops *loops, uint32_t version) {
+    loops_stop(loops);
+    for (unsigned i = 0; i < loops->n; i++)
+        begin(loops->each[i], version);
+    loops_go(loops);
+}
+
 static bool is_settled(const struct dispatch *dispatch) {
     return dispatch->loop.now_us >= dispatch->handover.began_us + HANDOVER_SETTLE_US || http_settled(&dispatch->http);
 }
 
-static int tell_all(struct dispatch *dispatch) {
+/* This loop is through with its own; the first says so when all are. */
+static void tell_all(struct dispatch *dispatch) {
     struct handover *handover = &dispatch->handover;
-    if (handover->told_all)
-        return 0;
+    struct loops *loops = dispatch->loops;
+
+    if (!atomic_exchange(&handover->gave_all, true) && dispatch->number != 0)
+        levels_wake(loops->each[0]);
+    if (dispatch->number != 0 || handover->told_all)
+        return;
+    for (unsigned i = 1; i < loops->n; i++)
+        if (!atomic_load(&loops->each[i]->handover.gave_all))
+            return;
     int r = launcher_hand(&dispatch->launcher, WIRE_HANDED_KIND_ALL, 0, NULL, 0, NULL, 0);
     handover->told_all = r != -EAGAIN;
-    return r;
+}
+
+static bool is_quiet(const struct loops *loops) {
+    for (unsigned i = 0; i < loops->n; i++)
+        if (!atomic_load(&loops->each[i]->handover.events_quiet))
+            return false;
+    return true;
+}
+
+/* Nobody is about to bring an event to this loop; the first says so when that holds for all. */
+static void give_events(struct dispatch *dispatch) {
+    struct handover *handover = &dispatch->handover;
+
+    if (!atomic_load_explicit(&handover->events_quiet, memory_order_relaxed) && is_settled(dispatch) &&
+        atomic_load_explicit(&dispatch->counters.node->calls_open, memory_order_relaxed) == 0) {
+        atomic_store(&handover->events_quiet, true);
+        if (dispatch->number != 0)
+            levels_wake(dispatch->loops->each[0]);
+    }
+    if (dispatch->number == 0 && !handover->gave_events && is_quiet(dispatch->loops)) {
+        handover->gave_events = true;
+        events_give(dispatch, true);
+    }
 }
 
 void handover_step(struct dispatch *dispatch) {
@@ -191,11 +231,7 @@ void handover_step(struct dispatch *dispatch) {
 
     if (!handover->giving || dispatch->launcher.writing)
         return;
-    if (!handover->events_quiet && is_settled(dispatch) &&
-        atomic_load_explicit(&dispatch->counters.node->calls_open, memory_order_relaxed) == 0) {
-        handover->events_quiet = true;
-        events_give(dispatch, true);
-    }
+    give_events(dispatch);
     if (give_transport(dispatch) < 0 || handover->keeping)
         return;
     if (give_http(dispatch) < 0 || !is_settled(dispatch))
@@ -204,7 +240,7 @@ void handover_step(struct dispatch *dispatch) {
         r = give_environments(dispatch);
     while (r == -EINTR);
     if (r >= 0)
-        (void)tell_all(dispatch);
+        tell_all(dispatch);
 }
 
 bool handover_done(const struct dispatch *dispatch) {
@@ -218,5 +254,5 @@ bool handover_done(const struct dispatch *dispatch) {
     for (const struct list *node = dispatch->in_order.next; node != &dispatch->in_order; node = node->next)
         if (list_entry(node, struct environment, in_order)->state != ENVIRONMENT_STOPPING)
             return false;
-    return handover->told_all;
+    return dispatch->number == 0 ? handover->told_all : atomic_load(&handover->gave_all);
 }

@@ -48,6 +48,7 @@ void http_close(struct http_connection *connection) {
     list_remove(&connection->node);
     list_push_back(&http->closed, &connection->node);
     http->n_connections--;
+    count_less(&dispatch->connections_open, 1);
     count_less(&dispatch->counters.node->connections, 1);
 }
 
@@ -265,7 +266,7 @@ int http_adopt(struct http *http, int fd, enum http_trust trust) {
     struct http_connection *connection;
     int r;
 
-    if (http->n_connections >= HTTP_CONNECTIONS_MAX)
+    if (http->n_connections >= HTTP_CONNECTIONS_MAX / dispatch->loops->n)
         return -EMFILE;
     connection = calloc(1, sizeof(*connection));
     if (connection == NULL)
@@ -286,14 +287,24 @@ int http_adopt(struct http *http, int fd, enum http_trust trust) {
     }
     list_push_back(&http->connections, &connection->node);
     http->n_connections++;
+    count_one(&dispatch->connections_open);
     count_one(&dispatch->counters.node->connections);
     arm(connection);
     return 0;
 }
 
-static void accept_from(struct http *http, struct watch *watch) {
+static void take(struct dispatch *dispatch, int fd, uint64_t trust) {
     static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
                                "x-amzn-ErrorType: ServiceException\r\nConnection: close\r\n\r\n";
+
+    if (http_adopt(&dispatch->http, fd, (enum http_trust)trust) == 0)
+        return;
+    (void)send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    count_one(&dispatch->counters.node->connections_refused);
+    close(fd);
+}
+
+static void accept_from(struct http *http, struct watch *watch) {
     struct dispatch *dispatch = list_entry(http, struct dispatch, http);
 
     for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
@@ -309,12 +320,7 @@ static void accept_from(struct http *http, struct watch *watch) {
         if (watch == &http->tcp)
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         trust = watch == &http->tcp ? HTTP_KEYED : http_may_call(http, fd) ? HTTP_TRUSTED : HTTP_REFUSED;
-        if (http_adopt(http, fd, trust) < 0) {
-            (void)send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-            count_one(&dispatch->counters.node->connections_refused);
-            continue;
-        }
-        steal_fd(&fd);
+        loops_hand_out(dispatch, steal_fd(&fd), trust, take);
     }
 }
 

@@ -56,15 +56,20 @@ void invocation_drop_result(struct invocation *invocation) {
     invocation->result_charge = invocation->result_size = 0;
 }
 
+void invocation_give_back(struct invocation *invocation) {
+    struct dispatch *dispatch = invocation->target->dispatch;
+    dispatch_give_back(dispatch, invocation->target, invocation->tokens);
+    invocation->tokens = 0;
+    levels_account(dispatch);
+}
+
 void invocation_free(struct invocation *invocation) {
     struct target *target = invocation->target;
-    struct dispatch *dispatch = target->dispatch;
 
     if (invocation->attempt != NULL)
         events_attempted(invocation, NULL);
     schedule_unqueue(invocation);
-    dispatch_give_back(dispatch, target, invocation->tokens);
-    levels_account(dispatch);
+    invocation_give_back(invocation);
     target->in_flight--;
     levels_target(target);
     invocation_drop_result(invocation);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "dispatch/dispatch.h"
+#include "dispatch/snapshot.h"
 
 /* control_flush runs after every turn. */
 static void on_timer(struct timer *timer, uint64_t now) {
@@ -19,6 +20,7 @@ void levels_init(struct levels *levels) {
     list_init(&levels->environments);
     list_init(&levels->targets);
     list_init(&levels->dead);
+    list_init(&levels->arrived);
 }
 
 /* ---- dirtying -------------------------------------------------------------------------------------------------- */
@@ -54,15 +56,14 @@ void levels_environment_gone(struct environment *environment) {
     struct dead *dead;
 
     list_remove(&environment->dirty);
-    if (control->watch.fd < 0)
+    if (!atomic_load_explicit(&environment->dispatch->loops->connected, memory_order_relaxed))
         return;
     dead = levels->n_dead < CONTROL_DEAD_MAX ? malloc(sizeof(*dead)) : NULL;
     if (dead == NULL) {
         /* Too many to remember: whoever listens gets the whole picture again. */
         while (!list_empty(&levels->dead))
             forget_one(levels, list_entry(levels->dead.next, struct dead, node));
-        control->snapshot = true;
-        control->snapshot_after = 0;
+        levels->overflow = true;
         return;
     }
     dead->id = environment->id;
@@ -76,11 +77,16 @@ void levels_forget(struct control *control) {
     struct levels *levels = &control->levels;
     while (!list_empty(&levels->dead))
         forget_one(levels, list_entry(levels->dead.next, struct dead, node));
+    levels->overflow = false;
+}
+
+void levels_told(struct levels *levels, struct dead *dead) {
+    forget_one(levels, dead);
 }
 
 /* ---- sending --------------------------------------------------------------------------------------------------- */
 
-static int send_state(struct control *control, uint64_t id, uint64_t target, uint8_t state, const char *reason) {
+int levels_send_state(struct control *control, uint64_t id, uint64_t target, uint8_t state, const char *reason) {
     struct wire_header header = {.epoch = control->epoch, .object = id};
     struct wire_env_state message = {
         .target = target, .state = state, .reason = {(const uint8_t *)reason, (uint32_t)strlen(reason)}};
@@ -88,14 +94,26 @@ static int send_state(struct control *control, uint64_t id, uint64_t target, uin
         control, wire_env_state_encode(&header, &message, control->dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
 }
 
-static int send_demand(struct control *control, const struct target *target) {
-    struct wire_header header = {.epoch = control->epoch, .object = target->id};
-    struct wire_demand message = {
+struct demand_elsewhere levels_demand(const struct target *target) {
+    return (struct demand_elsewhere){
         .waiting = target->n_waiting,
         .busy = target_busy(target),
         .idle = target->in_state[ENVIRONMENT_IDLE],
         .starting = target_starting(target) + target->reserved_starting,
     };
+}
+
+static int send_demand(struct control *control, const struct target *target) {
+    struct wire_header header = {.epoch = control->epoch, .object = target->id};
+    const unsigned others = target->elsewhere != NULL ? control->dispatch->loops->n : 0;
+    struct demand_elsewhere own = levels_demand(target);
+    struct wire_demand message = {.waiting = own.waiting, .busy = own.busy, .idle = own.idle, .starting = own.starting};
+    for (unsigned i = 0; i < others; i++) {
+        message.waiting += target->elsewhere[i].waiting;
+        message.busy += target->elsewhere[i].busy;
+        message.idle += target->elsewhere[i].idle;
+        message.starting += target->elsewhere[i].starting;
+    }
     return control_send(
         control, wire_demand_encode(&header, &message, control->dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
 }
@@ -108,25 +126,28 @@ static int send_account(struct control *control) {
         control, wire_limit_state_encode(&header, &message, control->dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
 }
 
-static bool anything(const struct levels *levels) {
-    return levels->account || !list_empty(&levels->environments) || !list_empty(&levels->targets) ||
-        !list_empty(&levels->dead);
+bool levels_anything(const struct levels *levels) {
+    return levels->account || levels->overflow || !list_empty(&levels->environments) || !list_empty(&levels->targets) ||
+        !list_empty(&levels->dead) || !list_empty(&levels->arrived);
 }
 
 static int send_batch(struct control *control) {
     struct levels *levels = &control->levels;
-    int r;
+    int r = levels_send_arrived(control);
 
-    for (unsigned i = 0; i < CONTROL_LEVELS_BATCH && anything(levels); i++) {
+    /* What others said first: an environment of theirs may have come here since, and be dead. */
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < CONTROL_LEVELS_BATCH && levels_anything(levels); i++) {
         if (!list_empty(&levels->dead)) {
             struct dead *dead = list_entry(levels->dead.next, struct dead, node);
-            r = send_state(control, dead->id, dead->target, WIRE_ENVIRONMENT_STATE_DEAD, dead->reason);
+            r = levels_send_state(control, dead->id, dead->target, WIRE_ENVIRONMENT_STATE_DEAD, dead->reason);
             if (r < 0)
                 return r;
             forget_one(levels, dead);
         } else if (!list_empty(&levels->environments)) {
             struct environment *environment = list_entry(levels->environments.next, struct environment, dirty);
-            r = send_state(control, environment->id, environment->target->id,
+            r = levels_send_state(control, environment->id, environment->target->id,
                 environment_state_wire(environment->state), environment->reason);
             if (r < 0)
                 return r;
@@ -152,8 +173,13 @@ int levels_send(struct control *control) {
     struct dispatch *dispatch = control->dispatch;
     uint64_t now = dispatch->loop.now_us;
 
-    if (!anything(levels) || control->synchronising)
+    if (!levels_anything(levels) || control->synchronising)
         return 0;
+    if (levels->overflow) {
+        levels->overflow = false;
+        snapshot_done(control, true);
+        return -EAGAIN; /* to be begun when the socket takes it */
+    }
     if (now >= levels->next_us) {
         int r = send_batch(control);
         if (r < 0)
@@ -161,7 +187,7 @@ int levels_send(struct control *control) {
         levels->next_us = now + CONTROL_LEVELS_US;
     }
     /* A turn of the loop at that time sends the rest. */
-    if (anything(levels) && levels->timer.deadline_us == 0)
+    if (levels_anything(levels) && levels->timer.deadline_us == 0)
         timer_set(&dispatch->loop.timers, &levels->timer, levels->next_us);
     return 0;
 }

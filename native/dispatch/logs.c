@@ -240,6 +240,17 @@ void logs_detach(struct environment *environment) {
     environment->log.partial_size = environment->log.partial_capacity = 0;
 }
 
+void logs_leave(struct environment *environment) {
+    struct log_pipe *log = &environment->log;
+    loop_remove(&environment->dispatch->loop, &log->watch);
+    timer_drop(&environment->dispatch->loop.timers, &log->timer);
+}
+
+int logs_settle_in(struct environment *environment) {
+    struct log_pipe *log = &environment->log;
+    return log->watch.fd >= 0 ? loop_add(&environment->dispatch->loop, &log->watch, EPOLLIN | EPOLLONESHOT) : 0;
+}
+
 /* ---- opening --------------------------------------------------------------------------------------------------- */
 
 int logs_open(struct logs *logs, struct counters *counters, struct bucket *bucket) {

@@ -1,6 +1,7 @@
 /* runtimed-dispatch: the data plane process. What it is given and how it ends: dispatch.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,12 +50,25 @@ static uint64_t setting(const char *name, uint64_t unit) {
     return value <= UINT64_MAX / unit ? value * unit : 0;
 }
 
+/* RUNTIMED_DISPATCH_LOOPS; 0 or nothing: one below four cores, where a second would only take from the functions, else
+ * one for two cores, up to eight. */
+static unsigned loops(void) {
+    uint64_t wanted = setting("RUNTIMED_DISPATCH_LOOPS", 1);
+    cpu_set_t set;
+    unsigned cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+
+    if (wanted == 0)
+        wanted = cores < 4 ? 1 : cores < 16 ? cores / 2 : 8;
+    return wanted < LOOPS_MAX ? (unsigned)wanted : LOOPS_MAX;
+}
+
 int main(void) {
     const char *http_group = getenv("RUNTIMED_HTTP_GROUP"), *http_tcp = http_group ? getenv("RUNTIMED_HTTP_TCP") : NULL;
     const int last_socket = http_tcp != NULL ? FD_HTTP_TCP : http_group != NULL ? FD_HTTP : FD_LOGS;
     const uint64_t segment_bytes = setting("RUNTIMED_EVENTS_SEGMENT_MB", UINT64_C(1) << 20);
     const int last = last_socket + (segment_bytes != 0);
     struct dispatch_options options = {
+        .loops = loops(),
         .launcher = FD_LAUNCHER,
         .listener = FD_LISTENER,
         .logs = FD_LOGS,

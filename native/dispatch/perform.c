@@ -19,16 +19,19 @@
 #include "dispatch/invocation.h"
 #include "dispatch/outcome.h"
 #include "dispatch/schedule.h"
+#include "dispatch/travel.h"
 
 static void on_timer(struct timer *timer, uint64_t now);
 
-/* Of two dispatchers that run at a time one counts from the middle of each millisecond. */
+/* Of two dispatchers that run at a time one counts from the middle of each millisecond; of several loops each counts its
+ * own. */
 static uint64_t new_id(struct dispatch *dispatch) {
-    uint64_t id = clock_real_us() / 1000 << 20 | (uint64_t)(dispatch->launcher.epoch & 1) << 19;
+    const uint64_t half = atomic_load_explicit(&dispatch->loops->launcher_epoch, memory_order_relaxed) & 1;
+    uint64_t id = clock_real_us() / 1000 << 20 | half << 19 | dispatch->number;
     if (id <= dispatch->last_environment)
-        id = dispatch->last_environment + 1;
+        id = dispatch->last_environment + LOOPS_MAX;
     while (table_get(&dispatch->environments, id) != NULL)
-        id++;
+        id += LOOPS_MAX;
     dispatch->last_environment = id;
     return id;
 }
@@ -231,13 +234,14 @@ static void gone(struct environment *environment) {
     list_remove(&environment->node);
     list_remove(&environment->in_order);
     levels_environment_gone(environment);
+    if (environment->destined != 0)
+        loops_disown(dispatch->loops, environment->id);
     target->in_state[ENVIRONMENT_DEAD]--;
     count_less(&dispatch->counters.node->environments, 1);
     if (!environment->given)
         count_one(&dispatch->counters.node->environments_ended);
     list_push_back(&dispatch->dead, &environment->node);
-    room_give_back(dispatch);
-    room_changed(dispatch);
+    room_freed(dispatch);
 }
 
 /* Who hung up during init still takes an invocation, though only to tell it why. */
@@ -258,6 +262,8 @@ static void enter(struct environment *environment, enum environment_state next) 
     if (environment->reserved_for != NULL && environment_is_starting(before) && !environment_is_starting(next))
         target->reserved_starting--;
     if (before == ENVIRONMENT_IDLE) {
+        if (environment->departing)
+            travel_missed(environment);
         list_remove(&environment->idle);
         list_remove(&environment->by_use);
         count_less(&dispatch->counters.node->environments_idle, 1);
@@ -299,6 +305,9 @@ static void carry_out(struct environment *environment, enum environment_event ev
         start(environment, detail);
     if (commands & COMMAND_INVOKE)
         invoke(environment, detail);
+    /* It is ready already: who calls on having the answer, on whatever loop, finds the tokens back. */
+    if ((commands & COMMAND_ANSWER_RESULT) && (commands & COMMAND_RELEASE))
+        invocation_give_back(environment->invocations[0]);
     if (commands & COMMAND_ANSWER_RESULT)
         invocation_answer_result(environment->invocations[0], detail);
     if (commands & COMMAND_ANSWER_INIT_ERROR)

@@ -70,6 +70,15 @@ void ration_done(struct environment *environment) {
     environment->ration.resting = false;
 }
 
+void ration_leave(struct environment *environment) {
+    timer_drop(timers_of(environment), &environment->ration.timer);
+}
+
+void ration_settle_in(struct environment *environment) {
+    if (environment->ration.resting)
+        timer_set(timers_of(environment), &environment->ration.timer, environment->dispatch->loop.now_us);
+}
+
 void ration_spend(struct environment *environment, uint32_t units, uint64_t bytes) {
     struct ration *ration = &environment->ration;
     uint64_t now = environment->dispatch->loop.now_us;

@@ -25,9 +25,23 @@ bool room_is_left(const struct dispatch *dispatch) {
     return room->limit == 0 || value(&room->environments) < room->limit;
 }
 
-bool room_claim(struct dispatch *dispatch) {
+static bool is_owed_elsewhere(const struct dispatch *dispatch, const struct invocation *own) {
+    const struct loops *loops = dispatch->loops;
+    for (unsigned i = 0; loops->n > 1 && i < loops->n; i++) {
+        uint64_t since = atomic_load_explicit(&loops->room.since_us[i], memory_order_relaxed);
+        if (i != dispatch->number && since != 0 && since + ROOM_PATIENCE_US < own->arrived_us)
+            return true;
+    }
+    return false;
+}
+
+bool room_claim(struct target *target) {
+    struct dispatch *dispatch = target->dispatch;
     struct room_common *room = common_of(dispatch);
     uint32_t environments = value(&room->environments);
+
+    if (is_owed_elsewhere(dispatch, schedule_head(target)))
+        return false;
     do {
         if (room->limit != 0 && environments >= room->limit)
             return false;
@@ -64,6 +78,19 @@ static void make(struct dispatch *dispatch) {
         environment_handle(list_entry(room->idle.next, struct environment, by_use), EVENT_RETIRE, NULL);
 }
 
+/* Since when the first that waits for room here does, for the other loops. */
+static void show_since(struct dispatch *dispatch) {
+    const struct list *first = dispatch->room.waiting.next;
+    const struct invocation *head = NULL;
+
+    if (dispatch->loops->n == 1)
+        return;
+    if (first != &dispatch->room.waiting)
+        head = schedule_head(list_entry(first, struct target, room));
+    atomic_store_explicit(
+        &common_of(dispatch)->since_us[dispatch->number], head != NULL ? head->arrived_us : 0, memory_order_relaxed);
+}
+
 void room_want(struct target *target, uint32_t missing) {
     struct room *room = &target->dispatch->room;
 
@@ -72,11 +99,15 @@ void room_want(struct target *target, uint32_t missing) {
     target->missing = missing;
     if (missing == 0) {
         list_remove(&target->room);
+        show_since(target->dispatch);
         return;
     }
     if (list_empty(&target->room))
         list_push_back(&room->waiting, &target->room);
     make(target->dispatch);
+    show_since(target->dispatch);
+    if (target->dispatch->loops->n > 1 && is_short(target->dispatch))
+        loops_tell_room(target->dispatch);
 }
 
 bool room_is_owed(const struct environment *environment) {
@@ -93,14 +124,28 @@ bool room_is_owed(const struct environment *environment) {
         if (target != environment->target && other != NULL)
             return other->arrived_us + ROOM_PATIENCE_US < own->arrived_us;
     }
-    return false;
+    return is_owed_elsewhere(dispatch, own);
 }
 
 void room_changed(struct dispatch *dispatch) {
-    struct list *node;
+    struct list looked_at, *node;
 
-    /* First who waits, so that what is wanted is known anew. */
-    while (room_is_left(dispatch) && (node = list_pop_front(&dispatch->room.waiting)) != NULL)
-        schedule_target(list_entry(node, struct target, room));
+    /* First who waits, so that what is wanted is known anew. Each once: who still has no room is in the list again. */
+    list_init(&looked_at);
+    while ((node = list_pop_front(&dispatch->room.waiting)) != NULL)
+        list_push_back(&looked_at, node);
+    while ((node = list_pop_front(&looked_at)) != NULL) {
+        if (room_is_left(dispatch))
+            schedule_target(list_entry(node, struct target, room));
+        else
+            list_push_back(&dispatch->room.waiting, node);
+    }
     make(dispatch);
+}
+
+void room_freed(struct dispatch *dispatch) {
+    room_give_back(dispatch);
+    room_changed(dispatch);
+    if (dispatch->loops->n > 1 && value(&common_of(dispatch)->wanted) > 0)
+        loops_tell_room(dispatch);
 }

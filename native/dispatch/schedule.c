@@ -7,6 +7,11 @@
 #include "dispatch/exchange.h"
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
+#include "dispatch/travel.h"
+
+/* With several loops: so many invocations that nothing can be started for are looked at. */
+#define HUNGRY_MAX 16u
+#define ROOM_AGAIN_US 10000u
 
 struct invocation *schedule_head(const struct target *target) {
     return list_empty(&target->waiting) ? NULL : list_entry(target->waiting.next, struct invocation, waiting);
@@ -66,6 +71,12 @@ void schedule_invocation(struct invocation *invocation) {
     schedule_target(target);
 }
 
+/* It serves who waits here, and then ends. */
+static bool is_leaving(const struct environment *environment) {
+    const struct target *target = environment->target;
+    return environment->retire || target->retired || target->keep_alive_ms == 0;
+}
+
 void schedule_environment(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
     struct target *target = environment->target;
@@ -78,6 +89,9 @@ void schedule_environment(struct environment *environment) {
         environment_handle(environment, EVENT_RETIRE, NULL);
         return;
     }
+    if (invocation == NULL && dispatch->loops->n > 1 && !is_leaving(environment) &&
+        travel_give(environment, schedule_head(target)))
+        return;
     if (invocation == NULL) {
         invocation = schedule_pop(target);
         if (invocation != NULL) {
@@ -90,7 +104,7 @@ void schedule_environment(struct environment *environment) {
         assign(environment, invocation);
         return;
     }
-    if (environment->retire || target->retired || target->keep_alive_ms == 0) {
+    if (is_leaving(environment)) {
         environment_handle(environment, EVENT_RETIRE, NULL);
         return;
     }
@@ -103,6 +117,8 @@ void schedule_environment(struct environment *environment) {
     else if (arena_is_shared(environment))
         keep = MIN(keep, (uint64_t)(ARENA_IDLE_US / 1000));
     timer_set(&dispatch->loop.timers, &environment->timer, now + keep * 1000);
+    if (dispatch->loops->n > 1)
+        (void)travel_offer(environment);
 }
 
 /* One environment more of the target and of the node. */
@@ -157,49 +173,88 @@ static uint32_t count_ripe(const struct target *target, uint64_t now, uint32_t e
     return ripe;
 }
 
+/* Environments to launch; fewer when the launcher has enough to do or there is no room. Returns how many were. */
+static uint32_t launch(struct target *target, uint32_t launches, uint64_t now, uint64_t *next, uint32_t *ret_missing) {
+    struct dispatch *dispatch = target->dispatch;
+    const uint64_t not_before = MAX(target->retry_us, takeover_expected_us(dispatch));
+    uint32_t launched = 0;
+
+    if (launches > 0 && now < not_before) {
+        *next = MIN(*next, not_before);
+        return launches; /* they will be */
+    }
+    for (; launched < launches; launched++) {
+        if (dispatch->launcher.launching >= SCHEDULE_LAUNCHES_MAX / dispatch->loops->n) {
+            *next = MIN(*next, now + START_PATIENCE_US);
+            return launches;
+        }
+        if (!common_target_claim(target->common, target->max_environments))
+            break;
+        if (!room_claim(target)) {
+            atomic_fetch_sub(&target->common->live, 1);
+            *ret_missing = launches - launched;
+            if (dispatch->loops->n > 1) /* others may have had room in mind that they do not take */
+                *next = MIN(*next, now + ROOM_AGAIN_US);
+            return launches;
+        }
+        if (schedule_launch(target, NULL, 0) == NULL) {
+            *next = MIN(*next, now + START_PATIENCE_US);
+            return launches;
+        }
+    }
+    return launched;
+}
+
+/* With several loops an idle environment of another is better than a new one. Returns how many invocations neither can be
+ * had for. */
+static uint32_t wish_or_launch(
+    struct target *target, struct start_view *view, uint64_t now, uint64_t *next, uint32_t *ret_missing) {
+    uint32_t demand = target_established(target) == 0 ? view->waiting : view->ripe, started;
+
+    if (demand > view->starting)
+        view->starting += travel_wish(target, demand - view->starting);
+    started = launch(target, start_count(view), now, next, ret_missing);
+    demand = view->established == 0 ? view->waiting : view->ripe;
+    return demand > view->starting + started ? demand - view->starting - started : 0;
+}
+
+/* Which are more than can be started now; shown before they are looked for once more (travel.h). */
+static void go_hungry(struct target *target, uint32_t hungry) {
+    travel_show_hungry(target, hungry, schedule_head(target)->arrived_us);
+    if (hungry > 0)
+        (void)travel_wish(target, hungry);
+}
+
 void schedule_target(struct target *target) {
     struct dispatch *dispatch = target->dispatch;
+    const bool alone = dispatch->loops->n == 1;
     uint64_t now, next = UINT64_MAX;
     struct start_view view;
-    uint32_t launches, missing = 0;
+    uint32_t missing = 0;
 
     if (target->n_waiting == 0) {
         timer_clear(&target->timer);
         room_want(target, 0);
+        if (!alone)
+            travel_show_hungry(target, 0, 0);
         return;
     }
     now = clock_monotonic_us();
     view = (struct start_view){
         .waiting = target->n_waiting,
-        .starting = target_starting(target),
-        .established = target_established(target),
+        .starting = target_starting(target) + target->wished,
+        .established = target_established_anywhere(target),
         .live = atomic_load_explicit(&target->common->live, memory_order_relaxed),
         .max_environments = target->max_environments,
     };
     if (view.established > 0 && view.live < view.max_environments)
         view.ripe = count_ripe(target, now, view.starting + view.max_environments - view.live, &next);
-    launches = start_count(&view);
-    if (launches > 0 && now < MAX(target->retry_us, takeover_expected_us(dispatch))) {
-        next = MIN(next, MAX(target->retry_us, takeover_expected_us(dispatch)));
-        launches = 0;
-    }
-    for (; launches > 0; launches--) {
-        if (dispatch->launcher.launching >= SCHEDULE_LAUNCHES_MAX / dispatch->loops->n) {
-            next = MIN(next, now + START_PATIENCE_US);
-            break;
-        }
-        if (!common_target_claim(target->common, target->max_environments))
-            break;
-        if (!room_claim(dispatch)) {
-            atomic_fetch_sub(&target->common->live, 1);
-            missing = launches;
-            break;
-        }
-        if (schedule_launch(target, NULL, 0) == NULL) {
-            next = MIN(next, now + START_PATIENCE_US);
-            break;
-        }
-    }
+    else if (!alone)
+        view.ripe = count_ripe(target, now, view.starting + HUNGRY_MAX, &next);
+    if (alone)
+        (void)launch(target, start_count(&view), now, &next, &missing);
+    else
+        go_hungry(target, wish_or_launch(target, &view, now, &next, &missing));
     room_want(target, missing);
     next = MIN(next, schedule_head(target)->arrived_us + wait_limit_us(target));
     timer_set(&dispatch->loop.timers, &target->timer, next);

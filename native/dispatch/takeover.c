@@ -19,18 +19,22 @@
 
 enum kind { CHANNEL, LOG, FREEZE, PEAK, LISTENER, WAITING, KINDS };
 
-void takeover_expect(struct dispatch *dispatch) {
-    dispatch->handover.expecting_us = UINT64_MAX;
+void takeover_expect(struct loops *loops) {
+    loops_stop(loops);
+    for (unsigned i = 0; i < loops->n; i++)
+        loops->each[i]->handover.expecting_us = UINT64_MAX;
+    loops_go(loops);
 }
 
 void takeover_serve(struct dispatch *dispatch) {
     struct handover *handover = &dispatch->handover;
     const bool first = handover->expecting_us == UINT64_MAX || inherit_expected(dispatch);
 
-    inherit_begin(dispatch);
+    if (dispatch->number == 0)
+        inherit_begin(dispatch);
     if (handover->expecting_us == UINT64_MAX)
         handover->expecting_us = dispatch->loop.now_us + HANDOVER_EXPECT_US;
-    if (first) /* later ones are told nothing new */
+    if (first && dispatch->number == 0) /* later ones are told nothing new */
         launcher_serving(&dispatch->launcher);
 }
 
@@ -204,6 +208,8 @@ static void on_connection(struct dispatch *dispatch, const struct wire_handed *h
     struct wire_connection_handed message;
     int fd, r;
 
+    if (dispatch->number != 0)
+        count_one(&dispatch->connections_taken);
     if (wire_connection_handed_decode(handed->state.data, handed->state.size, &header, &message) < 0 ||
         packet->n_fds != 1)
         return;
@@ -224,15 +230,43 @@ static void on_connection(struct dispatch *dispatch, const struct wire_handed *h
         (void)steal_fd(&packet->fds[0]);
 }
 
+/* ---- several loops ------------------------------------------------------------------------------------------------ */
+
+/* The first loop reads it all. True: it is another's. */
+static bool is_of_another(struct dispatch *dispatch, uint8_t kind, uint64_t id, struct packet *packet) {
+    struct loops *loops = dispatch->loops;
+    unsigned to = 0;
+
+    if (loops->n == 1 || dispatch->number != 0)
+        return false;
+    if (kind == WIRE_HANDED_KIND_CONNECTION)
+        to = loops_choose(loops);
+    else if (kind == WIRE_HANDED_KIND_ENVIRONMENT && table_get(&dispatch->environments, id) == NULL)
+        to = loops_owner(loops, id);
+    if (to == 0)
+        return false;
+    loops_pass_on(loops, to, packet);
+    return true;
+}
+
+/* Behind what was passed on to them. */
+static void tell_others(struct dispatch *dispatch, struct packet *packet) {
+    for (unsigned i = 1; dispatch->number == 0 && i < dispatch->loops->n; i++)
+        loops_pass_on(dispatch->loops, i, packet);
+}
+
 void takeover_message(struct dispatch *dispatch, struct packet *packet) {
     struct wire_header header;
     struct wire_handed message;
 
     if (wire_handed_decode(packet->data, packet->size, &header, &message) < 0)
         return;
+    if (is_of_another(dispatch, message.kind, header.object, packet))
+        return;
     if (message.kind == WIRE_HANDED_KIND_ALL) {
-        if (message.version == 0) /* the launcher says so: the other one has ended */
+        if (message.version == 0 && dispatch->number == 0) /* the launcher says so: the other one has ended */
             inherit_finish(dispatch);
+        tell_others(dispatch, packet);
         expect_no_more(dispatch);
     } else if (message.kind == WIRE_HANDED_KIND_ENVIRONMENT) {
         if (message.version == 0 || message.version > HANDOVER_VERSION)

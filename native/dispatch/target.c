@@ -113,6 +113,7 @@ static void target_free(struct target *target) {
     common_target_let_go(dispatch->loops, target->common);
     function_let_go(dispatch, target->function);
     free(target->configuration);
+    free(target->elsewhere);
     free(target);
 }
 
@@ -196,6 +197,7 @@ int target_put(struct dispatch *dispatch, const struct wire_header *header, cons
     free(target->configuration);
     target->configuration = steal_pointer(configuration);
     target->configuration_size = message->configuration.size;
+    dispatch->targets.n_retired -= target->retired;
     target->retired = false;
     target->mark = dispatch->control.mark;
     fill(target, header, message);
@@ -226,14 +228,25 @@ bool target_is_at(const struct target *target, struct wire_slice region, struct 
 /* Idle environments end; starting ones are looked at when they are ready. */
 static void retire(struct target *target) {
     target->retired = true;
+    target->dispatch->targets.n_retired++;
     while (!list_empty(&target->idle))
         environment_handle(list_entry(target->idle.next, struct environment, idle), EVENT_RETIRE, NULL);
 }
 
 void target_settle(struct target *target) {
-    if (!target->retired || target->in_flight > 0 || !list_empty(&target->environments))
+    /* With several loops others may still send an environment of it here. */
+    if (!target->retired || target->in_flight > 0 || !list_empty(&target->environments) ||
+        target->dispatch->loops->n > 1)
         return;
-    table_remove(&target->dispatch->targets.by_id, target->id);
+    targets_forget(target->dispatch, target->id);
+}
+
+void targets_forget(struct dispatch *dispatch, uint64_t id) {
+    struct target *target = table_get(&dispatch->targets.by_id, id);
+    if (target == NULL)
+        return;
+    dispatch->targets.n_retired--;
+    table_remove(&dispatch->targets.by_id, id);
     target_free(target);
 }
 
@@ -295,6 +308,29 @@ void target_count(struct target *target, enum environment_state before, enum env
     target->in_state[next]++;
     if (is_live(before) && !is_live(next))
         atomic_fetch_sub(&target->common->live, 1);
+    target_show(target);
+}
+
+void target_show(struct target *target) {
+    struct common_view *view;
+    uint32_t idle = target->in_state[ENVIRONMENT_IDLE] - target->departing;
+
+    if (target->common->views == NULL)
+        return;
+    view = &target->common->views[target->dispatch->number];
+    atomic_store_explicit(&view->established, target_established(target), memory_order_relaxed);
+    /* In one total order with what others do on being hungry. */
+    if (atomic_load_explicit(&view->idle, memory_order_relaxed) != idle)
+        atomic_store(&view->idle, idle);
+}
+
+uint32_t target_established_anywhere(const struct target *target) {
+    const struct loops *loops = target->dispatch->loops;
+    uint32_t established = target_established(target);
+    for (unsigned i = 0; target->common->views != NULL && i < loops->n; i++)
+        if (i != target->dispatch->number)
+            established += atomic_load_explicit(&target->common->views[i].established, memory_order_relaxed);
+    return established;
 }
 
 struct target *target_resolve(struct dispatch *dispatch, struct wire_slice name, struct wire_slice qualifier) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -36,6 +37,7 @@ static void connection_close(struct connection *connection) {
     list_remove(&connection->node);
     list_push_back(&dispatch->transport.closed, &connection->node);
     dispatch->transport.n_connections--;
+    count_less(&dispatch->connections_open, 1);
     count_less(&dispatch->counters.node->connections, 1);
 }
 
@@ -197,7 +199,7 @@ int transport_adopt(struct transport *transport, int fd, uint32_t uid) {
     struct connection *connection;
     int r;
 
-    if (transport->n_connections >= TRANSPORT_CONNECTIONS_MAX)
+    if (transport->n_connections >= TRANSPORT_CONNECTIONS_MAX / dispatch->loops->n)
         return -EMFILE;
     connection = calloc(1, sizeof(*connection));
     if (connection == NULL)
@@ -216,21 +218,39 @@ int transport_adopt(struct transport *transport, int fd, uint32_t uid) {
     }
     list_push_back(&transport->connections, &connection->node);
     transport->n_connections++;
+    count_one(&dispatch->connections_open);
     count_one(&dispatch->counters.node->connections);
     return 0;
 }
 
-int transport_take(struct transport *transport, int fd) {
+/* The user that the kernel names, where it may call. */
+static int identify(const struct transport *transport, int fd, uint32_t *ret_uid) {
     struct ucred peer = {.uid = UINT32_MAX};
     socklen_t size = sizeof(peer);
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || !transport_allows(transport, peer.uid))
         return -EACCES;
-    return transport_adopt(transport, fd, peer.uid);
+    *ret_uid = peer.uid;
+    return 0;
+}
+
+int transport_take(struct transport *transport, int fd) {
+    uint32_t uid;
+    int r = identify(transport, fd, &uid);
+    return r < 0 ? r : transport_adopt(transport, fd, uid);
+}
+
+/* Of a loop that was chosen. */
+static void take(struct dispatch *dispatch, int fd, uint64_t uid) {
+    if (transport_adopt(&dispatch->transport, fd, (uint32_t)uid) == 0)
+        return;
+    count_one(&dispatch->counters.node->connections_refused);
+    close(fd);
 }
 
 static void on_listener(struct watch *watch, uint32_t events) {
     struct transport *transport = list_entry(watch, struct transport, listener);
     struct dispatch *dispatch = list_entry(transport, struct dispatch, transport);
+    uint32_t uid;
     (void)events;
 
     for (unsigned i = 0; i < ACCEPT_BATCH; i++) {
@@ -242,11 +262,10 @@ static void on_listener(struct watch *watch, uint32_t events) {
         }
         if (fd < 0)
             return;
-        if (transport_take(transport, fd) < 0) {
+        if (identify(transport, fd, &uid) < 0)
             count_one(&dispatch->counters.node->connections_refused);
-            continue;
-        }
-        steal_fd(&fd);
+        else
+            loops_hand_out(dispatch, steal_fd(&fd), uid, take);
     }
 }
 

@@ -31,6 +31,7 @@ struct boot {
     uint32_t uid_base;
     struct jail_plan control; /* JAIL_SERVICE */
     uint32_t dispatch_uid, dispatch_gid;
+    uint32_t dispatch_loops; /* 0: it decides itself */
     uint32_t socket_gid;
     char *invoke_address; /* numeric; empty: no port for invocations */
     uint32_t invoke_port;

@@ -114,9 +114,13 @@ class Steady:
         connection = UnixHttp(str(self.node.run_dir / "invoke.sock"))
 
         def call(event: dict[str, object]) -> bytes:
-            connection.request("POST", f"/2015-03-31/functions/{NAME}/invocations", msgspec.json.encode(event))
-            response = connection.getresponse()
-            body = response.read()
+            try:
+                connection.request("POST", f"/2015-03-31/functions/{NAME}/invocations", msgspec.json.encode(event))
+                response = connection.getresponse()
+                body = response.read()
+            except Exception:
+                connection.close()  # one that broke off in a request takes no other
+                raise
             if response.status != 200:
                 raise ValueError(f"{response.status} {body[:200]!r}")
             return body

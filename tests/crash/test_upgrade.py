@@ -20,10 +20,10 @@ from tests.outcomes import Outcome
 SECONDS = 60.0
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[Node]:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one loop", "two loops"])
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     need_root()
-    with Node.start() as node:
+    with Node.start({"RUNTIMED_DISPATCH_LOOPS": str(request.param)}) as node:
         with Client(node.address) as client:
             steady.deploy(client)
         yield node

@@ -310,6 +310,7 @@ class Stage:
         self._tcp = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._tcp.getsockname()[1]
         environment = {"RUNTIMED_HTTP_GROUP": str(2**32 - 1), "RUNTIMED_HTTP_TCP": "1", **environment}
+        environment.setdefault("RUNTIMED_DISPATCH_LOOPS", os.environ.get("RUNTIMED_DISPATCH_LOOPS", "1"))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.launcher = Launcher(ours)
         self.links: list[Link] = [self.launcher]

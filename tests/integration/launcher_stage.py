@@ -79,7 +79,7 @@ class Stage:
                 "environment": {},
                 "mounts": [{"source": str(self.libexec), "target": str(self.libexec), "writable": False}],
             },
-            "dispatch": {"uid": 1_700_000_002, "gid": 1_700_000_002},
+            "dispatch": {"uid": 1_700_000_002, "gid": 1_700_000_002, "loops": 1},
             "socket_gid": 0,
             "interpreters": [INTERPRETER, {"path": "/usr/bin/no-such-python", "prefix": "/usr"}],
             "zygotes_per_runtime": zygotes,

@@ -26,5 +26,8 @@ bool channel_sent_all(const struct environment *environment);
 void channel_detach(struct environment *environment);
 /* 0 or a negative errno: the environment cannot be used. */
 int channel_start(struct environment *environment);
+/* The environment, which is idle, goes to another loop; it has come to this one: 0 or a negative errno. */
+void channel_leave(struct environment *environment);
+int channel_settle_in(struct environment *environment);
 /* Sends as much as the socket takes; the rest follows when it can. */
 int channel_invoke(struct environment *environment);

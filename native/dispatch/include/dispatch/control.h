@@ -9,7 +9,11 @@
  * Towards the control plane go levels, not streams: one dirty bit per environment, target and limit, newest value
  * only, sent every CONTROL_LEVELS_US at most and CONTROL_LEVELS_BATCH at a time. An environment that died is
  * remembered until that was told, CONTROL_DEAD_MAX of them at most: then the control plane gets a new SNAPSHOT
- * instead. */
+ * instead.
+ *
+ * The link is the first loop's. What comes in is applied to every loop's tables while the others stand still; each has a
+ * struct control of its own for the marks of synchronisations. What other loops have to tell comes to the first by
+ * mail (levels_notes.c). */
 #pragma once
 
 #include <stdbool.h>
@@ -26,6 +30,8 @@
 
 struct dispatch;
 struct environment;
+struct notes;
+struct snapshot_row;
 struct target;
 
 struct refusal {
@@ -43,8 +49,12 @@ struct dead {
 struct levels {
     struct list environments, targets, dead; /* dirty ones */
     uint32_t n_dead;
-    bool account;       /* LIMIT_STATE is dirty */
-    struct timer timer; /* makes the loop turn when the next batch may go */
+    bool account;        /* LIMIT_STATE is dirty */
+    bool overflow;       /* too many dead: a new SNAPSHOT is due. Of a loop besides the first */
+    struct notes *notes; /* what such a loop has to say, and where it is */
+    bool notes_away;
+    struct list arrived; /* the first loop's: what others said, oldest first: struct notes */
+    struct timer timer;  /* makes the loop turn when the next batch may go */
     uint64_t next_us;
 };
 
@@ -59,8 +69,10 @@ struct control {
     uint32_t seen, acknowledged; /* seq */
     struct refusal refusals[CONTROL_WINDOW];
     unsigned n_refusals;
-    bool snapshot;           /* one is under way, or to be begun */
-    uint64_t snapshot_after; /* environments up to this id were told */
+    bool snapshot;             /* one is under way, or to be begun */
+    struct snapshot_row *rows; /* what it tells; NULL: to be begun */
+    size_t n_rows, rows_sent;
+    uint32_t rows_in_flight;
     struct levels levels;
 };
 

@@ -10,8 +10,9 @@
  *   fd 7  the listener of a TCP port, when RUNTIMED_HTTP_TCP is set too: callers there need a key
  *   last  the event log's directory, when RUNTIMED_EVENTS_SEGMENT_MB is set: how large its files are
  * and nothing else; all later descriptors arrive in messages. Applies its seccomp filter before it reads a byte. One
- * loop in one thread, the log writer's thread, and the event log's. State is in struct dispatch; a crash loses it, and with it the
- * environments: the launcher ends them, callers see their connection close, the listener stays.
+ * thread a loop (loops.h), the log writer's thread, and the event log's. A loop's state is in its struct dispatch; a crash
+ * loses all of them, and with them the environments: the launcher ends them, callers see their connection close, the
+ * listener stays.
  *
  * Leaves with 0 when the launcher's socket closes, drained after its DRAIN, or replaced by another after its HAND_OVER. */
 #pragma once
@@ -43,10 +44,21 @@
 
 #define ACCOUNT_CONCURRENCY_DEFAULT 1000u
 
+/* It is answered when it has been to every loop: each turns. */
+struct beat {
+    struct mail mail;
+    uint32_t seq;
+    bool away;
+};
+
 struct dispatch {
     struct loops *loops;
     unsigned number; /* of this loop; 0: the first */
     struct loop loop;
+    struct mailbox mailbox;
+    struct mail stop, room_mail; /* on their way to this loop, or not */
+    _Atomic bool room_told;      /* room_mail is */
+    struct beat beat;            /* of the launcher's, going around: the first loop's */
     struct counters counters;
     struct randomness randomness;
     struct logs logs;
@@ -60,7 +72,9 @@ struct dispatch {
     struct events_port events;
     struct list events_told; /* to the control plane, when its socket takes it */
 
-    _Atomic uint64_t in_use; /* invocations that hold tokens */
+    _Atomic uint64_t in_use;                              /* invocations that hold tokens */
+    _Atomic uint64_t connections_taken, connections_open; /* of those handed out */
+    _Atomic bool is_over;                                 /* nothing is left to do: for the first loop to know */
     struct budget budget;
     struct room room;
     struct routes routes;
@@ -69,6 +83,7 @@ struct dispatch {
     struct table environments;   /* by id, until DEAD */
     struct list in_order;        /* the same, oldest first */
     struct list dead;            /* freed after the batch */
+    struct list departing;       /* environments that go to other loops after the batch */
     struct list runtime_closed;  /* connections, freed likewise */
     uint64_t account_generation; /* of the limit */
     uint64_t last_environment;
@@ -82,7 +97,7 @@ struct dispatch {
 };
 
 struct dispatch_options {
-    unsigned loops;               /* that pools, rings and counters are made for; 0: one. One runs */
+    unsigned loops;               /* 0: one; LOOPS_MAX at most */
     int launcher, listener, logs; /* descriptors, taken over */
     int http;                     /* the listener of RUN/invoke.sock, or -1; taken over */
     int http_tcp;                 /* the listener of a port, or -1; taken over */
@@ -94,11 +109,13 @@ struct dispatch_options {
     int (*confine)(void);         /* applies the seccomp filter to the calling thread; NULL: none */
 };
 
-/* Opens everything, then confines both threads. 0 or a negative errno. */
+/* Opens everything, the other loops too, then confines all threads. This one is the first loop. 0 or a negative errno. */
 int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *options);
-/* One turn of the loop and what comes after a batch. 0, a negative errno, or 1: time to leave. */
+/* One turn of a loop and what comes after a batch. 0, a negative errno, or 1: time to leave. */
 int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us);
 void dispatch_close(struct dispatch *dispatch);
+/* Drained, or replaced: this loop has nothing left to do. */
+bool dispatch_is_over(const struct dispatch *dispatch);
 /* DRAIN. */
 void dispatch_drain(struct dispatch *dispatch, bool leave);
 

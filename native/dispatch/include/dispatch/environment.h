@@ -21,6 +21,7 @@
 #include "dispatch/arena.h"
 #include "dispatch/logs.h"
 #include "dispatch/loop.h"
+#include "dispatch/mailbox.h"
 #include "dispatch/ration.h"
 #include "protocol/wire.h"
 
@@ -131,11 +132,12 @@ enum freezer {
     FREEZER_THAWING, /* waits, likewise */
 };
 
+struct wish;      /* travel.c */
 struct runtime;   /* runtime_connection.h */
 struct telemetry; /* subscription and bounded ring, early records kept; waits for the Telemetry API */
 
 struct environment {
-    uint64_t id; /* `object` between us, the launcher and the control plane; milliseconds << 20 | count */
+    uint64_t id; /* `object` between us, the launcher and the control plane; milliseconds << 20 | count | loop */
     struct dispatch *dispatch;
     struct target *target;
     enum environment_state state;
@@ -180,7 +182,14 @@ struct environment {
     struct list idle;     /* in target.idle */
     struct list by_use;   /* in room.idle */
     struct list dirty;    /* in levels.environments */
-    char reason[192];     /* of its end, for the control plane */
+
+    /* On its way to another loop: travel.h. */
+    struct mail mail;
+    struct wish *wish;   /* that it goes for; NULL: none */
+    uint64_t destined;   /* the target's id; 0: it never went */
+    uint8_t destination; /* which loop */
+    bool departing;      /* in dispatch.departing, through `idle` */
+    char reason[192];    /* of its end, for the control plane */
 };
 
 /* What came with an event. */

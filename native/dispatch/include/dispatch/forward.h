@@ -11,6 +11,7 @@
  * by FORWARD_SLOTS. Without credit or control plane the answer is 503 and the connection goes on. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,15 +20,18 @@
 #define FORWARD_SLOTS 64u
 #define FORWARD_BODY_MAX (72u << 20) /* a zip of 50 MB in base64, and what is around it */
 
+struct budget;
 struct dispatch;
 struct http_connection;
 
+/* The first loop's, for all: several loops take turns by loops_lock. */
 struct forwards {
-    uint32_t credit;
+    _Atomic uint32_t credit;
     uint64_t last; /* id */
     struct forward_slot {
         uint64_t id; /* 0: free */
         uint64_t charged;
+        struct budget *budget; /* of the loop that passed it on */
     } slots[FORWARD_SLOTS];
 };
 

@@ -1,4 +1,4 @@
-/* From one dispatcher to the one that replaces it, so that no call fails. Runs in the loop of each; the launcher passes
+/* From one dispatcher to the one that replaces it, so that no call fails. Runs in the loops of each; the launcher passes
  * HANDED on between them, says when, and keeps the record of who owns which environment.
  *
  *   handover.c   the old one, from HAND_OVER on: gives what is idle, finishes what it runs, leaves
@@ -16,6 +16,11 @@
  * longest ago first. The new one launches nothing before all were given (or HANDOVER_EXPECT_US have passed): what it needs is
  * on its way.
  *
+ * Several loops: all begin while they stand still, and each gives what it has; ALL is said by the first when each has gone
+ * once through its own; it leaves when it sees none of them, and no mail between them, with anything left, while they
+ * stand still. In the new one connections go to the loop with the fewest, and environments to the one that their id names
+ * (loops_owner), or to the first; ALL goes around behind them. Neither needs as many loops as the other.
+ *
  * Counters go on where the old one's stand (inherit.h). The event log is not given: it is closed here once nobody is about
  * to bring an event and no attempt runs, EVENTS_GIVE_US after HAND_OVER at the latest, and opened by the new one, whose
  * callers wait for that.
@@ -28,6 +33,7 @@
  * beforehand: it then gives nothing, lets go of its callers as they are answered, and its environments end with it. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -39,14 +45,17 @@
 
 struct dispatch;
 struct environment;
+struct loops;
 struct packet;
 
 struct handover {
     /* The old one. */
     bool giving;
-    bool keeping;      /* nobody reads what would be given */
-    bool told_all;     /* that the first round is over */
-    bool events_quiet; /* nobody is about to bring an event */
+    bool keeping;              /* nobody reads what would be given */
+    _Atomic bool gave_all;     /* once through all of this loop */
+    bool told_all;             /* that every loop has: the first's */
+    _Atomic bool events_quiet; /* nobody is about to bring an event to this loop */
+    bool gave_events;          /* to none: the first's */
     uint64_t began_us;
     struct timer timer; /* makes the loop turn */
 
@@ -56,15 +65,15 @@ struct handover {
 
 void handover_init(struct handover *handover);
 /* HAND_OVER. version: what the other one reads. */
-void handover_begin(struct dispatch *dispatch, uint32_t version);
+void handover_begin(struct loops *loops, uint32_t version);
 /* After each batch. */
 void handover_step(struct dispatch *dispatch);
-/* It owes nothing to anybody any more. */
+/* This loop owes nothing to anybody any more. */
 bool handover_done(const struct dispatch *dispatch);
 
 /* Another dispatcher runs, and gives what it has. */
-void takeover_expect(struct dispatch *dispatch);
-/* Calls are taken: tells the launcher. */
+void takeover_expect(struct loops *loops);
+/* Calls are taken: the first loop tells the launcher. */
 void takeover_serve(struct dispatch *dispatch);
 /* Are environments on their way? Then this is until when to wait for them. */
 uint64_t takeover_expected_us(const struct dispatch *dispatch);

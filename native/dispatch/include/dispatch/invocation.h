@@ -52,6 +52,8 @@ struct invocation {
 /* Takes the request; answers nothing. exchange NULL: an event's. NULL: out of memory. */
 struct invocation *invocation_new(
     struct target *target, struct request *request, struct exchange *exchange, uint32_t tokens);
+/* Its tokens; it goes on. */
+void invocation_give_back(struct invocation *invocation);
 /* Gives back tokens and memory; nobody may be waiting any more. */
 void invocation_free(struct invocation *invocation);
 

@@ -143,6 +143,9 @@ void logs_attach(struct environment *environment, int fd);
 /* Reads what is in the pipe now; lines, and a last one without newline, belong to the present invocation. */
 void logs_drain(struct environment *environment);
 void logs_detach(struct environment *environment);
+/* The environment goes to another loop; it has come to this one: 0 or a negative errno. */
+void logs_leave(struct environment *environment);
+int logs_settle_in(struct environment *environment);
 /* What was kept of the init phase goes into the tail of the invocation that bears it, and is forgotten. */
 void logs_hand_over(struct environment *environment, struct invocation *invocation);
 void logs_forget(struct environment *environment);

@@ -19,12 +19,15 @@ struct mail;
 struct mail {
     struct mail *next;
     void (*deliver)(struct dispatch *dispatch, struct mail *mail); /* the mail is the receiver's from then on */
+    void (*discard)(struct mail *mail); /* frees it undelivered; NULL: it is part of something */
 };
 
 struct mailbox {
-    _Alignas(64) struct mail *_Atomic posted; /* newest first */
-    struct watch watch;                       /* the eventfd; -1: closed */
-    struct mail *taken;                       /* oldest first: the loop's own */
+    char apart[64];              /* from what only the loop touches */
+    struct mail *_Atomic posted; /* newest first */
+    char apart_too[64];
+    struct watch watch; /* the eventfd; -1: closed */
+    struct mail *taken; /* oldest first: the loop's own */
 };
 
 /* Makes the eventfd. 0 or a negative errno. */

@@ -27,5 +27,6 @@ void environment_freeze(struct environment *environment);
 void environment_thaw(struct environment *environment);
 /* It was frozen by another dispatcher. */
 void environment_was_frozen(struct environment *environment);
-/* Counts it out of the frozen ones. */
+/* Counts it among the frozen ones of this loop, and out of them. */
+void environment_is_frozen(struct environment *environment);
 void environment_not_frozen(struct environment *environment);

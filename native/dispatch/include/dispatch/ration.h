@@ -43,6 +43,9 @@ void ration_done(struct environment *environment);
 void ration_spend(struct environment *environment, uint32_t units, uint64_t bytes);
 /* An invocation is given to it. */
 void ration_grant(struct environment *environment);
+/* The environment goes to another loop; it has come to this one: a rest goes on there. */
+void ration_leave(struct environment *environment);
+void ration_settle_in(struct environment *environment);
 bool ration_rests(const struct environment *environment);
 /* Its channel is to be watched again in a moment. */
 void ration_retry(struct environment *environment);

@@ -2,7 +2,7 @@
  * one. Runs in the loop.
  *
  * Every environment counts from its LAUNCH until its EXITED. When there is no room for one that is needed, the idle
- * environment that was used longest ago ends, whosever it is; when none is idle, the next that frees up does, and
+ * environment that was used longest ago (of a loop, each in its turn) ends, whosever it is; when none is idle, the next that frees up does, and
  * targets that wait for room get it in turn. An environment serves its own function's queue first, unless somebody of
  * another function has waited ROOM_PATIENCE_US longer than the head of that queue: a busy function does not keep
  * others out for ever. (An init repeated inside an invocation is launched while its predecessor ends: one above.) */
@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "dispatch/pool.h"
 
 #define ROOM_PATIENCE_US 100000u
 
@@ -22,10 +23,11 @@ struct target;
 
 /* Of all loops. */
 struct room_common {
-    uint32_t limit;                /* 0: none; changed while all loops but one stand still */
-    _Atomic uint32_t environments; /* from LAUNCH to EXITED */
-    _Atomic uint32_t leaving;      /* environments that were told to end and have not */
-    _Atomic uint32_t wanted;       /* sum of the targets' missing ones */
+    uint32_t limit;                       /* 0: none; changed while all loops but one stand still */
+    _Atomic uint32_t environments;        /* from LAUNCH to EXITED */
+    _Atomic uint32_t leaving;             /* environments that were told to end and have not */
+    _Atomic uint32_t wanted;              /* sum of the targets' missing ones */
+    _Atomic uint64_t since_us[LOOPS_MAX]; /* when the first that waits for room arrived, of each loop; 0: nobody does */
 };
 
 /* Of one loop. */
@@ -35,8 +37,8 @@ struct room {
 };
 
 void room_init(struct room *room);
-/* May one be launched? Then it counts from now on. */
-bool room_claim(struct dispatch *dispatch);
+/* May one be launched for the head of the target's queue? Then it counts from now on. */
+bool room_claim(struct target *target);
 /* Counts one, room or not. */
 void room_take(struct dispatch *dispatch);
 /* One is gone, or was not launched after all. */
@@ -49,5 +51,7 @@ void room_leaving(struct dispatch *dispatch, int change);
 void room_want(struct target *target, uint32_t missing);
 /* Must this environment, which is free, make room instead of going on? */
 bool room_is_owed(const struct environment *environment);
-/* An environment is gone, or the limit was changed. */
+/* An environment is gone. */
+void room_freed(struct dispatch *dispatch);
+/* There may be room, or none any more. */
 void room_changed(struct dispatch *dispatch);

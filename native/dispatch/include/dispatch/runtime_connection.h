@@ -100,6 +100,9 @@ int runtime_resume(struct runtime *runtime, int fd, bool close);
 int runtime_invoke(struct environment *environment);
 /* The process has ended: reads what it still said. */
 void runtime_drain(struct environment *environment);
+/* The environment goes to another loop; it has come to this one: 0 or a negative errno. */
+void runtime_leave(struct environment *environment);
+int runtime_settle_in(struct environment *environment);
 /* Frees closed connections. */
 void runtime_collect(struct dispatch *dispatch);
 

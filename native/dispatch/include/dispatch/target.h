@@ -3,7 +3,8 @@
  * in common of them is in common.h.
  *
  * A target is retired when it is deleted or not put again: no route leads to it any more, its idle environments end,
- * what waits or runs is finished; the structure goes with its last environment and invocation. */
+ * what waits or runs is finished; the structure goes with its last environment and invocation, of several loops' by
+ * loops_reap. */
 #pragma once
 
 #include <stdbool.h>
@@ -58,7 +59,11 @@ struct target {
     uint32_t n_waiting;
     uint32_t in_flight; /* waiting or bound */
     uint32_t missing;   /* environments that the node has no room for */
-    struct list room;   /* in room.waiting */
+    uint32_t departing; /* idle environments that are about to go to other loops */
+    uint32_t wished;    /* those that other loops were asked for and did not refuse yet */
+    struct demand_elsewhere
+        *elsewhere;   /* as the other loops said last, one a loop; the first loop's; NULL: nobody did */
+    struct list room; /* in room.waiting */
 
     struct timer timer; /* the head gets ripe, or has waited too long, or a launch may be tried again */
     uint64_t retry_us;  /* no launch before: the launcher had no room */
@@ -70,8 +75,13 @@ struct target {
     struct list dirty; /* in levels.targets */
 };
 
+struct demand_elsewhere {
+    uint32_t waiting, busy, idle, starting;
+};
+
 struct targets {
     struct table by_id;
+    uint32_t n_retired;
     struct table functions; /* by the first 8 bytes of the uid */
 };
 
@@ -94,6 +104,12 @@ void targets_done(struct dispatch *dispatch);
 
 /* An environment goes from one state to another. */
 void target_count(struct target *target, enum environment_state before, enum environment_state next);
+/* Shows the other loops what this one has. */
+void target_show(struct target *target);
+/* Of all loops. */
+uint32_t target_established_anywhere(const struct target *target);
+/* It is retired, and no loop has any use for it. */
+void targets_forget(struct dispatch *dispatch, uint64_t id);
 uint32_t target_starting(const struct target *target);
 uint32_t target_established(const struct target *target);
 uint32_t target_busy(const struct target *target);

@@ -34,7 +34,7 @@
 
 #define TRANSPORT_CALLS_MAX 4096u
 #define TRANSPORT_UNREAD_MAX (64u << 20)
-#define TRANSPORT_CONNECTIONS_MAX 4096u
+#define TRANSPORT_CONNECTIONS_MAX 4096u /* each loop has its share */
 #define TRANSPORT_ALLOW_MAX 16
 
 struct transport {
