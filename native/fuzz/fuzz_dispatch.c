@@ -10,143 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
-#include "base/descriptor.h"
-#include "dispatch/dispatch.h"
+#include "dispatch_stage.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define ACTS_MAX 40
-#define ACTORS 4
-
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
-struct actor {
-    uint64_t environment; /* 0: none */
-    int channel, log;     /* our ends; -1: not granted yet, or closed */
-    bool granted, initialised, busy, streaming;
-    uint8_t id[16]; /* of the last INVOKE */
-};
-
-struct stage {
-    struct dispatch dispatch;
-    int launcher, control;
-    int callers[2];
-    int http; /* a caller over HTTP, which streams */
-    struct actor actors[ACTORS];
-    uint64_t calls;
-    uint8_t packet[WIRE_MESSAGE_MAX];
-};
-
-struct tape {
-    const uint8_t *at, *end;
-};
-
-static uint8_t take(struct tape *tape) {
-    return tape->at < tape->end ? *tape->at++ : 0;
-}
-
-static void turn(struct stage *stage) {
-    CHECK(dispatch_turn(&stage->dispatch, 0) == 0);
-}
-
-static void send_to(int fd, const void *data, int size) {
-    if (fd >= 0 && size > 0)
-        (void)send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-/* ---- the launcher ---------------------------------------------------------------------------------------------- */
-
-static struct actor *actor_of(struct stage *stage, uint64_t environment) {
-    for (size_t i = 0; i < ACTORS; i++)
-        if (stage->actors[i].environment == environment)
-            return &stage->actors[i];
-    return NULL;
-}
-
-static void exited(struct stage *stage, struct actor *actor, uint8_t how) {
-    struct wire_header header = {.object = actor->environment};
-    struct wire_exited message = {.status = how, .oom = how & 1, .peak_kb = how};
-    if (how > 200)
-        message.step = (struct wire_slice){(const uint8_t *)"mount", 5};
-    send_to(stage->launcher, stage->packet, wire_exited_encode(&header, &message, stage->packet, WIRE_MESSAGE_MAX));
-    cleanup_close(&actor->channel);
-    cleanup_close(&actor->log);
-    *actor = (struct actor){.channel = -1, .log = -1};
-}
-
-static void refuse(struct stage *stage, uint64_t environment, bool retryable) {
-    struct wire_header header = {.object = environment};
-    struct wire_launch_failed message = {.retryable = retryable, .error = 11};
-    send_to(
-        stage->launcher, stage->packet, wire_launch_failed_encode(&header, &message, stage->packet, WIRE_MESSAGE_MAX));
-}
-
-/* LAUNCH and END as they come; END is obeyed at once. */
-static void hear_launcher(struct stage *stage) {
-    for (;;) {
-        struct wire_header header;
-        ssize_t n = recv(stage->launcher, stage->packet, WIRE_MESSAGE_MAX, MSG_DONTWAIT);
-        if (n <= 0)
-            return;
-        CHECK(wire_peek(stage->packet, (size_t)n, &header) == 0);
-        struct actor *actor = header.object != 0 ? actor_of(stage, header.object) : NULL;
-        if (header.type == WIRE_LAUNCH) {
-            CHECK(actor == NULL);
-            actor = actor_of(stage, 0);
-            if (actor == NULL)
-                refuse(stage, header.object, false);
-            else
-                *actor = (struct actor){.environment = header.object, .channel = -1, .log = -1};
-        } else if (header.type == WIRE_END && actor != NULL) {
-            if (actor->granted)
-                exited(stage, actor, SIGKILL);
-            else {
-                refuse(stage, header.object, false);
-                actor->environment = 0;
-            }
-        }
-    }
-}
-
-/* The n-th that is granted, or that is not yet. */
-static struct actor *choose(struct stage *stage, bool granted, uint8_t n) {
-    for (size_t i = 0; i < ACTORS; i++) {
-        struct actor *actor = &stage->actors[(n + i) % ACTORS];
-        if (actor->environment != 0 && actor->granted == granted)
-            return actor;
-    }
-    return &stage->actors[n % ACTORS];
-}
-
-static void grant(struct stage *stage, struct actor *actor, uint8_t how) {
-    struct wire_header header = {.object = actor->environment};
-    struct wire_launched message = {.descriptors = WIRE_LAUNCHED_CHANNEL | WIRE_LAUNCHED_LOG};
-    int pair[2], pipes[2], size;
-
-    if (actor->environment == 0 || actor->granted)
-        return;
-    if (how > 240) {
-        refuse(stage, actor->environment, how & 1);
-        actor->environment = 0;
-        return;
-    }
-    CHECK(
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0 && pipe2(pipes, O_CLOEXEC | O_NONBLOCK) == 0);
-    size = wire_launched_encode(&header, &message, stage->packet, WIRE_MESSAGE_MAX);
-    CHECK(packet_send(stage->launcher, stage->packet, (size_t)size, (int[]){pair[1], pipes[0]}, 2) == 0);
-    close(pair[1]);
-    close(pipes[0]);
-    actor->channel = pair[0];
-    actor->log = pipes[1];
-    actor->granted = true;
-}
 
 /* ---- environments ---------------------------------------------------------------------------------------------- */
 
@@ -185,12 +53,29 @@ static int say_part(struct stage *stage, struct actor *actor, uint8_t what, uint
                      : wire_stream_end_encode(&header, &end, stage->packet, WIRE_MESSAGE_MAX);
 }
 
+/* An answer of which much follows, or not. */
+static void say_large(struct stage *stage, struct actor *actor, uint8_t how) {
+    static const uint8_t bytes[WIRE_CHUNK_DATA_MAX];
+    struct wire_header header = {.flags = how & 1};
+    struct wire_result result = {.total = LARGE, .body = {bytes, 1000}};
+
+    memcpy(result.id, actor->id, 16);
+    actor->busy = false;
+    send_to(actor->channel, stage->packet, wire_result_encode(&header, &result, stage->packet, WIRE_MESSAGE_MAX));
+    for (uint32_t sent = 1000; sent < LARGE && how < 200; turn(stage)) {
+        struct wire_chunk chunk = {.data = {bytes, MIN(LARGE - sent, WIRE_CHUNK_DATA_MAX)}};
+        send_to(actor->channel, stage->packet, wire_chunk_encode(&header, &chunk, stage->packet, WIRE_MESSAGE_MAX));
+        sent += chunk.data.size;
+    }
+}
+
 static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
     uint8_t what = take(tape), how = take(tape);
     struct wire_header header = {.flags = how & 1};
     struct wire_init_done init_done = {0};
     struct wire_init_error init_error = {.body = {(const uint8_t *)"{}", 2}};
     struct wire_ready ready = {0};
+    struct wire_attached attached = {.error = how > 200};
     struct wire_result result = {
         .error = (how >> 1) & 1, .total = how >> 2, .body = {stage->dispatch.randomness.pool, how >> 3}};
     struct wire_chunk chunk = {.data = {stage->dispatch.randomness.pool, how >> 3}};
@@ -198,7 +83,7 @@ static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
 
     hear_dispatcher(stage, actor);
     memcpy(result.id, actor->id, 16);
-    uint8_t kind = what < 160 ? fitting(actor, how) : what % 11;
+    uint8_t kind = what < 160 ? fitting(actor, how) : what % 14;
     switch (kind) {
     case 0:
         actor->initialised = true;
@@ -224,6 +109,19 @@ static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
     case 8 ... 10:
         size = say_part(stage, actor, kind, how);
         break;
+    case 11:
+        size = wire_attached_encode(&header, &attached, stage->packet, WIRE_MESSAGE_MAX);
+        break;
+    case 12: /* in the arena */
+        header.flags |= WIRE_HEADER_ARENA;
+        actor->busy = false;
+        result.total = (uint32_t)how << 11;
+        result.body.size = 0;
+        size = wire_result_encode(&header, &result, stage->packet, WIRE_MESSAGE_MAX);
+        break;
+    case 13:
+        say_large(stage, actor, how);
+        return;
     default:
         if (actor->log >= 0)
             (void)!write(actor->log, "line\nrest", how % 10);
@@ -267,6 +165,22 @@ static void call(struct stage *stage, int caller, struct tape *tape) {
         .total = how & 4 ? how : 2,
         .body = {(const uint8_t *)"{}", 2}};
     send_to(caller, stage->packet, wire_call_encode(&header, &message, stage->packet, WIRE_MESSAGE_MAX));
+}
+
+/* Its body is blanks between brackets. */
+static void call_large(struct stage *stage, int caller) {
+    static uint8_t bytes[WIRE_CALL_CHUNK_DATA_MAX];
+    struct wire_header header = {.object = ++stage->calls + 1000};
+    struct wire_call message = {.name = {(const uint8_t *)"f", 1}, .total = LARGE, .body = {(const uint8_t *)"{", 1}};
+
+    send_to(caller, stage->packet, wire_call_encode(&header, &message, stage->packet, WIRE_MESSAGE_MAX));
+    memset(bytes, ' ', sizeof(bytes));
+    for (uint32_t sent = 1; sent < LARGE; turn(stage)) {
+        struct wire_call_chunk chunk = {.data = {bytes, MIN(LARGE - sent, WIRE_CALL_CHUNK_DATA_MAX)}};
+        sent += chunk.data.size;
+        bytes[chunk.data.size - 1] = sent == LARGE ? '}' : ' ';
+        send_to(caller, stage->packet, wire_call_chunk_encode(&header, &chunk, stage->packet, WIRE_MESSAGE_MAX));
+    }
 }
 
 static void call_more(struct stage *stage, int caller, struct tape *tape) {
@@ -372,6 +286,11 @@ static void act(struct stage *stage, struct tape *tape) {
     case 5:
         if (what > 224)
             raw(caller, tape);
+        else
+            call_large(stage, caller);
+        /* More than a socket holds. */
+        for (unsigned i = 0; what <= 224 && i < ACTORS * 4; i++, turn(stage))
+            hear_dispatcher(stage, &stage->actors[i % ACTORS]);
         break;
     case 6:
         grant(stage, actor, take(tape));
@@ -393,7 +312,10 @@ static void act(struct stage *stage, struct tape *tape) {
         say(stage, actor, tape);
         break;
     default:
-        act_http(stage, take(tape));
+        if (what % 16 == 15 && what < 192)
+            act_arena(stage, actor, take(tape));
+        else
+            act_http(stage, take(tape));
         break;
     }
     turn(stage);
@@ -421,6 +343,7 @@ static void settle(struct stage *stage) {
     }
     turn(stage);
     CHECK(node->invocations_in_flight == 0 && node->waiting == 0 && node->environments_idle == 0);
+    CHECK(node->arenas == 0);
     CHECK(node->logic_errors == 0 && stage->dispatch.in_use == 0 && stage->dispatch.budget.used == 0);
     CHECK(stage->dispatch.launcher.launching == 0 && stage->dispatch.in_flight == 0);
     CHECK(
@@ -437,7 +360,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         stage->callers[i] = connect_caller(stage, false);
     stage->http = connect_caller(stage, true);
     for (size_t i = 0; i < ACTORS; i++)
-        stage->actors[i] = (struct actor){.channel = -1, .log = -1};
+        stage->actors[i] = ABSENT;
     for (unsigned i = 0; i < ACTS_MAX && tape.at < tape.end; i++)
         act(stage, &tape);
     settle(stage);

@@ -37,6 +37,10 @@ KEY = wire.PutPrincipal(key_id="RTCROWDKEY0000000001", token=hashlib.sha256(TOKE
 SLOW = 0.03  # seconds, of a handler that takes its time
 LARGEST_IN_PARTS = 40_000  # what a channel's socket holds, so that no handler waits for its caller
 LEAVING = ("die", "cut")
+FAILING = {"error": "Mine", "break": "Mine", "endless": "Function.ResponseSizeTooLarge"}
+STREAMING = ("flow", "break", "endless")
+STREAM_LIMIT = 1 << 20
+ENDLESS = 7 << 20  # more than any answer may have, in parts or whole
 TARGET = 1
 CROWDED = {"max_environments": 12, "max_waiting": 100, "timeout_ms": 60_000, "init_timeout_ms": 60_000}
 """Too little for all of them at once, so that some are throttled; and no time-out of the function's own."""
@@ -47,8 +51,9 @@ class Call(Struct):
 
     number: int
     do: str = ""
-    """What the handler shall do: answer, take its time ("slow"), answer in parts ("parts"), fail ("error"), leave at
-    once ("die") or after the first part ("cut")."""
+    """What the handler shall do: answer, take its time ("slow"), answer in parts ("parts"), in as many as make it wait
+    for its caller ("flow"), fail ("error"), in the middle of them ("break"), go on and on ("endless"), leave at once
+    ("die") or after the first part ("cut")."""
     pad: int = 0
     """Bytes of ballast in the event."""
     size: int = 0
@@ -75,12 +80,16 @@ class Ledger:
         self.wrong: list[str] = []
         self.answered: dict[int, str] = {}
 
-    def call(self, *, large: bool = False) -> Call:
-        """A new one. `large`: event or result may be."""
+    def call(self, *, large: bool = False, streamed: bool = False) -> Call:
+        """A new one. `large`: event or result may be. `streamed`: more of those that flow."""
         rng = self.rng
         call = Call(number=len(self.calls) + 1)
-        call.do = rng.choices(("", "slow", "parts", "error", "die", "cut"), (70, 15, 10, 4, 0.3, 0.3))[0]
-        if large:
+        ways = ("", "slow", "parts", "error", "die", "cut", *STREAMING)
+        flows = (30, 8, 3) if streamed else (3, 1, 0.3)
+        call.do = rng.choices(ways, (70, 15, 10, 4, 0.3, 0.3, *flows))[0]
+        if call.do in STREAMING:
+            call.size = rng.randint(100_000, STREAM_LIMIT - 100_000)
+        elif large:
             call.pad, call.size = rng.choice(((0, 0), (70_000, 0), (0, 70_000), (300_000, 300_000), (0, 1_500_000)))
         if call.do == "parts":
             call.size = min(call.size, LARGEST_IN_PARTS)
@@ -111,11 +120,11 @@ class Ledger:
             self.complain(f"call {call.number} was answered twice")
         self.answered[call.number] = what
         times = self.handled[call.number]
-        if what == "success" and (call.do in ("error", *LEAVING) or body != call.result or times != 1):
+        if what == "success" and (call.do in (*FAILING, *LEAVING) or body != call.result or times != 1):
             self.complain(f"{call}: handled {times} times, succeeded with {body[:100]!r}")
         elif what == "error":
             kind = json.loads(body).get("errorType")
-            expected = "Mine" if call.do == "error" else "Runtime.ExitError" if call.do in LEAVING else None
+            expected = "Runtime.ExitError" if call.do in LEAVING else FAILING.get(call.do)
             if kind != expected or times != 1:
                 self.complain(f"{call}: handled {times} times, failed with {body[:100]!r}")
         elif what == "throttled" and times != 0:
@@ -128,6 +137,8 @@ class Handlers:
     def __init__(self, stage: Stage, ledger: Ledger) -> None:
         self.stage, self.ledger = stage, ledger
         self.environments: dict[int, Environment] = {}
+        self.held_up: dict[int, asyncio.Future[None]] = {}
+        self.flows: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
         self.loop.add_reader(stage.launcher.sock, self._launcher)
 
@@ -151,6 +162,9 @@ class Handlers:
     def _leave(self, environment: Environment, status: int = 1 << 8) -> None:
         del self.environments[environment.number]
         self.loop.remove_reader(environment.sock)
+        if environment.number in self.held_up:
+            self.held_up.pop(environment.number).set_exception(ConnectionResetError("ended"))
+            self.loop.remove_writer(environment.sock)
         for fd in environment.received:
             os.close(fd)
         environment.received.clear()
@@ -175,7 +189,11 @@ class Handlers:
             return
         try:
             environment.print(f"call {call.number}\n" * (1 + call.number % 5))
-            if call.do in ("parts", "cut"):
+            if call.do in STREAMING:
+                flow = self.loop.create_task(self._flow(environment, number, call))
+                self.flows.add(flow)
+                flow.add_done_callback(self.flows.discard)
+            elif call.do in ("parts", "cut"):
                 self._answer_in_parts(environment, number, call)
             elif call.do == "error":
                 environment.result(number, b'{"errorType":"Mine","errorMessage":"as asked"}', error="Mine")
@@ -183,6 +201,45 @@ class Handlers:
                 environment.result(number, call.result)
         except ConnectionError as error:
             self.ledger.complain(f"call {call.number}: the dispatcher hung up on an honest environment: {error}")
+
+    async def _put(self, environment: Environment, message: wire.Message, flags: int = 0) -> None:
+        """Waits for the dispatcher, which waits for the caller."""
+        packet = wire.encode(message, flags=flags)
+        while environment.number in self.environments:
+            environment.sock.settimeout(0)
+            try:
+                environment.sock.send(packet)
+                return
+            except BlockingIOError:
+                room = self.held_up[environment.number] = self.loop.create_future()
+                self.loop.add_writer(environment.sock, self._go_on, environment)
+                await room
+        raise ConnectionResetError("ended")
+
+    def _go_on(self, environment: Environment) -> None:
+        self.loop.remove_writer(environment.sock)
+        self.held_up.pop(environment.number).set_result(None)
+
+    async def _flow(self, environment: Environment, number: bytes, call: Call) -> None:
+        data = call.result if call.do != "endless" else b"e" * ENDLESS
+        if call.do == "break":
+            data = data[: len(data) // 2]
+        # Few: each takes turns of everybody's loop.
+        size = min(max(self.ledger.rng.choice((5_000, 20_000, 60_000)), len(data) // 20), 60_000)
+        error = call.do == "break"
+        end = wire.StreamEnd(
+            error=int(error),
+            error_type="Mine" if error else "",
+            body=b'{"errorType":"Mine","errorMessage":"in the middle"}' if error else b"",
+        )
+        try:
+            await self._put(environment, wire.StreamHead(id=number, content_type="application/json"))
+            for at in range(0, len(data), size):
+                await self._put(environment, wire.StreamChunk(data=data[at : at + size]))
+            await self._put(environment, end, wire.HeaderFlags.READY)
+        except ConnectionError as gone:
+            if environment.number in self.environments:
+                self.ledger.complain(f"call {call.number}: the dispatcher hung up in the middle of its parts: {gone}")
 
     def _answer_in_parts(self, environment: Environment, number: bytes, call: Call) -> None:
         first, *rest = (call.result[at : at + 9000] for at in range(0, len(call.result), 9000))
@@ -212,7 +269,9 @@ def open_doors(stage: Stage) -> Control:
     """The function for the crowd, and its key."""
     control = stage.control()
     control.greet()
-    control.synchronise((TARGET, target(**CROWDED)), (1, ROUTE), (5, KEY))
+    fast = {"stream_burst": 1 << 30, "stream_rate": 1 << 30}
+    limit = wire.PutLimit(concurrency=1000, stream_bytes=STREAM_LIMIT, **fast)
+    control.synchronise((0, limit), (TARGET, target(**CROWDED)), (1, ROUTE), (5, KEY))
     return control
 
 
@@ -267,8 +326,10 @@ def balance(ledger: Ledger, seen: dict[str, int]) -> list[str]:
         "no time-out, no violation": not (seen["timeouts"] or seen["violations"] or seen["logic_errors"]),
         "no line of a log was lost": not (seen["log_records_dropped"] or seen["log_write_errors"]),
         "who left was asked to": seen["exits"] == sum(ledger.calls[n].do in LEAVING for n in ledger.handled),
-        "errors are those that were asked for": seen["function_function_errors"]
-        == sum(ledger.calls[n].do == "error" for n in ledger.handled),
+        # What goes on and on is one as long as somebody is there to be told.
+        "errors are those that were asked for": 0
+        <= seen["function_function_errors"] - sum(ledger.calls[n].do in ("error", "break") for n in ledger.handled)
+        <= sum(ledger.calls[n].do == "endless" for n in ledger.handled),
         "throttles: node and function agree": seen["function_throttles"] == seen["throttled_target"],
         "honest callers' successes are among the answers": told["success"] <= seen["answers_success"],
         "honest callers' throttles are among them": told["throttled"] <= seen["throttled_target"],

@@ -6,6 +6,8 @@ bodies short, reset streams, never read, send what is no protocol, or are not wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import struct
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
+from botocore.eventstream import EventStreamBuffer
 
 from bench import node
 from runtimed.gateway.grpc.pb import invocations_pb2 as pb
@@ -38,7 +41,7 @@ class Caller:
         self.stage, self.ledger, self.rng = stage, ledger, ledger.rng
 
     async def run(self, until: float, *, honest: bool) -> None:
-        manners = (self.polite_http, self.polite_grpc) if honest else RUDE
+        manners = (self.polite_http, self.polite_grpc, self.polite_stream) if honest else RUDE
         while time.monotonic() < until:
             behave = self.rng.choice(manners)
             tcp = self.rng.random() < 0.4
@@ -97,6 +100,45 @@ class Caller:
         else:
             self.ledger.complain(f"{call.number} was answered {lines[0]}: {body[:200]!r}")
 
+    # ---- event streams -------------------------------------------------------------------------------------------
+
+    async def polite_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
+        for _ in range(self.rng.randint(1, 4)):
+            call = self.ledger.call(large=True, streamed=True)
+            writer.write(self.request(call, token, path=STREAM, chunked=self.rng.random() < 0.2))
+            async with asyncio.timeout(SECONDS):
+                await self.stream_answer(reader, call, slow=self.rng.random() < 0.2)
+
+    async def stream_answer(self, reader: asyncio.StreamReader, call: Call, *, slow: bool) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"HTTP/1.1 429 "):
+            size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+            await reader.readexactly(size)
+            self.ledger.tell(call, "throttled")
+            return
+        if not head.startswith(b"HTTP/1.1 200 OK\r\n"):
+            self.ledger.complain(f"{call.number} was answered {head[:200]!r}")
+            return
+        events, parts, complete = EventStreamBuffer(), [], None
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            events.add_data((await reader.readexactly(size + 2))[:-2])
+            for event in events:
+                if complete is not None:
+                    self.ledger.complain(f"{call.number}: something comes behind the end")
+                if event.headers[":event-type"] == "InvokeComplete":
+                    complete = json.loads(event.payload)
+                else:
+                    parts.append(event.payload)
+            if slow and len(parts) < 10:
+                await asyncio.sleep(0.005)
+        await reader.readexactly(2)
+        if complete is None:
+            self.ledger.complain(f"{call.number}: a stream without an end")
+        elif "ErrorCode" in complete:
+            self.ledger.tell(call, "error", complete["ErrorDetails"].encode())
+        else:
+            self.ledger.tell(call, "success", b"".join(parts))
+
     # ---- gRPC ----------------------------------------------------------------------------------------------------
 
     async def polite_grpc(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
@@ -107,7 +149,7 @@ class Caller:
             for _ in range(count):
                 call = self.ledger.call(large=count == 1)
                 hasty = call.do == "slow" and self.rng.random() < 0.5
-                streamed = self.rng.random() < 0.3
+                streamed = self.rng.random() < 0.4
                 path = STREAM_PATH if streamed else PATH
                 calls[await session.call(call, path=path, timeout="10m" if hasty else "")] = call, hasty, streamed
             while calls:
@@ -152,6 +194,16 @@ class Caller:
         if self.rng.random() < 0.5:
             await reader.read(self.rng.choice((1, 100, 100_000)))
         await self.linger()
+
+    async def sip(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
+        """Wants its answer in parts, and leaves in the middle of them."""
+        writer.write(self.request(self.ledger.call(streamed=True), token, path=STREAM))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                for _ in range(self.rng.randint(1, 8)):
+                    if not await reader.read(self.rng.choice((1, 1000, 100_000))):
+                        break
+                    await asyncio.sleep(self.rng.choice((0, 0.02)))
 
     async def half_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
         data = self.rude_request(self.ledger.call(), token)
@@ -242,7 +294,7 @@ def messages(data: bytes) -> Iterator[bytes]:
 
 RUDE = (
     Caller.leave_within, Caller.leave_behind, Caller.half_close, Caller.drip, Caller.deaf, Caller.garbage,
-    Caller.mangled, Caller.stranger, Caller.resetter, Caller.breaker, Caller.closed_window,
+    Caller.sip, Caller.mangled, Caller.stranger, Caller.resetter, Caller.breaker, Caller.closed_window,
 )  # fmt: skip
 
 
