@@ -8,10 +8,10 @@
 
 #include "base/cleanup.h"
 #include "base/descriptor.h"
+#include "dispatch/control_snapshot.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/events.h"
 #include "dispatch/levels.h"
-#include "dispatch/snapshot.h"
 
 #define BATCH 128
 
@@ -53,7 +53,7 @@ static int send_snapshot(struct control *control) {
     struct dispatch *dispatch = control->dispatch;
     struct wire_header header = {.epoch = control->epoch};
     struct wire_snapshot_end end = {0};
-    int r = control->rows == NULL ? snapshot_take(control) : 0;
+    int r = control->rows == NULL ? control_snapshot_take(control) : 0;
 
     if (r < 0)
         return r;
@@ -71,7 +71,7 @@ static int send_snapshot(struct control *control) {
     end.in_flight = control->rows_in_flight;
     r = control_send(control, wire_snapshot_end_encode(&header, &end, dispatch->packet_out, WIRE_MESSAGE_MAX), NULL, 0);
     if (r >= 0)
-        snapshot_done(control, false);
+        control_snapshot_done(control, false);
     return r;
 }
 
@@ -154,7 +154,7 @@ static int on_hello(struct control *control, const uint8_t *packet, size_t size)
         return -EPROTO;
     }
     control->greeted = true;
-    snapshot_done(control, true);
+    control_snapshot_done(control, true);
     events_tell_all(control->dispatch);
     return 0;
 }
@@ -257,7 +257,7 @@ static void close_link(struct control *control) {
 
     loop_remove(&control->dispatch->loop, &control->watch);
     cleanup_close(&control->watch.fd);
-    snapshot_done(control, false);
+    control_snapshot_done(control, false);
     if (control->dispatch->number != 0)
         return;
     atomic_store(&loops->connected, false);

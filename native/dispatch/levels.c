@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/control_snapshot.h"
 #include "dispatch/dispatch.h"
-#include "dispatch/snapshot.h"
 
 /* control_flush runs after every turn. */
 static void on_timer(struct timer *timer, uint64_t now) {
@@ -177,7 +177,7 @@ int levels_send(struct control *control) {
         return 0;
     if (levels->overflow) {
         levels->overflow = false;
-        snapshot_done(control, true);
+        control_snapshot_done(control, true);
         return -EAGAIN; /* to be begun when the socket takes it */
     }
     if (now >= levels->next_us) {

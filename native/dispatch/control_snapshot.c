@@ -1,5 +1,5 @@
 /* Snapshots; see the header. Runs in the first loop. */
-#include "dispatch/snapshot.h"
+#include "dispatch/control_snapshot.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static int compare(const void *a, const void *b) {
     return first->id < second->id ? -1 : first->id > second->id;
 }
 
-int snapshot_take(struct control *control) {
+int control_snapshot_take(struct control *control) {
     struct loops *loops = control->dispatch->loops;
     size_t n = 0;
 
@@ -60,7 +60,7 @@ int snapshot_take(struct control *control) {
     return 0;
 }
 
-void snapshot_done(struct control *control, bool again) {
+void control_snapshot_done(struct control *control, bool again) {
     free(control->rows);
     control->rows = NULL;
     control->snapshot = again;

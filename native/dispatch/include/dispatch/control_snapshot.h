@@ -13,6 +13,6 @@ struct snapshot_row {
 };
 
 /* Fills control->rows, oldest first. 0 or -ENOMEM. */
-int snapshot_take(struct control *control);
+int control_snapshot_take(struct control *control);
 /* It was told, or is not wanted any more; again: another is to be begun. */
-void snapshot_done(struct control *control, bool again);
+void control_snapshot_done(struct control *control, bool again);
