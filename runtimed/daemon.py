@@ -33,7 +33,7 @@ from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
 from runtimed.gateway.metrics import MetricsServer
 from runtimed.gateway.rest.server import AT_ONCE, RestServer
-from runtimed.invocation.events import node_rule
+from runtimed.invocation.events import Events, node_rule
 from runtimed.invocation.invoker import Invoker
 from runtimed.invocation.keys import KeyRing
 from runtimed.invocation.logs import LogReader
@@ -49,6 +49,7 @@ from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import snapshot
 from runtimed.sandbox.runtimes import Candidate, Runtimes
 from runtimed.store.database import Database, StoreError
+from runtimed.store.events import EventRules
 from runtimed.store.facts import Facts
 from runtimed.store.files import write_durably
 from runtimed.store.functions import FunctionStore
@@ -127,6 +128,13 @@ class Daemon:
             self.dispatcher,
             region=self._identity.region,
             listen=self._settings.invoke.listen,
+        )
+        self.events = Events(
+            self.dispatcher,
+            EventRules(self.database),
+            self.functions,
+            self._identity,
+            delay_ms=self._settings.events.retry_delay_ms,
         )
         self.code.clear_staging()
         limits = self._settings.limits
@@ -212,6 +220,7 @@ class Daemon:
         self.dispatcher.preload(limit, 0, 1)
         self.dispatcher.preload(self._node_rule(), 0, 1)
         await self.keys.load()
+        await self.events.load()
         await self.functions.new_generations()
         for function, target in await self.functions.served():
             if self.runtimes.interpreter(target.definition.runtime) is None:
@@ -273,6 +282,7 @@ class Daemon:
             invoker=Invoker(self.invocations, self.functions.get),
             logs=LogReader(self._state / "logs", self.functions),
             keys=self.keys,
+            queues=self.events,
             node=node,
             statistics=StatisticsReader(
                 state=self._state, functions=self.functions, dispatcher=self.dispatcher, runtimes=self.runtimes

@@ -55,6 +55,16 @@ def list_functions(members: Members) -> str:
     return ""
 
 
+def event_invoke_config(members: Members) -> str:
+    destinations = members.pop("DestinationConfig", None)
+    if destinations is not None and any(destinations.values() if isinstance(destinations, dict) else [1]):
+        raise errors.InvalidParameterValue(
+            "DestinationConfig: this node has no destinations yet. Leave it out; `runtimectl queue list --state dead` "
+            "shows the events that were given up."
+        )
+    return ""
+
+
 def _zip_file(code: Members, where: str) -> str:
     for name in OTHER_CODE:
         if name in code:

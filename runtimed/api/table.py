@@ -16,12 +16,13 @@ from runtimed.api.keys import KeyRing, Keys
 from runtimed.api.logs import LogReader, Logs
 from runtimed.api.node import Node, NodeReader, StatisticsReader
 from runtimed.api.operation import Bound, Operation, tabulate
+from runtimed.api.queues import EventQueues, Queues
 from runtimed.model.arn import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OPERATIONS = tabulate((Functions, Invocations, Logs, Keys, Node))
+_OPERATIONS = tabulate((Functions, Invocations, Queues, Logs, Keys, Node))
 
 TABLE: Mapping[str, Operation] = MappingProxyType({name: entry for name, (_, entry) in _OPERATIONS.items()})
 
@@ -33,6 +34,7 @@ class Performers(Struct, frozen=True, kw_only=True):
     functions: FunctionReader
     deployer: Deployer
     invoker: Invoker
+    queues: EventQueues
     logs: LogReader
     keys: KeyRing
     node: NodeReader
@@ -45,6 +47,7 @@ def bind(performers: Performers) -> Mapping[str, Bound]:
     resources: dict[type, object] = {
         Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes),
         Invocations: Invocations(p.identity, p.invoker),
+        Queues: Queues(p.identity, p.queues),
         Logs: Logs(p.identity, p.functions, p.logs),
         Keys: Keys(p.keys),
         Node: Node(p.node, p.statistics),

@@ -22,6 +22,7 @@ VERBS = {
     "deploy": "Create a function, or update it, from a file of code, a directory or a .zip.",
     "invoke": "Run a function once and print its result.",
     "functions": "List functions, show one, delete one.",
+    "queue": "Show what waits to be invoked asynchronously; list, remove, redrive, hold up.",
     "logs": "Print a function's log, or follow it.",
     "keys": "Make, list and revoke keys for callers over TCP.",
     "top": "Watch what the functions are doing.",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
             "echo '[1, 2]' | runtimectl invoke sum --payload - --json",
             "From standard input, with everything known of the invocation:",
         ),
+        ("runtimectl invoke report --async --event-id order-17", "Accept the event once, and run it later:"),
         ("runtimectl invoke report --stream > report.csv", "A result that comes in parts, written as it comes:"),
     ),
 )
@@ -42,9 +43,18 @@ if TYPE_CHECKING:
 )
 @click.option("--log-tail", is_flag=True, help="Print the end of the log on standard error.")
 @click.option("--stream", is_flag=True, help="Print the result's parts as they come, not the whole at the end.")
+@click.option("--async", "asynchronous", is_flag=True, help="Accept the event and print its id; it is run later.")
+@click.option("--event-id", metavar="ID", default="", help="With --async: what was accepted under ID is not again.")
 @common
 def command(
-    session: Session, name: str, payload: str | None, payload_file: Path | None, log_tail: bool, stream: bool
+    session: Session,
+    name: str,
+    payload: str | None,
+    payload_file: Path | None,
+    log_tail: bool,
+    stream: bool,
+    asynchronous: bool,
+    event_id: str,
 ) -> int:
     """Run the function NAME once and print its result.
 
@@ -52,6 +62,12 @@ def command(
     """
     if stream and session.as_json:
         raise click.UsageError("--stream and --json exclude each other: a result in parts is printed as it comes.")
+    if asynchronous and (stream or log_tail):
+        raise click.UsageError("--async excludes --stream and --log-tail: the event is run later. See its log then.")
+    if event_id and not asynchronous:
+        raise click.UsageError("--event-id is for --async.")
+    if asynchronous:
+        return _accept(session, name, _payload(payload, payload_file), event_id)
     if stream:
         return _stream(session, name, _payload(payload, payload_file), log_tail)
     with session.client() as client:
@@ -72,6 +88,16 @@ def command(
         return FUNCTION_FAILED
     _complain(error)
     return FUNCTION_FAILED
+
+
+def _accept(session: Session, name: str, payload: bytes, event_id: str) -> int:
+    with session.client() as client:
+        accepted = client.invoke_async(name, payload=payload, event_id=event_id)
+    if session.as_json:
+        output.as_json({"StatusCode": 202, "RequestId": accepted})
+    else:
+        click.echo(accepted)
+    return 0
 
 
 def _complain(error: FunctionFailed) -> None:

@@ -20,7 +20,7 @@ from runtimed.client.errors import ClientError, TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
 from runtimed.client.stream import AsyncResultStream
-from runtimed.model import errors, function, invocation, log, node, runtime
+from runtimed.model import errors, function, invocation, log, node, queue, runtime
 from runtimed.model import key as keys
 from runtimed.model.shape import Shape
 
@@ -149,6 +149,23 @@ class AsyncClient:
         request = requests.invoke(name, event, payload, qualifier, log_tail, client_context, dry_run)
         return Result(await self._invoke(request, timeout or requests.INVOKE_SECONDS))
 
+    async def invoke_async(
+        self,
+        name: str,
+        event: Any = UNSET,
+        *,
+        payload: bytes | None = None,
+        qualifier: str = "",
+        event_id: str = "",
+    ) -> str:
+        """Accepts the event, to be run later; returns its id (`context.aws_request_id`) once it is on the node's disk.
+
+        `event_id`: a name of the caller's; what was accepted under it within five minutes is not accepted again, so
+        that a call without an answer can be repeated.
+        """
+        request = requests.invoke(name, event, payload, qualifier, False, None, False, True, event_id)
+        return (await self._invoke(request, self._timeout)).request_id
+
     async def invoke_stream(
         self,
         name: str,
@@ -187,6 +204,49 @@ class AsyncClient:
             except (Unreachable, TimedOut, errors.ServiceUnavailable) as error:
                 pause = reading.pause(error, time.monotonic())
             await asyncio.sleep(pause)
+
+    # ---- queues of asynchronous invocation
+
+    async def list_queues(self, name: str = "") -> list[queue.QueueStatus]:
+        """How many events wait for which function, and how many were given up."""
+        return (await self._call(rpc.LIST_QUEUES, queue.ListQueuesRequest(function_name=name))).queues
+
+    async def list_events(self, request: queue.ListEventsRequest) -> queue.ListEventsResponse:
+        """A page of events that wait, run or were given up."""
+        return await self._call(rpc.LIST_EVENTS, request)
+
+    async def cancel_events(self, request: queue.CancelEventsRequest) -> queue.ChangedEvents:
+        """Removes events for good; those that are being invoked are left."""
+        return await self._call(rpc.CANCEL_EVENTS, request)
+
+    async def redrive_events(self, name: str = "", event_id: str = "") -> queue.ChangedEvents:
+        """Begins anew with events that were given up."""
+        return await self._call(rpc.REDRIVE_EVENTS, queue.RedriveEventsRequest(function_name=name, event_id=event_id))
+
+    async def pause_queue(self, name: str) -> None:
+        """Nothing is taken from the function's queue until `resume_queue`; events are accepted as before."""
+        await self._call(rpc.PAUSE_QUEUE, queue.PauseQueueRequest(function_name=name))
+
+    async def resume_queue(self, name: str) -> None:
+        await self._call(rpc.RESUME_QUEUE, queue.ResumeQueueRequest(function_name=name))
+
+    async def put_event_config(
+        self, name: str, *, retries: int | UnsetType = UNSET, maximum_age: int | UnsetType = UNSET
+    ) -> queue.FunctionEventInvokeConfig:
+        """How the function's events are retried: 0 to 2 times, until they are so many seconds old (60 to 21600). What
+        is not given is the node's default."""
+        request = queue.PutFunctionEventInvokeConfigRequest(
+            function_name=name, maximum_retry_attempts=retries, maximum_event_age_in_seconds=maximum_age
+        )
+        return await self._call(rpc.PUT_EVENT_CONFIG, request)
+
+    async def get_event_config(self, name: str) -> queue.FunctionEventInvokeConfig:
+        """Raises ResourceNotFound when the node's defaults hold."""
+        return await self._call(rpc.GET_EVENT_CONFIG, queue.GetFunctionEventInvokeConfigRequest(function_name=name))
+
+    async def delete_event_config(self, name: str) -> None:
+        """The node's defaults hold again."""
+        await self._call(rpc.DELETE_EVENT_CONFIG, queue.DeleteFunctionEventInvokeConfigRequest(function_name=name))
 
     # ---- keys
 

@@ -47,20 +47,28 @@ def invoke(
     log_tail: bool,
     client_context: dict[str, Any] | None,
     dry_run: bool,
+    asynchronous: bool = False,
+    event_id: str = "",
 ) -> InvokeRequest:
     data = encode_event(event, payload)
-    if len(data) > quotas.PAYLOAD_BYTES:
+    most = quotas.EVENT_BYTES if asynchronous else quotas.PAYLOAD_BYTES
+    if len(data) > most:
         raise errors.RequestTooLarge(
-            f"Payload: {len(data)} bytes are more than the {quotas.PAYLOAD_BYTES} that an invocation takes. "
+            f"Payload: {len(data)} bytes are more than the {most} that an invocation of this type takes. "
             "Pass a reference to the data instead."
         )
     return InvokeRequest(
         function_name=name,
         qualifier=qualifier,
-        invocation_type=InvocationType.DRY_RUN if dry_run else InvocationType.REQUEST_RESPONSE,
+        invocation_type=InvocationType.EVENT
+        if asynchronous
+        else InvocationType.DRY_RUN
+        if dry_run
+        else InvocationType.REQUEST_RESPONSE,
         log_type=LogType.TAIL if log_tail else LogType.NONE,
         client_context=base64.b64encode(msgspec.json.encode(client_context)).decode() if client_context else "",
         payload=data,
+        event_id=event_id,
     )
 
 

@@ -14,7 +14,7 @@ from runtimed.client.errors import ClientError, Incompatible, NotPermitted, Time
 from runtimed.gateway.grpc import status
 from runtimed.gateway.grpc.convert import Codec
 from runtimed.gateway.grpc.methods import METHODS, UPLOAD_CHUNK, UPLOAD_REQUEST, Method
-from runtimed.model import errors, function, invocation, key, log, node
+from runtimed.model import errors, function, invocation, key, log, node, queue
 from runtimed.model.shape import Shape, explain
 
 if TYPE_CHECKING:
@@ -76,6 +76,23 @@ DELETE_FUNCTION = Rpc("DeleteFunction", function.DeleteFunctionRequest, function
 INVOKE = Rpc("Invoke", invocation.InvokeRequest, invocation.InvokeResponse)
 INVOKE_STREAM = Rpc("InvokeStream", invocation.InvokeRequest, invocation.InvokeStreamResponse)
 TAIL_LOGS = Rpc("TailLogs", log.TailLogsRequest, log.LogEvent)
+LIST_QUEUES = Rpc("ListQueues", queue.ListQueuesRequest, queue.ListQueuesResponse, True)
+LIST_EVENTS = Rpc("ListEvents", queue.ListEventsRequest, queue.ListEventsResponse, True)
+CANCEL_EVENTS = Rpc("CancelEvents", queue.CancelEventsRequest, queue.ChangedEvents)
+REDRIVE_EVENTS = Rpc("RedriveEvents", queue.RedriveEventsRequest, queue.ChangedEvents)
+PAUSE_QUEUE = Rpc("PauseQueue", queue.PauseQueueRequest, queue.PauseQueueResponse)
+RESUME_QUEUE = Rpc("ResumeQueue", queue.ResumeQueueRequest, queue.ResumeQueueResponse)
+PUT_EVENT_CONFIG = Rpc(
+    "PutFunctionEventInvokeConfig", queue.PutFunctionEventInvokeConfigRequest, queue.FunctionEventInvokeConfig
+)
+GET_EVENT_CONFIG = Rpc(
+    "GetFunctionEventInvokeConfig", queue.GetFunctionEventInvokeConfigRequest, queue.FunctionEventInvokeConfig, True
+)
+DELETE_EVENT_CONFIG = Rpc(
+    "DeleteFunctionEventInvokeConfig",
+    queue.DeleteFunctionEventInvokeConfigRequest,
+    queue.DeleteFunctionEventInvokeConfigResponse,
+)
 CREATE_KEY = Rpc("CreateKey", key.CreateKeyRequest, key.CreatedKey)
 LIST_KEYS = Rpc("ListKeys", key.ListKeysRequest, key.ListKeysResponse, True)
 REVOKE_KEY = Rpc("RevokeKey", key.RevokeKeyRequest, key.RevokeKeyResponse)

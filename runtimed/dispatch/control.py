@@ -37,6 +37,13 @@ class Census(Struct, frozen=True, kw_only=True):
     waiting: int = 0
 
 
+class _Operation(Struct):
+    """On queues: what was told of it so far."""
+
+    done: asyncio.Future[wire.QueueDone]
+    events: list[wire.QueueEvent] = []
+
+
 class Dispatcher:
     """Outlives the dispatcher process: callers wait in `put_*` while it is restarted."""
 
@@ -48,6 +55,9 @@ class Dispatcher:
         self._attaching: asyncio.Task[None] | None = None
         self.demands: Levels[wire.Demand] = Levels()
         self.limits: Levels[wire.LimitState] = Levels()
+        self.queues: Levels[wire.QueueState] = Levels()
+        self._operations: dict[int, _Operation] = {}
+        self._operation = 0
         self._page: CounterPage | None = None
         self._forwards = Forwards()
         self.restarts = -1  # incarnations seen, but for the first
@@ -88,6 +98,18 @@ class Dispatcher:
         """When it returns, nobody gets in with that key."""
         await self._mirror.delete(wire.PutPrincipal, wire.DelPrincipal(), principal, GENERATION_LAST)
 
+    async def operate(self, message: wire.QueueOp) -> tuple[list[wire.QueueEvent], wire.QueueDone]:
+        """One step of an operation on queues. Raises Refused, and Unconnected when nobody answers."""
+        self._operation += 1
+        number = self._operation
+        operation = _Operation(asyncio.get_running_loop().create_future())
+        self._operations[number] = operation
+        try:
+            await self._mirror.request(message, number)
+            return operation.events, await operation.done
+        finally:
+            self._operations.pop(number, None)
+
     def census(self) -> Census:
         demands = self.demands.values()
         return Census(
@@ -125,6 +147,11 @@ class Dispatcher:
         self._mirror.disconnected()
         self.demands = Levels()
         self.limits = Levels()
+        self.queues = Levels()
+        operations, self._operations = self._operations, {}
+        for operation in operations.values():
+            if not operation.done.done():
+                operation.done.set_exception(Unconnected())
         if self._page is not None:
             self._page.close()
             self._page = None
@@ -166,6 +193,14 @@ class Dispatcher:
                     self.demands.set(header.object, message)
             case wire.LimitState():
                 self.limits.set(header.object, message)
+            case wire.QueueState():
+                self.queues.set(header.object, message)
+            case wire.QueueEvent() if header.object in self._operations:
+                self._operations[header.object].events.append(message)
+            case wire.QueueDone() if header.object in self._operations:
+                operation = self._operations.pop(header.object)
+                if not operation.done.done():
+                    operation.done.set_result(message)
             case wire.Forward() if self._connection is not None:
                 self._forwards.take(self._connection, header.object, message, descriptors)
         close_all(descriptors)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ INITS = Bounds((0.01, 0.1, 0.5, 1, 5, 10), MIDDLES)
 
 LEVELS = frozenset(
     "calls_open invocations_in_flight waiting environments environments_idle environments_frozen payload_bytes "
-    "connections arenas".split()
+    "connections arenas events_waiting events_full".split()
 )
 """Of the node's counters those that go down too."""
 COUNTS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (
@@ -66,6 +67,7 @@ class Levels(Struct, frozen=True, kw_only=True):
     names: Mapping[bytes, str]
     demands: Mapping[int, wire.Demand]
     zygotes: list[tuple[str, int]]
+    queues: list[wire.QueueState] = []
 
 
 class Row(Struct):
@@ -112,7 +114,11 @@ class MetricsReader:
         rows, left_out = choose(slots, levels.names, self._most)
         own = own_processes(levels.zygotes)
         head = generate_latest(_Families([*self._of_node(levels, node, left_out), *_of_processes(own)]))
-        body = [*_node_histograms(histograms), *of_functions(rows, levels.demands, self._histograms)]
+        body = [
+            *_node_histograms(histograms),
+            *of_functions(rows, levels.demands, self._histograms),
+            *of_queues(levels),
+        ]
         return head + "".join(body).encode()
 
     async def _levels(self) -> Levels:
@@ -122,6 +128,7 @@ class MetricsReader:
             names=await self._functions.names(),
             demands=dict(self._dispatcher.demands.items()),
             zygotes=self._runtimes.zygotes(),
+            queues=self._dispatcher.queues.values(),
         )
 
     def _of_node(self, levels: Levels, node: Mapping[str, int], left_out: int) -> Iterator[Metric]:
@@ -228,6 +235,25 @@ def of_functions(rows: Sequence[Row], demands: Mapping[int, wire.Demand], histog
     peaks = [(row.labels, 1024 * max(slot.counts["peak_kb"] for slot in row.slots)) for row in rows]
     yield family("function_memory_peak_bytes", "gauge", "The highest memory that an environment had", peaks)
     yield from histograms.families(rows)
+
+
+def of_queues(levels: Levels) -> Iterator[str]:
+    """Of the functions that ever had an event since the dispatcher started."""
+    known = {levels.names.get(bytes(queue.function_uid)): queue for queue in levels.queues}
+    now_ms = time.time() * 1000
+    told = [
+        (
+            label("function", name),
+            known[name].depth,
+            known[name].dead,
+            max(0.0, now_ms - known[name].oldest_ms) / 1000 if known[name].oldest_ms else 0.0,
+        )
+        for name in sorted(filter(None, known))
+    ]
+    yield family("function_events_waiting", "gauge", "Events in its queue", [(row[0], row[1]) for row in told])
+    yield family("function_events_dead", "gauge", "Events that were given up", [(row[0], row[2]) for row in told])
+    meaning = "For how long the oldest of them has waited"
+    yield family("function_events_oldest_seconds", "gauge", meaning, [(row[0], row[3]) for row in told])
 
 
 class Histograms:

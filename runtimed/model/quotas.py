@@ -15,6 +15,7 @@ EVENT_BYTES = 1 * MEGABYTE
 """An asynchronous one's (D)."""
 EVENT_RETRIES = 2
 """Attempts at an event after the first (D)."""
+EVENT_AGE_SECONDS_MIN = 60
 EVENT_AGE_SECONDS = 6 * 3600
 """So old an event may become in its queue (D)."""
 RESPONSE_BYTES = 6 * MEGABYTE + 100

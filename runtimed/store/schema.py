@@ -6,6 +6,7 @@ functions   one row a function, kept under a uid of its own: a name can be given
 targets     what is deployed: code and configuration as they were at one moment, never changed. Its id names it to the
             dispatcher, and its launch plan to the launcher; AUTOINCREMENT, so that an id never comes back.
 facts       single values about the database itself.
+event_rules how a function's events are retried, and whether its queue stands still; `generation` as with keys.
 keys        what callers over TCP show; the secret is sealed. Its id names it to the dispatcher and never comes back;
             `generation` grows each time the dispatcher is told of it.
 """
@@ -58,6 +59,19 @@ MIGRATIONS: tuple[Migration, ...] = (
             description TEXT NOT NULL,
             generation INTEGER NOT NULL,
             created_ms INTEGER NOT NULL,
+            modified_ms INTEGER NOT NULL
+        ) STRICT
+        """,
+    ),
+    (
+        """
+        CREATE TABLE event_rules (
+            function INTEGER PRIMARY KEY REFERENCES functions (id) ON DELETE CASCADE,
+            retries INTEGER,
+            age_s INTEGER,
+            configured INTEGER NOT NULL,
+            paused INTEGER NOT NULL,
+            generation INTEGER NOT NULL,
             modified_ms INTEGER NOT NULL
         ) STRICT
         """,
