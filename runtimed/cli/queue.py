@@ -32,6 +32,7 @@ _function = click.argument("name", required=False, default="", shell_complete=fu
         ("runtimectl queue list report --state dead", "Events that were given up:"),
         ("runtimectl queue redrive report", "Begin anew with them:"),
         ("runtimectl queue pause report", "Run none of its events for now:"),
+        ("runtimectl queue configure report --retries 0 --max-age 3600", "Try them once, within an hour:"),
     ),
 )
 @common

@@ -215,7 +215,7 @@ class Events:
 
     def _configuration(self, rule: EventRule) -> FunctionEventInvokeConfig:
         return FunctionEventInvokeConfig(
-            last_modified=_moment(rule.modified_ms),
+            last_modified=rule.modified_ms / 1000,
             function_arn=self._identity.function_arn(rule.name, "$LATEST"),
             maximum_retry_attempts=UNSET if rule.retries is None else rule.retries,
             maximum_event_age_in_seconds=UNSET if rule.age_s is None else rule.age_s,

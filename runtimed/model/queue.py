@@ -151,7 +151,8 @@ EventAge = Annotated[
 class FunctionEventInvokeConfig(Shape, frozen=True, kw_only=True):
     """How a function's events are retried; a member that is absent is the node's default."""
 
-    last_modified: datetime
+    last_modified: float
+    """Seconds since the epoch, as Lambda tells it here."""
     function_arn: str
     maximum_retry_attempts: int | UnsetType = UNSET
     maximum_event_age_in_seconds: int | UnsetType = UNSET

@@ -50,6 +50,8 @@ def bare(hint: Any) -> Any:
 def differences(shape: Any, model: Any, where: str) -> list[str]:
     """What the model does not know or has of another type."""
     kind = bare(shape)
+    if model is None:
+        return [] if not kind.__struct_fields__ else [f"{where}: nothing in the model"]
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         if model.type_name != "structure":
             return [f"{where}: a structure, and in the model {model.type_name}"]
@@ -70,7 +72,7 @@ def differences(shape: Any, model: Any, where: str) -> list[str]:
     if isinstance(kind, type) and issubclass(kind, Enum):
         unknown = {member.value for member in kind} - set(model.enum or ())
         return [f"{where}: {sorted(unknown)} not in the model"] if unknown else []
-    names = {str: ("string", "timestamp"), int: ("integer", "long"), bool: ("boolean",), float: ("double",)}
+    names = {str: ("string", "timestamp"), int: ("integer", "long"), bool: ("boolean",), float: ("double", "timestamp")}
     return [] if model.type_name in names[kind] else [f"{where}: {kind.__name__}, and in the model {model.type_name}"]
 
 
@@ -85,8 +87,9 @@ def test_operations(operation: Operation) -> None:
     for name, member in model.input_shape.members.items():
         location = member.serialization.get("location", "")
         assert (location == "uri") == (name in uri), name
-        # What is not in the path is in the query of GET and DELETE, and nowhere else.
-        assert (location == "querystring") == (route.method in ("GET", "DELETE") and name not in uri), name
+        # What is not in the path is in the query of GET and DELETE, and nowhere else; a qualifier is always there.
+        in_query = (route.method in ("GET", "DELETE") or name == "Qualifier") and name not in uri
+        assert (location == "querystring") == in_query, name
         assert member.serialization.get("name", name) == name
     assert differences(operation.response, model.output_shape, operation.name) == []
     if operation.request.__struct_fields__:

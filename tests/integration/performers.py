@@ -58,6 +58,7 @@ from runtimed.model.node import (
 )
 from runtimed.model.runtime import RuntimeState, RuntimeStatus
 from tests.integration import shown
+from tests.integration.queue_performer import Shelf
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 
@@ -442,6 +443,7 @@ def performers(directory: Path) -> Performers:
         deployer=UnpackingDeployer(identity, registry),
         invoker=SubprocessInvoker(registry, logs),
         logs=logs,
+        queues=Shelf(),
         keys=Purse(),
         node=Machine(),
         statistics=Counts(Machine()),

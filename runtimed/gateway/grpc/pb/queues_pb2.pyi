@@ -151,11 +151,11 @@ class FunctionEventInvokeConfig(_message.Message):
     FUNCTION_ARN_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_RETRY_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_EVENT_AGE_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    last_modified: _timestamp_pb2.Timestamp
+    last_modified: float
     function_arn: str
     maximum_retry_attempts: int
     maximum_event_age_in_seconds: int
-    def __init__(self, last_modified: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., function_arn: _Optional[str] = ..., maximum_retry_attempts: _Optional[int] = ..., maximum_event_age_in_seconds: _Optional[int] = ...) -> None: ...
+    def __init__(self, last_modified: _Optional[float] = ..., function_arn: _Optional[str] = ..., maximum_retry_attempts: _Optional[int] = ..., maximum_event_age_in_seconds: _Optional[int] = ...) -> None: ...
 
 class PutFunctionEventInvokeConfigRequest(_message.Message):
     __slots__ = ("function_name", "qualifier", "maximum_retry_attempts", "maximum_event_age_in_seconds")

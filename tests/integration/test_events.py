@@ -1,0 +1,140 @@
+"""Asynchronous invocation on a real node: the command line, the SDK, AWS's own SDK, and kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.calls import zipped
+from bench.node import Node, await_true
+from runtimed.client import Client, ClientError
+from runtimed.model import errors
+from runtimed.model.log import LogKind
+from runtimed.model.queue import CancelEventsRequest, EventState, ListEventsRequest
+from tests.conformance.conftest import boto, free_address
+from tests.conftest import need_root
+from tests.crash import census
+
+SECONDS = 60.0
+SOURCE = """
+def handler(event, context):
+    if event.get("fail"):
+        raise ValueError("as asked")
+    print("handled", event["n"])
+"""
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    """With one function; retries are made at once."""
+    need_root()
+    address = free_address()
+    with Node.start({"RUNTIMED_EVENTS_RETRY_DELAY_MS": "10", "RUNTIMED_INVOKE_LISTEN": address}) as started:
+        with Client(started.address) as client:
+            client.deploy("work", zipped(SOURCE), runtime="python3.11", handler="app.handler", timeout=30)
+        yield started
+
+
+@pytest.fixture
+def client(node: Node) -> Iterator[Client]:
+    with Client(node.address) as made:
+        yield made
+
+
+def handled(client: Client) -> list[str]:
+    """What each invocation that went well printed."""
+    lines = [event.message.strip() for event in client.logs("work") if event.kind is LogKind.FUNCTION]
+    return [line.removeprefix("handled ") for line in lines if line.startswith("handled ")]
+
+
+def await_handled(client: Client, *names: str) -> None:
+    await_true(lambda: set(names) <= set(handled(client)), SECONDS, f"{names} to be handled")
+
+
+def test_the_command_line_accepts_lists_and_redrives(node: Node, client: Client) -> None:
+    accepted = node.runtimectl("invoke", "work", "--async", "--event-id", "a-1", "--payload", '{"n": "cli"}')
+    assert accepted.returncode == 0, accepted.stderr
+    uuid.UUID(accepted.stdout.strip())
+    again = node.runtimectl("invoke", "work", "--async", "--event-id", "a-1", "--payload", '{"n": "cli"}')
+    assert again.stdout == accepted.stdout
+    await_handled(client, "cli")
+    assert handled(client).count("cli") == 1
+    failing = client.invoke_async("work", {"n": "dead", "fail": True})
+    await_true(lambda: client.list_queues("work")[0].dead == 1, SECONDS, "the event to be given up")
+    listed = json.loads(node.runtimectl("queue", "list", "work", "--state", "dead", "--json").stdout)["Events"]
+    assert [(event["EventId"], event["ApproximateInvokeCount"]) for event in listed] == [(failing, 3)]
+    shown = node.runtimectl("queue", "show", failing)
+    assert '{"n":"dead","fail":true}' in shown.stdout.replace(" ", "")
+    assert client.redrive_events("work").changed == 1
+    await_true(lambda: client.list_queues("work")[0].dead == 1, SECONDS, "the event to be given up again")
+    assert node.runtimectl("queue", "cancel", failing).stdout == "1 events removed\n"
+    with pytest.raises(errors.ResourceNotFound):
+        client.cancel_events(CancelEventsRequest(event_id=failing))
+
+
+def test_a_paused_queue_keeps_its_events_over_a_restart(node: Node, client: Client) -> None:
+    client.pause_queue("work")
+    accepted = [client.invoke_async("work", {"n": f"paused-{n}"}) for n in range(3)]
+    for kind in ("dispatch", "control"):
+        os.kill(census.by_kind(node)[kind][0], signal.SIGKILL)
+        await_true(node.answers, SECONDS, "the node's return")
+
+    def waiting() -> list[str]:
+        try:
+            return [event.event_id for event in client.list_events(ListEventsRequest(function_name="work")).events]
+        except (errors.ServiceUnavailable, ClientError):
+            return []
+
+    await_true(lambda: waiting() == accepted, SECONDS, "the events to be there")
+    assert client.list_events(ListEventsRequest(state=EventState.DEAD)).events == []
+    client.resume_queue("work")
+    await_handled(client, *(f"paused-{n}" for n in range(3)))
+
+
+def test_nothing_that_was_accepted_is_lost_by_kill_9(node: Node, client: Client) -> None:
+    """Events are accepted while the dispatcher is killed again and again; a ledger knows the acknowledged ones."""
+    ledger = []
+    for n in range(60):
+        if n % 20 == 10:
+            os.kill(census.by_kind(node)["dispatch"][0], signal.SIGKILL)
+        try:
+            client.invoke_async("work", {"n": f"ledger-{n}"}, event_id=f"ledger-{n}")
+            ledger.append(f"ledger-{n}")
+        except (errors.ApiError, ClientError):
+            continue
+    assert ledger
+    await_true(node.answers, SECONDS, "the node's return")
+    await_handled(client, *ledger)
+
+
+def test_event_invoke_configuration_and_boto3(node: Node, client: Client) -> None:
+    made = boto(client.create_key("events"))
+    put = made.put_function_event_invoke_config(FunctionName="work", MaximumRetryAttempts=0)
+    assert (put["MaximumRetryAttempts"], put["FunctionArn"].rpartition(":")[2]) == (0, "$LATEST")
+    updated = made.update_function_event_invoke_config(FunctionName="work", MaximumEventAgeInSeconds=60)
+    assert (updated["MaximumRetryAttempts"], updated["MaximumEventAgeInSeconds"]) == (0, 60)
+    listed = made.list_function_event_invoke_configs(FunctionName="work")["FunctionEventInvokeConfigs"]
+    assert [config["MaximumEventAgeInSeconds"] for config in listed] == [60]
+    answer = made.invoke(FunctionName="work", InvocationType="Event", Payload=b'{"n":"boto","fail":true}')
+    assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
+    number = answer["ResponseMetadata"]["RequestId"]
+    dead = ListEventsRequest(event_id=number, state=EventState.DEAD)
+    await_true(lambda: bool(client.list_events(dead).events), SECONDS, "the event to be given up")
+    assert client.list_events(dead).events[0].approximate_invoke_count == 1
+    made.delete_function_event_invoke_config(FunctionName="work")
+    with pytest.raises(made.exceptions.ResourceNotFoundException):
+        made.get_function_event_invoke_config(FunctionName="work")
+    assert client.cancel_events(CancelEventsRequest(function_name="work", state=EventState.DEAD)).changed == 1
+    made.close()
+
+
+def test_state_is_private(node: Node) -> None:
+    queue = Path(node.state_dir) / "queue"
+    assert queue.stat().st_mode & 0o7777 == 0o700
+    assert {path.stat().st_mode & 0o7777 for path in queue.iterdir()} == {0o600}
