@@ -1,6 +1,8 @@
 """Floor: a bare interpreter that forks itself into new namespaces and lets each child call a handler once.
 
-    zygote.py OBJECT first COUNT GAP   time from fork to the child's answer, one at a time, after GAP ms of idleness
+    zygote.py OBJECT first COUNT GAP [DIRECTORY]
+                                       time from fork to the child's answer, one at a time, after GAP ms of idleness;
+                                       with the handler of DIRECTORY/app.py imported before
     zygote.py OBJECT rate COUNT        forks, answers and reaps COUNT children, with 8 in flight; one figure
     zygote.py OBJECT hold COUNT        keeps COUNT children after their call; prints their ids, waits for input
 
@@ -99,7 +101,11 @@ def hold(zygote: Zygote, count: int) -> None:
 
 
 def main() -> None:
+    global handler
     mode, count = sys.argv[2], int(sys.argv[3])
+    if len(sys.argv) > 5:
+        sys.path.insert(0, sys.argv[5])
+        handler = __import__("app").handler
     zygote = Zygote(sys.argv[1], stay=mode == "hold")
     json.loads(json.dumps({}))
     gc.freeze()

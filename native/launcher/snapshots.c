@@ -257,7 +257,8 @@ void snapshot_environment_gone(struct environment *environment) {
         return;
     if (WIFEXITED(environment->status) && WEXITSTATUS(environment->status) == 0)
         return;
-    if (snapshot->server->loop.now_us - environment->asked_us >= SNAPSHOT_EARLY_US)
+    if (snapshot->server->loop.now_us - environment->asked_us >= SNAPSHOT_EARLY_US &&
+        !(WIFEXITED(environment->status) && WEXITSTATUS(environment->status) == SNAPSHOT_EXIT))
         snapshot->failures = 0;
     else if (++snapshot->failures >= SNAPSHOT_FAILURES && snapshot->ready.file >= 0)
         refuse(snapshot, WIRE_SNAPSHOT_REFUSAL_FAILED);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -16,6 +17,9 @@
 
 /* The kernel's size of a signal set. */
 #define MASK_SIZE 8
+/* How long threads have to end: a second. */
+#define THREADS_PAUSES 200
+#define THREADS_PAUSE_NS 5000000
 
 int snapshot_read_process(struct snapshot_head *head) {
     for (int i = 0; i < SNAPSHOT_SIGNALS; i++)
@@ -140,12 +144,27 @@ static bool has_ipc(void) {
     return false;
 }
 
+/* A thread that was waited for is still there for a moment. */
+static int check_threads(void) {
+    const struct timespec pause = {.tv_nsec = THREADS_PAUSE_NS};
+    struct counting counting;
+
+    for (unsigned i = 0; i < THREADS_PAUSES; i++) {
+        counting.n = 0;
+        const int r = walk("/proc/self/task", count_all, &counting);
+        if (r < 0 || counting.n == 1)
+            return r;
+        (void)nanosleep(&pause, NULL);
+    }
+    return -SNAPSHOT_THREADS;
+}
+
 int snapshot_check_process(int pipe) {
     struct counting counting = {.pipe = pipe};
-    int r = walk("/proc/self/task", count_all, &counting);
+    int r = check_threads();
 
-    if (r < 0 || counting.n != 1)
-        return r < 0 ? r : -SNAPSHOT_THREADS;
+    if (r < 0)
+        return r;
     counting.n = 0;
     r = walk("/proc/self/fd", count_descriptor, &counting);
     /* One is our own, of the directory. */
