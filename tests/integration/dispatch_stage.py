@@ -30,7 +30,7 @@ PATIENCE = 60.0 * node.PATIENCE
 PART = 65536
 UNSET = 0xFFFFFFFF
 FUNCTION = bytes(range(16))
-LEVELS = (wire.EnvState, wire.Demand, wire.LimitState)
+LEVELS = (wire.EnvState, wire.Demand, wire.LimitState, wire.QueueState)
 
 M = TypeVar("M", bound=wire.Message)
 Packet = tuple[wire.Header, Any]
