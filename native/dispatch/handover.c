@@ -26,9 +26,9 @@ void handover_init(struct handover *handover) {
 
 /* ---- connections ------------------------------------------------------------------------------------------------ */
 
-static int give_connection(struct dispatch *dispatch, int fd, const uint8_t *input, uint32_t size) {
+static int give_connection(struct dispatch *dispatch, int fd, const uint8_t *input, uint32_t size, bool owed) {
     struct wire_header header = {0};
-    struct wire_connection_handed message = {.input = {input, size}};
+    struct wire_connection_handed message = {.input = {input, size}, .owed = owed};
     uint8_t state[WIRE_HEADER_SIZE + WIRE_CONNECTION_HANDED_INPUT_MAX + 8];
     int n = wire_connection_handed_encode(&header, &message, state, sizeof(state));
     return n < 0 ? n : launcher_hand(&dispatch->launcher, WIRE_HANDED_KIND_CONNECTION, 0, state, (uint32_t)n, &fd, 1);
@@ -47,7 +47,7 @@ static int give_http(struct dispatch *dispatch) {
         struct http_connection *connection = list_entry(node, struct http_connection, node);
         if (!is_between(connection))
             continue;
-        int r = give_connection(dispatch, connection->watch.fd, connection->input, connection->input_size);
+        int r = give_connection(dispatch, connection->watch.fd, connection->input, connection->input_size, false);
         if (r == -EAGAIN)
             return r;
         http_close(connection);
@@ -69,7 +69,8 @@ static int give_transport(struct dispatch *dispatch) {
     list_for_each_safe(node, &dispatch->transport.connections) {
         struct connection *connection = list_entry(node, struct connection, node);
         if (!connection->given && !dispatch->handover.keeping && !is_receiving(connection)) {
-            int r = give_connection(dispatch, connection->watch.fd, NULL, 0);
+            int r = give_connection(dispatch, connection->watch.fd, NULL, 0,
+                connection->calls.size > 0 || !list_empty(&connection->unsent));
             if (r == -EAGAIN)
                 return r;
             connection_give(connection);

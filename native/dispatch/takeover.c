@@ -216,9 +216,11 @@ static void on_connection(struct dispatch *dispatch, const struct wire_handed *h
     fd = packet->fds[0];
     if (fd_set_nonblocking(fd, 1) < 0)
         return;
-    if (is_socket(fd, AF_UNIX, SOCK_SEQPACKET, 0))
+    if (is_socket(fd, AF_UNIX, SOCK_SEQPACKET, 0)) {
         r = transport_take(&dispatch->transport, fd);
-    else if (is_socket(fd, AF_UNIX, SOCK_STREAM, 0))
+        if (r >= 0)
+            list_entry(dispatch->transport.connections.previous, struct connection, node)->owed = message.owed != 0;
+    } else if (is_socket(fd, AF_UNIX, SOCK_STREAM, 0))
         r = http_take(&dispatch->http, fd, false, message.input);
     else if (is_socket(fd, AF_INET, SOCK_STREAM, 0) || is_socket(fd, AF_INET6, SOCK_STREAM, 0))
         r = http_take(&dispatch->http, fd, true, message.input);
@@ -255,6 +257,19 @@ static void tell_others(struct dispatch *dispatch, struct packet *packet) {
         loops_pass_on(dispatch->loops, i, packet);
 }
 
+/* The one before has ended; each loop sees to its own. Callers that it died without answering learn it from the end of
+ * their connections. */
+static void see_end(struct dispatch *dispatch, bool lost) {
+    if (dispatch->number == 0)
+        inherit_finish(dispatch);
+    list_for_each_safe(node, &dispatch->transport.connections) {
+        struct connection *connection = list_entry(node, struct connection, node);
+        if (connection->owed && lost)
+            connection_break(connection);
+        connection->owed = false;
+    }
+}
+
 void takeover_message(struct dispatch *dispatch, struct packet *packet) {
     struct wire_header header;
     struct wire_handed message;
@@ -263,9 +278,9 @@ void takeover_message(struct dispatch *dispatch, struct packet *packet) {
         return;
     if (is_of_another(dispatch, message.kind, header.object, packet))
         return;
-    if (message.kind == WIRE_HANDED_KIND_ALL) {
-        if (message.version == 0 && dispatch->number == 0) /* the launcher says so: the other one has ended */
-            inherit_finish(dispatch);
+    if (message.kind == WIRE_HANDED_KIND_ALL || message.kind == WIRE_HANDED_KIND_LOST) {
+        if (message.version == 0) /* the launcher says so */
+            see_end(dispatch, message.kind == WIRE_HANDED_KIND_LOST);
         tell_others(dispatch, packet);
         expect_no_more(dispatch);
     } else if (message.kind == WIRE_HANDED_KIND_ENVIRONMENT) {

@@ -115,7 +115,7 @@ static void exited(void *owner, int status) {
         server->exit_status = EX_CONFIG;
         supervise_stop(server);
     } else if (server->phase == PHASE_RUNNING && service_is_dispatcher(service)) {
-        upgrade_exited(service);
+        upgrade_exited(service, WIFEXITED(status) && WEXITSTATUS(status) == 0);
     } else if (server->phase == PHASE_RUNNING) {
         service_restart(service);
     } else {
@@ -308,7 +308,7 @@ void service_start(struct service *service) {
     if (r < 0) {
         say("cannot start %s: %s: %s", service->name, error.step, strerror(-r));
         if (service == server->supervision.other)
-            upgrade_exited(service);
+            upgrade_exited(service, false);
         else
             service_restart(service);
         return;

@@ -94,8 +94,8 @@ void upgrade_serving(struct service *service);
 void upgrade_greeted(struct service *service);
 /* HANDED. 0, or -EBADMSG. */
 int upgrade_message(struct service *service, const struct wire_header *header, struct packet *packet);
-/* A dispatcher has ended, of which nothing is left. */
-void upgrade_exited(struct service *service);
+/* A dispatcher has ended, of which nothing is left; clean: it owed nothing to anybody any more. */
+void upgrade_exited(struct service *service, bool clean);
 
 /* A process that broke the protocol is ended; it is started again when it is reaped. */
 void supervise_kill(struct service *service, const char *why);

@@ -68,9 +68,10 @@ static void tell_hand_over(struct service *service, uint32_t version) {
     LINK_SEND(&service->link, HEADER(0), hand_over, message, NULL, 0);
 }
 
-/* To the new one: nothing more will come. */
-static void tell_all_handed(struct service *service) {
-    struct wire_handed message = {.kind = WIRE_HANDED_KIND_ALL};
+/* To the new one: nothing more will come. Callers of the old one who are the new one's by now would wait for ever for what
+ * died with it: their connections are the only way to tell them. */
+static void tell_all_handed(struct service *service, bool clean) {
+    struct wire_handed message = {.kind = clean ? WIRE_HANDED_KIND_ALL : WIRE_HANDED_KIND_LOST};
     LINK_SEND(&service->link, HEADER(0), handed, message, NULL, 0);
 }
 
@@ -91,6 +92,7 @@ void upgrade_serving(struct service *service) {
         return;
     change_places(s);
     begin_step(server, UPGRADE_HANDING);
+    mention(server, "the new dispatcher takes calls");
     loop_timer(&server->loop, &s->patience, (uint64_t)server->boot.drain_ms * 1000, drain_fire, server);
     tell_hand_over(s->other, service->reads);
 }
@@ -129,6 +131,10 @@ int upgrade_message(struct service *service, const struct wire_header *header, s
     (void)header;
     if (wire_handed_decode(packet->data, packet->size, &h, &message) < 0)
         return -EBADMSG;
+    if (message.kind == WIRE_HANDED_KIND_LOST)
+        return -EBADMSG;
+    if (message.kind == WIRE_HANDED_KIND_ALL && service == s->other)
+        mention(service->server, "the old dispatcher has handed over what was idle");
     message.plan = message.uid = 0;
     message.known = (struct wire_slice){0};
     if (message.kind == WIRE_HANDED_KIND_ENVIRONMENT) {
@@ -170,7 +176,7 @@ static void new_one_exited(struct server *server) {
 }
 
 /* The old one has ended. */
-static void old_one_exited(struct server *server) {
+static void old_one_exited(struct server *server, bool clean) {
     struct supervision *s = &server->supervision;
 
     if (s->upgrade == UPGRADE_STARTING) {
@@ -180,10 +186,10 @@ static void old_one_exited(struct server *server) {
         mention(server, "the dispatcher was replaced");
     }
     begin_step(server, UPGRADE_NONE);
-    tell_all_handed(s->dispatch);
+    tell_all_handed(s->dispatch, clean);
 }
 
-void upgrade_exited(struct service *service) {
+void upgrade_exited(struct service *service, bool clean) {
     struct server *server = service->server;
     struct supervision *s = &server->supervision;
     const bool is_new = (s->upgrade == UPGRADE_STARTING) == (service == s->other);
@@ -193,5 +199,5 @@ void upgrade_exited(struct service *service) {
     else if (is_new)
         new_one_exited(server);
     else
-        old_one_exited(server);
+        old_one_exited(server, clean);
 }

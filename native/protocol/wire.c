@@ -1528,6 +1528,7 @@ int wire_connection_handed_encode(const struct wire_header *header, const struct
     struct writer w = {.at = buffer, .end = buffer + size};
     put_header(&w, header, WIRE_CONNECTION_HANDED);
     put_slice(&w, message->input, WIRE_CONNECTION_HANDED_INPUT_MAX, false);
+    put(&w, message->owed, 1);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -1537,6 +1538,7 @@ int wire_connection_handed_decode(const uint8_t *data, size_t size, struct wire_
     struct wire_header header = get_header(&r);
     struct wire_connection_handed message = {0};
     message.input = get_slice(&r, WIRE_CONNECTION_HANDED_INPUT_MAX, false);
+    message.owed = (uint8_t)get(&r, 1);
     if (r.bad || r.at != r.end || header.type != WIRE_CONNECTION_HANDED)
         return -EBADMSG;
     *ret_header = header;

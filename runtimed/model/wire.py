@@ -187,6 +187,7 @@ class HandedKind(IntEnum):
     ENVIRONMENT = 1
     CONNECTION = 2
     ALL = 3
+    LOST = 4
 
 
 class SnapshotMode(IntEnum):
@@ -867,8 +868,10 @@ class ConnectionHanded(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 105
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
         ("input", "bytes", 3000),
+        ("owed", "u8", 0),
     )
     input: bytes = b""
+    owed: int = 0
 
 
 class ZygoteReady(Message, frozen=True, kw_only=True):

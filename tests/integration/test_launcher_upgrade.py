@@ -177,14 +177,16 @@ def test_a_successor_that_speaks_otherwise_is_ended_and_the_old_one_goes_on(stag
     stage.end(environment)
 
 
-@pytest.mark.parametrize("packet", [b"x" * 40, bytes(wire.encode(wire.Handed(kind=1)))[:-3], bytes(80000)])
+@pytest.mark.parametrize(
+    "packet", [b"x" * 40, bytes(wire.encode(wire.Handed(kind=1)))[:-3], wire.encode(wire.Handed(kind=4)), bytes(80000)]
+)
 def test_damaged_packets_end_the_old_one_alone(stage: Played, packet: bytes) -> None:
     handed, kept = stage.launch(1), stage.launch(1)
     old = replaced(stage)
     hand(old, handed.id, list(given(handed).values()))
     close(stage.dispatch.expect(wire.Handed)[2])
     old.socket.send(packet)
-    stage.dispatch.expect(wire.Handed, where=lambda message: message.kind == wire.HandedKind.ALL)
+    stage.dispatch.expect(wire.Handed, where=lambda message: message.kind == wire.HandedKind.LOST)
     assert isinstance(handed.start(), wire.InitDone), "what was handed over lives"
     kept.close()
     old.close()

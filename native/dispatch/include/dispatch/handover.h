@@ -7,10 +7,10 @@
  * Given are: environments that are idle (channel, log pipe, freezer, peak, the Runtime API's listener and its parked
  * connection; counts and ages), also those that become so later; callers' connections between two requests over HTTP/1.1,
  * with what was read of the next one; connections of RUN/dispatch.sock, whose next calls the new one reads while answers to
- * those before still come from the old one. HTTP/2 has state that cannot be given: its callers hear GOAWAY, and connect
- * anew once their calls are answered. What is not idle stays: environments at work, requests whose body is coming, the
- * waiting queue with as many environments as it needs. An environment whose runtime has more connections than the parked one
- * is ended when it is idle.
+ * those before still come from the old one (when that dies, the new one ends the connections on which it owed some).
+ * HTTP/2 has state that cannot be given: its callers hear GOAWAY, and connect anew once their calls are answered. What is not
+ * idle stays: environments at work, requests whose body is coming, the waiting queue with as many environments as it needs.
+ * An environment whose runtime has more connections than the parked one is ended when it is idle.
  *
  * Order: connections first; then HANDOVER_SETTLE_US at most until HTTP/2's callers have heard; then environments, those used
  * longest ago first. The new one launches nothing before all were given (or HANDOVER_EXPECT_US have passed): what it needs is
@@ -25,12 +25,13 @@
  * to bring an event and no attempt runs, EVENTS_GIVE_US after HAND_OVER at the latest, and opened by the new one, whose
  * callers wait for that.
  *
- * Not given: what was kept of an init phase for the first log tail. Each
- * of the two has its own account of concurrency: while both run, together they may exceed a limit.
+ * Not given: what was kept of an init phase for the first log tail. Each of the two has its own account of concurrency: while
+ * both run, together they may exceed a limit.
  *
  * Trust: what comes is checked as if the old one were hostile (kinds of descriptors, targets, numbers). Whose an environment
- * is, and that the descriptors are its own, the launcher says, which gave them; who a caller is, is asked of the kernel again. A state of a version above HANDOVER_VERSION cannot be read, and the old one is told so
- * beforehand: it then gives nothing, lets go of its callers as they are answered, and its environments end with it. */
+ * is, and that the descriptors are its own, the launcher says, which gave them; who a caller is, is asked of the kernel
+ * again. A state of a version above HANDOVER_VERSION cannot be read, and the old one is told so beforehand: it then gives
+ * nothing, lets go of its callers as they are answered, and its environments end with it. */
 #pragma once
 
 #include <stdatomic.h>

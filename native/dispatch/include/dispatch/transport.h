@@ -62,6 +62,7 @@ struct connection {
     uint32_t uid;
     bool writing; /* watched for EPOLLOUT */
     bool closed;
+    bool owed;  /* who gave it to us has still to answer calls on it */
     bool given; /* another dispatcher reads it; answers to what was read before are still ours */
 };
 

@@ -156,6 +156,7 @@ enum wire_handed_kind {
     WIRE_HANDED_KIND_ENVIRONMENT = 1,
     WIRE_HANDED_KIND_CONNECTION = 2,
     WIRE_HANDED_KIND_ALL = 3,
+    WIRE_HANDED_KIND_LOST = 4,
 };
 
 enum wire_snapshot_mode {
@@ -908,6 +909,7 @@ int wire_environment_handed_decode(const uint8_t *data, size_t size, struct wire
 
 struct wire_connection_handed {
     struct wire_slice input;
+    uint8_t owed;
 };
 int wire_connection_handed_encode(const struct wire_header *header, const struct wire_connection_handed *message,
     uint8_t *buffer, size_t size);

@@ -1,0 +1,91 @@
+"""Two dispatchers of which one hands over to the other; the test is the launcher between them, and passes on what it
+likes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from runtimed.model import wire
+from tests.integration.dispatch_stage import Control, Stage
+
+VERSION = 1  # of HANDED
+PLAN = 7
+Flags = wire.EnvironmentHandedFlags
+ENVIRONMENT, CONNECTION, ALL, LOST = wire.HandedKind
+
+
+class Passed(tuple[wire.Header, wire.Handed, list[int]]):
+    """A HANDED on its way."""
+
+
+class Pair:
+    """The old one, and from `begin` on the new one, which serves and expects what the old one has."""
+
+    def __init__(self, directory: Path, **changes: Any) -> None:
+        self.directory, self.changes = directory, changes
+        (directory / "old").mkdir()
+        self.old = Stage(directory / "old")
+        self.new: Stage
+        self.their = self.old.ready(**changes)
+        self.control: Control
+
+    def start(self, **changes: Any) -> None:
+        (self.directory / "new").mkdir()
+        self.new = Stage(self.directory / "new", features=1)
+        self.control = self.new.ready(**{**self.changes, **changes})
+        self.new.launcher.expect(wire.Serving)
+
+    def begin(self, version: int = VERSION) -> None:
+        self.start()
+        self.old.launcher.send(wire.HandOver(version=version))
+
+    def next(self) -> Passed:
+        """What the old one hands over next."""
+        before = len(self.old.launcher.received)
+        header, handed = self.old.launcher.expect(wire.Handed)
+        fds = self.old.launcher.received[before:]
+        del self.old.launcher.received[before:]
+        return Passed((header, handed, fds))
+
+    def give(self, passed: Passed, **changes: Any) -> None:
+        """As the launcher passes it on, but for the changes; its descriptors are closed."""
+        header, handed, fds = passed
+        known = b""
+        if handed.kind == ENVIRONMENT:
+            _, state = wire.decode(handed.state)
+            assert isinstance(state, wire.EnvironmentHanded)
+            known = bytes(flag & 31 for flag in Flags if state.descriptors & flag)
+        fields = {"version": handed.version, "kind": handed.kind, "state": handed.state, "plan": PLAN, "known": known}
+        self.hand(header.object, fds, **{**fields, **changes})
+
+    def hand(self, number: int, fds: list[int], **fields: Any) -> None:
+        self.new.launcher.send(wire.Handed(**{"uid": 1000, **fields}), fds=tuple(fds), object=number)
+        for fd in fds:
+            os.close(fd)
+
+    def pass_all(self, *wanted: int) -> list[int]:
+        """Until the old one has told all, and these kinds came too; the kinds of what came."""
+        kinds: list[int] = []
+        while not {ALL, *wanted} <= set(kinds):
+            passed = self.next()
+            kinds.append(passed[1].kind)
+            self.give(passed)
+        return kinds
+
+    def close(self) -> None:
+        for stage in (self.old, getattr(self, "new", None)):
+            if stage is not None:
+                stage.close()
+
+
+@contextlib.contextmanager
+def paired(directory: Path, **changes: Any) -> Iterator[Pair]:
+    pair = Pair(directory, **changes)
+    try:
+        yield pair
+    finally:
+        pair.close()
