@@ -37,10 +37,6 @@ static int open_own(
     dispatch->loop.epoll = -1;
     dispatch->counters.fd = -1;
     dispatch->budget.common = &loops->budget;
-    if (first)
-        hold_open(&dispatch->hold, options->hold, loops->n);
-    else
-        dispatch->hold = loops->each[0]->hold; /* its descriptor */
     room_init(&dispatch->room);
     list_init(&dispatch->in_order);
     list_init(&dispatch->dead);
@@ -248,8 +244,6 @@ static void close_own(struct dispatch *dispatch) {
     mailbox_close(&dispatch->mailbox);
     loop_close(&dispatch->loop);
     levels_done(&dispatch->control.levels);
-    if (dispatch->number == 0)
-        hold_close(&dispatch->hold);
     free(dispatch->packet_in);
     free(dispatch->packet_out);
 }

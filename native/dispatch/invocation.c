@@ -38,7 +38,6 @@ struct invocation *invocation_new(
     invocation->tokens = tokens;
     invocation->arrived_us = exchange != NULL ? exchange->complete_us : clock_monotonic_us();
     list_init(&invocation->waiting);
-    list_init(&invocation->running);
     target->in_flight++;
     if (exchange == NULL)
         return invocation;
@@ -70,7 +69,6 @@ void invocation_free(struct invocation *invocation) {
     if (invocation->attempt != NULL)
         events_attempted(invocation, NULL);
     schedule_unqueue(invocation);
-    list_remove(&invocation->running);
     invocation_give_back(invocation);
     target->in_flight--;
     levels_target(target);

@@ -73,7 +73,6 @@ int main(void) {
         .listener = FD_LISTENER,
         .logs = FD_LOGS,
         .allow_uids = getenv("RUNTIMED_ALLOW_UIDS"),
-        .hold = getenv("RUNTIMED_HOLD"),
         .http = http_group != NULL ? FD_HTTP : -1,
         .http_tcp = http_tcp != NULL ? FD_HTTP_TCP : -1,
         .events = {.directory = last, .segment_bytes = segment_bytes},

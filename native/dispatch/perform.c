@@ -135,7 +135,6 @@ static void invoke(struct environment *environment, const struct environment_det
     invocation->first = environment->served == 0;
     invocation->init_us = invocation->first ? environment->init_us : 0;
     invocation->sent_us = now;
-    list_push_back(&target->running, &invocation->running);
     if (!invocation->reinit)
         invocation->deadline_us = now + (uint64_t)target->timeout_ms * 1000;
     environment->served++;

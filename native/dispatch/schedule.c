@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/exchange.h"
-#include "dispatch/hold.h"
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
 #include "dispatch/travel.h"
@@ -62,26 +61,9 @@ static void assign(struct environment *environment, struct invocation *invocatio
     environment_handle(environment, EVENT_ASSIGN, &detail);
 }
 
-/* The oldest, which goes to an environment now. NULL: none waits. */
-static struct invocation *take_waiting(struct target *target, uint64_t now) {
-    struct invocation *invocation = schedule_pop(target);
-    if (invocation != NULL) {
-        invocation->waited_us = now - invocation->arrived_us;
-        histogram_add(&target->dispatch->counters.histograms->wait_us, invocation->waited_us);
-        counters_waited(target->slot, invocation->waited_us);
-    }
-    return invocation;
-}
-
 void schedule_invocation(struct invocation *invocation) {
     struct target *target = invocation->target;
-    uint64_t now = clock_monotonic_us();
-
-    if (!list_empty(&target->idle) && !hold_wanted(target, now)) {
-        if (target->dispatch->hold.hot > 0 && target->n_waiting > 0) { /* held back until now: one of them is next */
-            enqueue(invocation);
-            invocation = take_waiting(target, now);
-        }
+    if (!list_empty(&target->idle)) {
         assign(list_entry(target->idle.next, struct environment, idle), invocation);
         return;
     }
@@ -102,7 +84,6 @@ void schedule_environment(struct environment *environment) {
     uint64_t now = clock_monotonic_us(), keep;
 
     environment->reserved_for = NULL;
-    target->freed_us = now;
     /* Of who has left already only the first invocation is told why: it may never get one that works. */
     if (invocation == NULL && ((environment->ended && environment->served > 0) || room_is_owed(environment))) {
         environment_handle(environment, EVENT_RETIRE, NULL);
@@ -111,8 +92,14 @@ void schedule_environment(struct environment *environment) {
     if (invocation == NULL && dispatch->loops->n > 1 && !is_leaving(environment) &&
         travel_give(environment, schedule_head(target)))
         return;
-    if (invocation == NULL)
-        invocation = take_waiting(target, now);
+    if (invocation == NULL) {
+        invocation = schedule_pop(target);
+        if (invocation != NULL) {
+            invocation->waited_us = now - invocation->arrived_us;
+            histogram_add(&dispatch->counters.histograms->wait_us, invocation->waited_us);
+            counters_waited(target->slot, invocation->waited_us);
+        }
+    }
     if (invocation != NULL) {
         assign(environment, invocation);
         return;
@@ -252,11 +239,6 @@ void schedule_target(struct target *target) {
             travel_show_hungry(target, 0, 0);
         return;
     }
-    if (dispatch->hold.hot > 0 && !list_empty(&target->idle)) { /* they are held back */
-        room_want(target, 0);
-        timer_set(&dispatch->loop.timers, &target->timer, hold_until(target));
-        return;
-    }
     now = clock_monotonic_us();
     view = (struct start_view){
         .waiting = target->n_waiting,
@@ -294,9 +276,6 @@ void schedule_timer(struct target *target) {
                 head, 500, "ServiceException", NULL, "No execution environment could be started in time.");
         invocation_free(head);
     }
-    if (dispatch->hold.hot > 0 && target->n_waiting > 0 && !list_empty(&target->idle))
-        for (uint32_t n = hold_release(target, now); n > 0 && target->n_waiting > 0 && !list_empty(&target->idle); n--)
-            assign(list_entry(target->idle.next, struct environment, idle), take_waiting(target, now));
     schedule_target(target);
     target_settle(target);
 }

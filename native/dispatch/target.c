@@ -140,7 +140,6 @@ static struct target *target_new(
     list_init(&target->environments);
     list_init(&target->idle);
     list_init(&target->waiting);
-    list_init(&target->running);
     list_init(&target->dirty);
     list_init(&target->room);
     timer_init(&target->timer, on_timer);

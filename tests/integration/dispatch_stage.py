@@ -309,8 +309,8 @@ class Stage:
         self._http.listen(128)
         self._tcp = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._tcp.getsockname()[1]
-        own = {"RUNTIMED_HTTP_GROUP": str(UNSET), "RUNTIMED_HTTP_TCP": "1", "RUNTIMED_HOLD": "never"}
-        environment = {**own, "RUNTIMED_DISPATCH_LOOPS": os.environ.get("RUNTIMED_DISPATCH_LOOPS", "1"), **environment}
+        environment = {"RUNTIMED_HTTP_GROUP": str(2**32 - 1), "RUNTIMED_HTTP_TCP": "1", **environment}
+        environment.setdefault("RUNTIMED_DISPATCH_LOOPS", os.environ.get("RUNTIMED_DISPATCH_LOOPS", "1"))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.launcher = Launcher(ours)
         self.links: list[Link] = [self.launcher]

@@ -27,7 +27,6 @@
 #include "dispatch/events.h"
 #include "dispatch/forward.h"
 #include "dispatch/handover.h"
-#include "dispatch/hold.h"
 #include "dispatch/http.h"
 #include "dispatch/inherit.h"
 #include "dispatch/launcher.h"
@@ -78,7 +77,6 @@ struct dispatch {
     _Atomic bool is_over;                                 /* nothing is left to do: for the first loop to know */
     struct budget budget;
     struct room room;
-    struct hold hold;
     struct routes routes;
     struct targets targets;
     struct principals principals;
@@ -106,7 +104,6 @@ struct dispatch_options {
     uint32_t http_group;          /* whose members may call there; 2^32-1: none */
     const char *allow_uids;       /* NULL: only root may connect */
     struct log_limits log_limits; /* what is kept of logs */
-    const char *hold;             /* when calls are held back: hold.h; NULL: as the processors are busy */
     uint64_t payload_bytes;       /* memory for payloads; 0: a quarter of the machine's, BUDGET_MIN to BUDGET_MAX */
     struct events_options events; /* its `confine` is the one below */
     int (*confine)(void);         /* applies the seccomp filter to the calling thread; NULL: none */

@@ -25,8 +25,7 @@ struct invocation {
     struct attempt *attempt;  /* of an event; NULL: a caller's, or its outcome is known */
     struct caller_load *load; /* NULL: not counted */
     struct list waiting;
-    struct list running; /* in its target's */
-    uint32_t tokens;     /* TOKEN_*: held until it is over */
+    uint32_t tokens; /* TOKEN_*: held until it is over */
     bool logged_start;
     bool first; /* of its environment: bears the init */
     bool is_waiting;

@@ -56,10 +56,6 @@ struct target {
     struct list environments;
     struct list idle;    /* most recently used first; one stack per tenant when that comes */
     struct list waiting; /* invocations, oldest first */
-    struct list running; /* invocations, in the order in which they were handed over */
-    uint64_t freed_us;   /* when an environment last became free; hold.h: */
-    uint64_t released_us;
-    uint32_t release;
     uint32_t n_waiting;
     uint32_t in_flight; /* waiting or bound */
     uint32_t missing;   /* environments that the node has no room for */
