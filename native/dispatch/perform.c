@@ -285,6 +285,7 @@ struct environment *environment_take(struct target *target, uint64_t id) {
     struct environment *environment = make(target, id);
     if (environment == NULL)
         return NULL;
+    atomic_fetch_add(&target->common->live, 1);
     room_take(target->dispatch);
     enter(environment, ENVIRONMENT_IDLE);
     return environment;

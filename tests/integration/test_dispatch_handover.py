@@ -44,6 +44,28 @@ def test_idle_environments_go_on(pair: Pair) -> None:
     assert pair.old.left() == 0
 
 
+def test_they_count_among_as_many_as_may_be(tmp_path: Path) -> None:
+    """None is launched beside them, and another one in the place of one that ends."""
+    with paired(tmp_path, max_environments=1) as pair:
+        invoker = pair.old.invoker()
+        first = pair.old.warm(invoker)
+        invoker.close()
+        pair.begin()
+        pair.pass_all()
+        served_by(pair, first)
+        invoker = pair.new.invoker()
+        running = invoker.call()
+        first.invoke()
+        waiting = invoker.call()
+        assert pair.new.launcher.silent(0.2)
+        pair.new.launcher.send(wire.Exited(status=9), object=first.number)
+        assert b"Runtime.ExitError" in invoker.answer(running)[1]
+        second = pair.new.launch()
+        second.start()
+        second.serve(b'"another"')
+        assert invoker.answer(waiting)[1] == b'"another"'
+
+
 def test_one_that_was_frozen_is_thawed(tmp_path: Path) -> None:
     with paired(tmp_path, freeze_after_ms=1) as pair:
         invoker = pair.old.invoker()
