@@ -9,6 +9,7 @@ from bench import (
     cold_start,
     creation_rate,
     density,
+    event_accept,
     fairness,
     loops,
     measure,
@@ -39,6 +40,7 @@ BENCHES = {
     "creation_rate": creation_rate.run,
     "density": density.run,
     "metrics": metrics.run,
+    "event_accept": event_accept.run,
 }
 
 

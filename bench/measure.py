@@ -171,9 +171,13 @@ def load(
 ) -> array.array[float]:
     """Round trips in microseconds, as the load program measured them."""
     command = [program, kind, address, request, str(connections), str(seconds), str(gap_ms)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return floats(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def floats(data: bytes) -> array.array[float]:
+    """Samples as the floors' programs write them."""
     samples = array.array("f")
-    samples.frombytes(done.stdout)
+    samples.frombytes(data)
     return samples
 
 
