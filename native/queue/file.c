@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -124,6 +125,28 @@ static int real_remove(struct files *files, const char *name) {
 
 static int real_sync_directory(struct files *files) {
     return fsync(files->directory) < 0 ? -errno : 0;
+}
+
+int64_t files_read_most(struct files *files, int file, void *data, size_t size, uint64_t offset, uint64_t *unreadable) {
+    int64_t n = files->operations->read(files, file, data, size, offset);
+    uint64_t end = 0;
+    if (n != -EIO)
+        return n;
+    int r = files->operations->size(files, file, &end);
+    if (r < 0)
+        return r;
+    size = offset >= end ? 0 : (size_t)MIN(size, end - offset);
+    for (size_t at = 0, part; at < size; at += part) {
+        part = MIN(size - at, SECTOR - (size_t)((offset + at) % SECTOR));
+        n = files->operations->read(files, file, (uint8_t *)data + at, part, offset + at);
+        if (n < 0 && n != -EIO)
+            return n;
+        if (n < (int64_t)part) {
+            memset((uint8_t *)data + at, 0, part);
+            *unreadable += part;
+        }
+    }
+    return (int64_t)size;
 }
 
 void files_open(struct files *ret_files, int directory) {

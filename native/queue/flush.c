@@ -259,13 +259,14 @@ int log_flush(struct log *log, uint64_t now_ms) {
     uint64_t remove;
 
     pthread_mutex_lock(&log->mutex);
-    batch = log->open;
+    remove = log->remove;
+    /* On a full disk room comes first: a batch that does not fit would come again and again. */
+    batch = log->full != 0 && log->writer.oldest <= remove ? NULL : log->open;
     if (batch != NULL) {
         log->open = batch->next;
         if (log->open == NULL)
             log->open_last = NULL;
     }
-    remove = log->remove;
     pthread_mutex_unlock(&log->mutex);
     if (batch != NULL) {
         write_batch(log, batch, now_ms);

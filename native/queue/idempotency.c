@@ -24,8 +24,10 @@ static uint32_t seconds(uint64_t ms) {
     return (uint32_t)(ms / 1000) & ~PENDING;
 }
 
+/* What was accepted far in the future was so before the clock was set back: its window is over, whenever it was. */
 static bool is_old(const struct idempotency *t, const struct known *known, uint32_t now_s) {
-    return (known->second & PENDING) == 0 && known->second + t->window_s < now_s;
+    return (known->second & PENDING) == 0 &&
+        (known->second + t->window_s < now_s || known->second > now_s + t->window_s);
 }
 
 /* Where it stands, or the free place where it would. */

@@ -1,5 +1,6 @@
 /* Opening, sweeping, compacting and closing the log; see log.h. The loop's side. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -8,6 +9,8 @@
 #include "log_parts.h"
 
 #define ENTRIES 256u /* of a footer, read at a time */
+#define COPY_NAME_SIZE (SEGMENT_NAME_SIZE + 13)
+#define COPY_BLOCK (256u << 10)
 
 static int check_options(const struct log_options *o) {
     if (o->segment_events == 0 || o->segment_events > SEGMENT_EVENTS_MAX || o->salt == NULL)
@@ -67,9 +70,59 @@ void log_close(struct log *log) {
     pthread_mutex_destroy(&log->mutex);
 }
 
+/* ---- damage that is met by reading ------------------------------------------------------------------------------ */
+
+static int copy_file(struct log *log, int from, int to) {
+    const struct file_operations *op = log->files->operations;
+    _cleanup_free_ uint8_t *block = malloc(COPY_BLOCK);
+    uint64_t size = 0, unreadable = 0;
+    int64_t n = 0;
+
+    if (block == NULL)
+        return -ENOMEM;
+    int r = op->size(log->files, from, &size);
+    for (uint64_t at = 0; at < size && r == 0; at += (uint64_t)n) {
+        n = files_read_most(log->files, from, block, COPY_BLOCK, at, &unreadable);
+        r = n < 0 ? (int)n : n == 0 ? -EIO : op->write(log->files, to, block, (size_t)n, at);
+    }
+    return r < 0 ? r : op->sync(log->files, to);
+}
+
+int log_keep_copy(struct log *log, struct log_segment *segment) {
+    const struct file_operations *op = log->files->operations;
+    char name[SEGMENT_NAME_SIZE], making[COPY_NAME_SIZE], made[COPY_NAME_SIZE];
+
+    if (segment->copied)
+        return 0;
+    segment_name(name, segment->sequence);
+    snprintf(making, sizeof(making), "copy-%s", name);
+    snprintf(made, sizeof(made), "copy-%s.damaged", name);
+    int file = op->open(log->files, made, 0);
+    if (file >= 0) { /* by a start before */
+        op->close(log->files, file);
+        segment->copied = true;
+        return 0;
+    }
+    file = op->open(log->files, making, 1);
+    if (file == -EEXIST && op->remove(log->files, making) == 0)
+        file = op->open(log->files, making, 1);
+    if (file < 0)
+        return file;
+    int r = copy_file(log, segment->file, file);
+    op->close(log->files, file);
+    if (r == 0)
+        r = op->rename(log->files, making, made);
+    if (r == 0)
+        r = op->sync_directory(log->files);
+    if (r < 0)
+        (void)op->remove(log->files, making);
+    segment->copied = r == 0;
+    return r;
+}
+
 /* ---- removal --------------------------------------------------------------------------------------------------- */
 
-void log_discard(struct log *log, uint64_t keep_keys_ms) {
+void log_discard(struct log *log, uint64_t keep_from_ms, uint64_t keep_to_ms) {
     if (log->dropping != 0) {
         if (log->collected < log->dropping_batch)
             return;
@@ -85,11 +138,13 @@ void log_discard(struct log *log, uint64_t keep_keys_ms) {
         pthread_mutex_unlock(&log->mutex);
         log->dropping = 0;
         log->compacting = 0;
+        log->stuck = false;
     }
     uint64_t last = 0;
     list_for_each(node, &log->segments) {
         struct log_segment *segment = list_entry(node, struct log_segment, node);
-        if (segment == log->last || segment->live > 0 || (segment->keyed_ms != 0 && segment->keyed_ms >= keep_keys_ms))
+        bool keyed = segment->keyed_ms != 0 && segment->keyed_ms >= keep_from_ms && segment->keyed_ms <= keep_to_ms;
+        if (segment == log->last || segment->live > 0 || keyed)
             break;
         last = segment->sequence;
         if (__atomic_load_n(&log->full, __ATOMIC_ACQUIRE) != 0)
@@ -148,7 +203,9 @@ int log_compact(struct log *log, uint64_t now_ms, uint64_t bytes) {
     size_t capacity = 0;
     int moved = 0, r = 0;
 
-    if (list_empty(&log->segments) || log->dropping != 0 || log->moving > 0)
+    if (__atomic_load_n(&log->full, __ATOMIC_ACQUIRE) == 0)
+        log->stuck = false;
+    if (list_empty(&log->segments) || log->dropping != 0 || log->moving > 0 || log->stuck)
         return 0;
     struct log_segment *oldest = list_entry(log->segments.next, struct log_segment, node);
     if (!worth_it(log, oldest))
@@ -168,8 +225,10 @@ int log_compact(struct log *log, uint64_t now_ms, uint64_t bytes) {
             r = move_one(log, oldest, &entries[i], now_ms, &buffer, &capacity);
             bytes -= MIN(bytes, entries[i].size);
             moved += r == 0;
+            if (r == -EBADMSG || r == -EIO)
+                r = 0; /* it stays, until it is its turn or the next start finds it */
         }
-        log->compacting += r < 0 ? i - 1 : i;
+        log->compacting += r < 0 && i > 0 ? i - 1 : i;
     }
     free(buffer);
     log->moved += (uint64_t)moved;

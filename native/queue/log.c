@@ -167,7 +167,9 @@ static int append_event(struct log *log, const struct record_event *event, uint6
             .size = (uint32_t)padded,
             .tag = tag,
             .key = event->key,
-            .origin = event->origin};
+            .origin = event->origin,
+            .due_ms = event->due_ms,
+            .attempts = event->attempts};
         memcpy(item->queue, event->queue, 16);
         record_put_event(batch->bytes + batch->size, event);
         batch->size += padded;
@@ -268,9 +270,11 @@ static void collect_event(struct log *log, struct batch *batch, struct batch_ite
         if (log->sink.returned != NULL)
             log->sink.returned(log->sink.context, from, item->queue);
     }
-    if (item->tag == TAG_MOVE)
+    if (item->tag == TAG_MOVE) {
         log->moving--;
-    else if (log->sink.accepted != NULL)
+        log->stuck = log->stuck || r < 0;
+    }
+    if (item->tag != TAG_MOVE && log->sink.accepted != NULL)
         log->sink.accepted(log->sink.context, item, r, place);
 }
 

@@ -150,8 +150,11 @@ static int waiting_found(void *context, const uint8_t uid[16], uint32_t n) {
 
 static void accepted(void *context, const struct batch_item *item, int result, struct place place) {
     struct queues *q = context;
-    if (item->origin.segment != 0)
-        return; /* a retry far away */
+    if (item->origin.segment != 0) {
+        if (result < 0 && (item->tag & ~(uint64_t)UINT32_MAX) == TAG_RETRY)
+            queue_retry_failed(q, item);
+        return;
+    }
     if (item->key != 0)
         idempotency_end(&q->idempotency, item->key, result == 0);
     struct queue *queue = queues_find(q, item->queue);

@@ -3,6 +3,8 @@
 
 #include "queue/queue.h"
 
+#define TAG_RETRY (1ull << 62) /* with the record's place in its file: the tag of a retry that is written anew */
+
 enum { TIMED_RUN = 1, TIMED_RETRY = 2, TIMED_GATE = 3 };
 
 /* runs.c */
@@ -14,6 +16,10 @@ struct run *runs_find(struct log_segment *segment, const struct queue *queue);
 /* The next entry of the run that is due and holds: 1. 0: none is; the run is out of queue->runs then, and in the wheel if
  * there is something later. */
 int run_next(struct queues *queues, struct run *run, struct footer_event *ret_entry);
+
+/* take.c */
+/* A retry could not be written anew. */
+void queue_retry_failed(struct queues *queues, const struct batch_item *item);
 
 /* queue.c */
 /* Into the circle of those that have something to take, or out of it. */

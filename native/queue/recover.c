@@ -35,6 +35,9 @@ static void each_name(void *context, const char *name) {
         sequence = segment_sequence(segment);
         aside = true;
     }
+    size_t length = strlen(name), ending = strlen(DAMAGED);
+    if (length > ending && strcmp(name + length - ending, DAMAGED) == 0)
+        r->report->damaged_files++;
     if (strcmp(name, "spare") == 0)
         r->log->writer.spare = true;
     if (strcmp(name, "next") == 0)
@@ -77,12 +80,13 @@ static int open_segment(struct recovery *r, struct found *found) {
     uint8_t bytes[HEADER_SIZE];
     struct segment_header header;
     char name[SEGMENT_NAME_SIZE];
+    uint64_t unreadable = 0;
 
     segment_name(name, found->sequence);
     int file = op->open(log->files, name, 0);
     if (file < 0)
         return file;
-    int64_t n = op->read(log->files, file, bytes, sizeof(bytes), 0);
+    int64_t n = files_read_most(log->files, file, bytes, sizeof(bytes), 0, &unreadable);
     int s = n < 0 ? (int)n : n < (int64_t)sizeof(bytes) ? -EBADMSG : segment_parse_header(bytes, &header);
     if (s == 0 && header.sequence == found->sequence) {
         found->segment = log_segment_new(&header, file);
@@ -99,6 +103,7 @@ static int open_segment(struct recovery *r, struct found *found) {
         return s;
     r->report->damaged_segments++;
     r->report->damaged_bytes += log->options.segment_bytes;
+    r->report->damaged_files++;
     return recover_set_aside(log, found->sequence);
 }
 
@@ -228,7 +233,8 @@ static int check_former(struct recovery *r, const char *name) {
     int file = op->open(r->log->files, name, 0);
     if (file < 0)
         return file == -ENOENT ? 0 : file;
-    int64_t n = op->read(r->log->files, file, bytes, sizeof(bytes), 0);
+    uint64_t unreadable = 0;
+    int64_t n = files_read_most(r->log->files, file, bytes, sizeof(bytes), 0, &unreadable);
     op->close(r->log->files, file);
     if (n == (int64_t)sizeof(bytes) && segment_parse_header(bytes, &header) == 0)
         r->done_with = MAX(r->done_with, header.oldest - 1);

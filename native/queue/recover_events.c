@@ -246,10 +246,12 @@ int recover_salvage(struct recovery *r, uint64_t now_ms) {
         settle_down(log, now_ms);
         if (s < 0 && s != -ENOSPC)
             return s;
-        if (s == 0 && failures == log->change_failures && log->live - live == r->report->salvaged - salvaged)
+        if (s == 0 && failures == log->change_failures && log->live - live == r->report->salvaged - salvaged) {
             s = recover_set_aside(log, segment->sequence);
-        else
+            r->report->damaged_files += s == 0;
+        } else {
             r->report->unsaved_segments++;
+        }
         if (s < 0 && s != -ENOSPC)
             return s;
     }

@@ -17,12 +17,13 @@ struct reader {
     uint8_t *bytes; /* of the group under way */
     size_t capacity;
     uint8_t *block; /* of the search */
+    uint64_t unreadable;
 };
 
 static int64_t reader_read(struct reader *r, void *data, size_t size, uint64_t offset) {
     if (offset >= r->limit)
         return 0;
-    return r->files->operations->read(r->files, r->file, data, MIN(size, r->limit - offset), offset);
+    return files_read_most(r->files, r->file, data, MIN(size, r->limit - offset), offset, &r->unreadable);
 }
 
 /* The group at `offset`, read whole into r->bytes with its records checked. 1: good; 0: not. `ret_header` is that of a
@@ -146,7 +147,7 @@ static int scan_groups(
             scan->end = offset = offset + sector_up(GROUP_HEADER + (uint64_t)h.size);
             continue;
         }
-        int64_t got = r->files->operations->read(r->files, r->file, head, sizeof(head), offset);
+        int64_t got = files_read_most(r->files, r->file, head, sizeof(head), offset, &r->unreadable);
         if (got < 0)
             return (int)got;
         if (got == (int64_t)sizeof(head) && footer_found(head, r->salt, offset, &footer) == 0) {
@@ -192,6 +193,10 @@ int segment_scan(struct files *files, int file, const struct segment_header *hea
     r = scan_groups(&reader, start, known_end, sink, &scan);
     free(reader.block);
     free(reader.bytes);
+    if (reader.unreadable > 0 && scan.damaged_areas == 0) { /* a tail that cannot be read is not a torn one */
+        scan.damaged_areas = 1;
+        scan.damaged_bytes = reader.unreadable;
+    }
     if (r == 0)
         *ret_scan = scan;
     return r;

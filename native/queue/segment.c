@@ -253,7 +253,8 @@ _Static_assert(sizeof(struct state_sector) == SECTOR, "one sector");
 static int states_load(
     struct files *files, int file, uint64_t salt, uint32_t which, struct state_sector *ret_sector, unsigned *ret_copy) {
     struct state_sector both[2];
-    int64_t n = files->operations->read(files, file, both, sizeof(both), HEADER_SIZE + 2ull * SECTOR * which);
+    uint64_t unreadable = 0;
+    int64_t n = files_read_most(files, file, both, sizeof(both), HEADER_SIZE + 2ull * SECTOR * which, &unreadable);
     if (n < 0)
         return (int)n;
     memset(ret_sector, 0, sizeof(*ret_sector));

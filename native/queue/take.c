@@ -52,7 +52,8 @@ void queues_turn(struct queues *q, uint64_t now_ms) {
     wheel_advance(&q->wheel, now_ms);
     while (wheel_take(&q->wheel, &timed))
         time_came(q, &timed);
-    log_discard(&q->log, now_ms - MIN(now_ms, q->idempotency.window_s * 1000ull));
+    uint64_t window = q->idempotency.window_s * 1000ull;
+    log_discard(&q->log, now_ms - MIN(now_ms, window), now_ms + window);
     (void)log_compact(&q->log, now_ms, COMPACT_BYTES);
 }
 
@@ -101,6 +102,16 @@ static int take_from(struct queues *q, struct queue *queue, struct taken *ret_ta
     return 0;
 }
 
+/* The file is kept, and the event given up, so that others of its segment are not kept for its sake. Where there is no room
+ * for the file the event stays taken, and the next start finds it. */
+static int drop_unreadable(struct queues *q, struct log_segment *segment, const struct taken *taken) {
+    int r = log_keep_copy(&q->log, segment);
+    if (r == 0)
+        r = queues_settle(q, taken->queue, taken->place);
+    q->unreadable += r == 0;
+    return r < 0 && r != -ENOENT ? r : -EBADMSG;
+}
+
 int queues_take(struct queues *q, struct taken *ret_taken, struct record *ret_record, struct decision *ret_decision) {
     while (!list_empty(&q->active)) {
         struct queue *queue = list_entry(q->active.next, struct queue, active);
@@ -122,8 +133,12 @@ int queues_take(struct queues *q, struct taken *ret_taken, struct record *ret_re
         r = segment == NULL
             ? -ENOENT
             : log_read(&q->log, segment, taken.where, taken.size, &q->buffer, &q->buffer_capacity, ret_record);
-        if (r < 0)
-            return r; /* it stays taken: the next start finds it, and says what is wrong with it */
+        if (r == -EBADMSG || r == -EIO)
+            return drop_unreadable(q, segment, &taken);
+        if (r < 0) { /* for want of memory: later again */
+            (void)queue_back(q, queue, &taken);
+            return r;
+        }
         uint8_t state = log_state(&q->log, taken.place);
         taken.size = ret_record->size;
         taken.attempts = state_attempts(state);
@@ -192,12 +207,10 @@ static int retry_far(struct queues *q, const struct taken *taken, const struct d
     event.attempts = decision->attempts;
     event.due_ms = decision->due_ms;
     event.key = 0; /* its name is taken where it was first */
-    return log_move(&q->log, &event, UINT64_MAX);
+    return log_move(&q->log, &event, TAG_RETRY | taken->where);
 }
 
-static int retry(struct queues *q, const struct taken *taken, const struct decision *decision) {
-    if (decision->due_ms > q->now_ms + RETRY_NEAR_MS || q->retries_near >= RETRIES_NEAR_MAX)
-        return retry_far(q, taken, decision);
+static int retry_near(struct queues *q, const struct taken *taken, const struct decision *decision) {
     struct record_change change = {.place = taken->place,
         .attempts = decision->attempts,
         .phase = PHASE_WAITING,
@@ -214,6 +227,22 @@ static int retry(struct queues *q, const struct taken *taken, const struct decis
         return r;
     q->retries_near++;
     return log_change(&q->log, &change, NULL);
+}
+
+/* Where it cannot be written anew (no room, or its record is damaged) a far retry waits in the wheel, as a near one does:
+ * a start before it is due makes it due sooner. */
+static int retry(struct queues *q, const struct taken *taken, const struct decision *decision) {
+    bool far = decision->due_ms > q->now_ms + RETRY_NEAR_MS || q->retries_near >= RETRIES_NEAR_MAX;
+    return far && retry_far(q, taken, decision) == 0 ? 0 : retry_near(q, taken, decision);
+}
+
+void queue_retry_failed(struct queues *q, const struct batch_item *item) {
+    struct taken taken = {.queue = queues_find(q, item->queue), .place = item->origin, .where = (uint32_t)item->tag};
+    const struct decision decision = {.attempts = item->attempts, .due_ms = item->due_ms};
+    struct log_segment *segment = log_segment_of(&q->log, item->origin.segment);
+    if (taken.queue == NULL || segment == NULL || retry_near(q, &taken, &decision) < 0)
+        return; /* it is tried again at once */
+    segment->states[item->origin.ordinal] |= EVENT_TAKEN;
 }
 
 static int gate(struct queues *q, const struct taken *taken, const struct decision *decision) {

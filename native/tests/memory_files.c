@@ -199,6 +199,8 @@ static int64_t memory_read(struct files *files, int file, void *data, size_t siz
     if (offset >= f->size)
         return 0;
     size = size < f->size - offset ? size : (size_t)(f->size - offset);
+    if (f == of(files)->bad && offset < of(files)->bad_offset + SECTOR && offset + size > of(files)->bad_offset)
+        return -EIO;
     memcpy(data, f->now + offset, size);
     return (int64_t)size;
 }

@@ -42,6 +42,8 @@ struct memory {
     uint64_t fail_at, fail_for; /* operations from here on fail, so many; 0: none */
     int fail_with;
     bool fail_syncs_only;
+    const struct memory_file *bad; /* has a sector that cannot be read */
+    uint64_t bad_offset;
     uint64_t room; /* bytes that files may have together; 0: any */
 };
 

@@ -265,7 +265,7 @@ static void run_steps(struct world *w) {
                 change_one(w, draw(w, 4) > 0);
         } else if (what < 10) {
             (void)log_compact(&w->log, w->now_ms, 2000);
-            log_discard(&w->log, UINT64_MAX);
+            log_discard(&w->log, UINT64_MAX, 0);
         } else if (what < 11 && w->log.writer.file >= 0 &&
             draw(w, 4) == 0) { /* a new process; by stopping, or by kill -9 */
             if (draw(w, 2) == 0)
@@ -282,7 +282,7 @@ static void run_steps(struct world *w) {
             collect(w);
             if (w->log.moved > 0)
                 find_places(w);
-            log_discard(&w->log, UINT64_MAX);
+            log_discard(&w->log, UINT64_MAX, 0);
         }
     }
 }

@@ -39,10 +39,16 @@ static __attribute__((unused)) void accepted(void *context, uint64_t tag, int re
     last_result = result;
 }
 
+struct options {
+    uint64_t segment_bytes;
+    uint32_t segment_events, group_bytes;
+};
+static struct options sizes;
+
 static __attribute__((unused)) void open_queues(void) {
-    struct queues_options options = {.log = {.segment_bytes = 32768,
-                                         .segment_events = 64,
-                                         .group_bytes = 4096,
+    struct queues_options options = {.log = {.segment_bytes = sizes.segment_bytes,
+                                         .segment_events = sizes.segment_events,
+                                         .group_bytes = sizes.group_bytes,
                                          .pending_bytes = 1u << 20,
                                          .salt = salt},
         .policy = {.retries = 2, .base_delay_ms = 60000, .max_age_ms = 21600000},
@@ -53,11 +59,17 @@ static __attribute__((unused)) void open_queues(void) {
     CHECK(queues_open(&queues, &memory.files, &options, now, &report) == 0);
 }
 
-static __attribute__((unused)) void begin(uint64_t room) {
+static __attribute__((unused)) void begin_with(uint64_t room, const struct options *options) {
     memory_init(&memory, 42);
+    sizes = *options;
     memory.room = room;
     n_accepted = n_refused = 0;
     open_queues();
+}
+
+static __attribute__((unused)) void begin(uint64_t room) {
+    static const struct options small = {.segment_bytes = 32768, .segment_events = 64, .group_bytes = 4096};
+    begin_with(room, &small);
 }
 
 static __attribute__((unused)) void end(void) {

@@ -7,6 +7,7 @@ left out, must be seen: a model that finds nothing would prove nothing.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 from collections.abc import Iterator
@@ -139,3 +140,10 @@ def test_power_cuts_at_every_operation(part: int) -> None:
     n, wrong = run(part * 100, part * 100 + 100, 1)
     assert wrong == {}
     assert n > 5000
+
+
+@pytest.mark.soak
+def test_a_million_events_that_always_fail() -> None:
+    """The long days of the queues (native/tests/test_queue_days.c), with a million instead of some thousands."""
+    program = PROGRAM.with_name("test_queue_days")
+    subprocess.run([program], env={**os.environ, "RUNTIMED_QUEUE_EVENTS": "1000000"}, check=True, timeout=3600)

@@ -39,5 +39,9 @@ struct files {
     int directory;
 };
 
+/* As the operation `read`, but what the disk cannot read (EIO) comes as zeros, sector by sector, and is counted. All that
+ * the log keeps has a checksum: zeros are taken for nothing else. */
+int64_t files_read_most(
+    struct files *files, int file, void *data, size_t size, uint64_t offset, uint64_t *unreadable_bytes);
 /* Takes the directory's descriptor. */
 void files_open(struct files *ret_files, int directory);

@@ -46,7 +46,7 @@ struct log_segment {
     uint8_t *states; /* of `ordinals` events: state_of(), EVENT_TAKEN; NULL when all are settled */
     uint32_t ordinals, capacity, live;
     uint64_t keyed_ms; /* the last accept with a key */
-    bool sealed, damaged;
+    bool sealed, damaged, copied;
     uint32_t entries; /* in its footer */
     struct list runs; /* the queue's */
 };
@@ -58,6 +58,7 @@ struct log_found {
     uint64_t damaged_segments, damaged_bytes, missing_segments, unknown_places;
     uint64_t salvaged;         /* events, out of damaged segments */
     uint64_t unsaved_segments; /* damaged ones whose events could not be moved for want of room: the next start tries */
+    uint64_t damaged_files;    /* that are kept: of this start, and of others before */
 };
 
 struct batch_item {
@@ -65,6 +66,8 @@ struct batch_item {
     int result;
     uint64_t tag, key;
     struct place origin;
+    uint64_t due_ms; /* with `attempts`: of an event that moves */
+    uint8_t attempts;
     uint8_t queue[16];
 };
 
@@ -128,6 +131,7 @@ struct log {
     uint64_t compacting;               /* where compaction is in the oldest segment's footer */
     uint64_t moved;                    /* events, by compaction */
     uint64_t moving;                   /* under way */
+    bool stuck;                        /* there was no room for a move: not again before there may be */
     uint64_t batches;                  /* number of the open batch */
     uint64_t collected;                /* all batches up to this number are done */
     uint64_t pending;                  /* bytes */
@@ -164,12 +168,16 @@ int log_move(struct log *log, const struct record_event *event, uint64_t tag);
 int log_change(struct log *log, const struct record_change *change, uint64_t *ret_batch);
 /* Takes what the flusher finished; calls the sink. Returns how many batches. */
 int log_collect(struct log *log, uint64_t now_ms);
-/* Removal of segments that are done with. `keep_keys_ms`: those with keyed events accepted since then are kept. */
-void log_discard(struct log *log, uint64_t keep_keys_ms);
+/* Removal of segments that are done with. Those whose last keyed event was accepted between the two times are kept. */
+void log_discard(struct log *log, uint64_t keep_from_ms, uint64_t keep_to_ms);
 
 /* Moves what lives in the oldest segment to the youngest, about so many bytes of it, when less than half of all that is
  * kept lives. Events that are taken stay where they are. Returns how many are on their way. */
 int log_compact(struct log *log, uint64_t now_ms, uint64_t bytes);
+
+/* A record of the segment cannot be read: its file is copied to copy-NAME.damaged, for a person to look at; what cannot
+ * be read is zeros there. Once for a segment. */
+int log_keep_copy(struct log *log, struct log_segment *segment);
 
 struct log_segment *log_segment_of(struct log *log, uint64_t sequence);
 /* State byte of an event; PHASE_SETTLED for one that is not there. */

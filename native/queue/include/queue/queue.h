@@ -70,6 +70,7 @@ struct queues {
     uint32_t cap;
     uint32_t n_windows, retries_near;
     uint64_t keep_keys_ms, now_ms;
+    uint64_t unreadable; /* events that were settled because their records could not be read */
     uint8_t *buffer;
     size_t buffer_capacity;
     void (*accepted)(void *context, uint64_t tag, int result, struct place place);
@@ -105,7 +106,7 @@ uint64_t queues_next(struct queues *queues);
 
 /* 1 and an event to be invoked (phase waiting) or delivered, or 0. `ret_record` is valid until the next call. An event
  * that may not be tried any more is handed out too: see ret_decision, which otherwise says VERDICT_INVOKE. An event whose
- * record cannot be read is left where it is: -EBADMSG. */
+ * record cannot be read is settled, once a copy of its file is kept: -EBADMSG; there may be others to take. */
 int queues_take(
     struct queues *queues, struct taken *ret_taken, struct record *ret_record, struct decision *ret_decision);
 /* After an attempt, or a decision against one. Performs what policy_after says; ret_decision has it. */
