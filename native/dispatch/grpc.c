@@ -307,6 +307,8 @@ enum grpc_status grpc_status_of(const char *code, uint16_t status) {
         {"NotImplementedException", GRPC_UNIMPLEMENTED},
         {"InvalidRuntimeException", GRPC_FAILED_PRECONDITION},
         {"ResourceNotReadyException", GRPC_UNAVAILABLE},
+        {"SnapStartException", GRPC_FAILED_PRECONDITION},
+        {"SnapStartTimeoutException", GRPC_DEADLINE_EXCEEDED},
     };
     if (status == 503)
         return GRPC_UNAVAILABLE;

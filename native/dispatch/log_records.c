@@ -157,10 +157,13 @@ void logs_init_start(struct environment *environment) {
 }
 
 void logs_init_report(struct environment *environment, const struct log_report *report) {
-    struct log_tail *early = logs_early(environment);
+    struct log_tail *early;
     char line[RENDER_MAX];
 
     emit_report(environment, NULL, LOG_KIND_INIT_REPORT, report);
+    if (report->status == LOG_STATUS_SUCCESS)
+        return; /* for the log alone, as INIT_START is */
+    early = logs_early(environment);
     if (early != NULL)
         log_tail_append(
             early, line, render_init_report(line, environment->target->log_format, clock_real_us(), report));

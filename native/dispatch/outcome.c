@@ -12,6 +12,9 @@
 #include "dispatch/perform.h"
 #include "dispatch/schedule.h"
 
+/* What an environment says when a hook after its restoring raises (bootstrap/snapshots.py). */
+#define AFTER_RESTORE_ERROR "Runtime.AfterRestoreError"
+
 static void note(struct environment *environment, const char *text) {
     if (environment->reason[0] == '\0')
         memccpy(environment->reason, text, '\0', sizeof(environment->reason) - 1);
@@ -65,6 +68,7 @@ static void init_failed(struct environment *environment, const char *type) {
     struct log_report report = {.duration_us = environment->dispatch->loop.now_us - environment->started_us,
         .memory_mb = environment->target->memory_mb,
         .status = LOG_STATUS_FAILURE,
+        .init_type = environment->init_type,
         .error_type = type,
         .error_type_size = (uint16_t)strlen(type)};
     count_one(&environment->dispatch->counters.node->init_errors);
@@ -83,11 +87,58 @@ void outcome_init_error(struct environment *environment, const struct environmen
     init_failed(environment, type);
     note(environment, type);
     victim = victim_of(environment);
-    if (victim != NULL) {
+    if (victim == NULL)
+        return;
+    /* As Lambda answers; of an event it is an attempt that failed. */
+    if (strcmp(type, AFTER_RESTORE_ERROR) == 0 && victim->exchange != NULL) {
+        logs_drain(environment);
+        invocation_refuse(victim, 400, "SnapStartException", NULL,
+            "A hook that runs after restoring raised an error, which the function's log shows.");
+    } else {
         invocation_answer_failure(victim, environment, type, detail->body, LOG_STATUS_INIT_ERROR);
-        dismiss(environment, victim);
     }
+    dismiss(environment, victim);
 }
+
+/* ---- restoring ------------------------------------------------------------------------------------------------- */
+
+static void report_restore(struct environment *environment, uint8_t status, uint64_t duration_us) {
+    const struct log_report report = {.duration_us = duration_us,
+        .memory_mb = environment->target->memory_mb,
+        .status = status,
+        .init_type = environment->init_type};
+    logs_init_report(environment, &report);
+}
+
+void outcome_restored(struct environment *environment) {
+    report_restore(environment, LOG_STATUS_SUCCESS, environment->init_us);
+}
+
+void outcome_restore_timeout(struct environment *environment) {
+    struct invocation *victim;
+    struct failure failure;
+
+    report_restore(environment, LOG_STATUS_TIMEOUT, environment->dispatch->loop.now_us - environment->started_us);
+    failure_timed_out(&failure, victim_id(environment), OUTCOME_RESTORE_US / 1000);
+    note(environment, "restoring it took too long");
+    victim = victim_of(environment);
+    if (victim == NULL)
+        return;
+    if (victim->exchange != NULL)
+        invocation_refuse(victim, 408, "SnapStartTimeoutException", NULL,
+            "Restoring the snapshot and the hooks that run then took too long.");
+    else
+        invocation_answer_failure(victim, environment, failure.type,
+            (struct wire_slice){(const uint8_t *)failure.body, (uint32_t)failure.size}, LOG_STATUS_TIMEOUT);
+    dismiss(environment, victim);
+}
+
+uint64_t outcome_init_limit_us(const struct environment *environment) {
+    const uint64_t limit_us = (uint64_t)environment->target->init_timeout_ms * 1000;
+    return environment->init_type == WIRE_INIT_TYPE_SNAP_START ? MIN(limit_us, OUTCOME_RESTORE_US) : limit_us;
+}
+
+/* ---- other ends ------------------------------------------------------------------------------------------------ */
 
 void outcome_exit(struct environment *environment, const struct environment_detail *detail) {
     struct dispatch *dispatch = environment->dispatch;

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "dispatch/json.h"
 #include "dispatch/random.h"
+#include "protocol/wire.h"
 
 /* ---- dates ----------------------------------------------------------------------------------------------------- */
 
@@ -84,14 +85,25 @@ size_t render_end(char ret_line[RENDER_MAX], int json, const uint8_t id[16]) {
     return fits(snprintf(ret_line, RENDER_MAX, "END RequestId: %s\n", uuid));
 }
 
+static bool is_restored(const struct log_report *report) {
+    return report->init_type == WIRE_INIT_TYPE_SNAP_START;
+}
+
+/* What is billed: whole milliseconds. */
+static uint64_t rounded_up(uint64_t us) {
+    return (us + 999) / 1000;
+}
+
 static size_t report_text(char *line, const char *uuid, const struct log_report *report) {
-    char duration[32], init[32], init_part[64] = "", status[192] = "";
+    char duration[32], init[32], init_part[128] = "", status[192] = "";
 
     milliseconds(duration, report->duration_us);
-    if (report->init_us != 0) {
-        milliseconds(init, report->init_us);
+    milliseconds(init, report->init_us);
+    if (report->init_us != 0 && is_restored(report))
+        snprintf(init_part, sizeof(init_part), "\tRestore Duration: %s ms\tBilled Restore Duration: %" PRIu64 " ms",
+            init, rounded_up(report->init_us));
+    else if (report->init_us != 0)
         snprintf(init_part, sizeof(init_part), "\tInit Duration: %s ms", init);
-    }
     if (report->status == LOG_STATUS_TIMEOUT)
         snprintf(status, sizeof(status), "\tStatus: timeout");
     else if (report->status == LOG_STATUS_FAILURE || report->status == LOG_STATUS_INIT_ERROR)
@@ -119,17 +131,19 @@ static const char *status_word(uint8_t status) {
 
 size_t render_report(
     char ret_line[RENDER_MAX], int json, uint64_t time_us, const uint8_t id[16], const struct log_report *report) {
-    char uuid[37], time[ISO_SIZE], duration[32], init[32], init_part[64] = "", escaped[160], error[192] = "";
+    char uuid[37], time[ISO_SIZE], duration[32], init[32], init_part[128] = "", escaped[160], error[192] = "";
 
     uuid_text(id, uuid);
     if (!json)
         return report_text(ret_line, uuid, report);
     iso_time(time, time_us);
     milliseconds(duration, report->duration_us);
-    if (report->init_us != 0) {
-        milliseconds(init, report->init_us);
+    milliseconds(init, report->init_us);
+    if (report->init_us != 0 && is_restored(report))
+        snprintf(init_part, sizeof(init_part), ",\"restoreDurationMs\":%s,\"billedRestoreDurationMs\":%" PRIu64, init,
+            rounded_up(report->init_us));
+    else if (report->init_us != 0)
         snprintf(init_part, sizeof(init_part), ",\"initDurationMs\":%s", init);
-    }
     if (report->error_type_size > 0) {
         json_escape(escaped, sizeof(escaped), report->error_type, report->error_type_size);
         snprintf(error, sizeof(error), ",\"errorType\":\"%s\"", escaped);
@@ -143,7 +157,33 @@ size_t render_report(
         init_part));
 }
 
+/* Of one that succeeded the text shows the duration alone. */
+static size_t render_restore_report(char *line, int json, uint64_t time_us, const struct log_report *report) {
+    const char *status = status_word(report->status == LOG_STATUS_FAILURE ? LOG_STATUS_ERROR : report->status);
+    char time[ISO_SIZE], duration[32], escaped[160] = "", error[192] = "";
+
+    milliseconds(duration, report->duration_us);
+    if (!json) {
+        if (report->status != LOG_STATUS_SUCCESS)
+            snprintf(error, sizeof(error), "\tStatus: %s%s%.*s", status,
+                report->error_type_size > 0 ? "\tError Type: " : "", (int)report->error_type_size,
+                report->error_type_size > 0 ? report->error_type : "");
+        return fits(snprintf(line, RENDER_MAX, "RESTORE_REPORT Restore Duration: %s ms%s\n", duration, error));
+    }
+    iso_time(time, time_us);
+    if (report->error_type_size > 0) {
+        json_escape(escaped, sizeof(escaped), report->error_type, report->error_type_size);
+        snprintf(error, sizeof(error), ",\"errorType\":\"%s\"", escaped);
+    }
+    return fits(snprintf(line, RENDER_MAX,
+        "{\"time\":\"%s\",\"type\":\"platform.restoreReport\",\"record\":{\"status\":\"%s\"%s,"
+        "\"metrics\":{\"durationMs\":%s}}}\n",
+        time, status, error, duration));
+}
+
 size_t render_init_report(char ret_line[RENDER_MAX], int json, uint64_t time_us, const struct log_report *report) {
+    if (is_restored(report))
+        return render_restore_report(ret_line, json, time_us, report);
     const char *status = report->status == LOG_STATUS_TIMEOUT ? "timeout" : "error";
     bool typed = report->status != LOG_STATUS_TIMEOUT && report->error_type_size > 0;
     char time[ISO_SIZE], duration[32], escaped[160] = "", error[192] = "";

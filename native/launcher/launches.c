@@ -149,6 +149,7 @@ static void send_launched(struct environment *environment) {
     struct wire_launched message = {
         .descriptors = WIRE_LAUNCHED_CHANNEL | WIRE_LAUNCHED_LOG,
         .uid = environment->zygote->uid_base + environment->uid,
+        .restored = environment->restored,
     };
     struct cell *cell = environment->cell;
     int fds[DESCRIPTORS_MAX] = {cell->channel[0], cell->log[0]};

@@ -1315,6 +1315,7 @@ int wire_launched_encode(const struct wire_header *header, const struct wire_lau
     put_header(&w, header, WIRE_LAUNCHED);
     put(&w, message->descriptors, 1);
     put(&w, message->uid, 4);
+    put(&w, message->restored, 1);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -1325,6 +1326,7 @@ int wire_launched_decode(const uint8_t *data, size_t size, struct wire_header *r
     struct wire_launched message = {0};
     message.descriptors = (uint8_t)get(&r, 1);
     message.uid = (uint32_t)get(&r, 4);
+    message.restored = (uint8_t)get(&r, 1);
     if (r.bad || r.at != r.end || header.type != WIRE_LAUNCHED)
         return -EBADMSG;
     *ret_header = header;

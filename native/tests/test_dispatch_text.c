@@ -9,6 +9,7 @@
 #include "dispatch/json.h"
 #include "dispatch/random.h"
 #include "dispatch/render.h"
+#include "protocol/wire.h"
 
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \
@@ -162,6 +163,36 @@ static void test_lines(void) {
         "\"billedDurationMs\":103,\"memorySizeMB\":128,\"maxMemoryUsedMB\":35,\"initDurationMs\":0.01}}}\n");
 }
 
+static void test_restores(void) {
+    const uint64_t time = 1709251199999000u;
+    struct log_report report = {.duration_us = 1234,
+        .billed_ms = 9,
+        .init_us = 7001,
+        .memory_mb = 128,
+        .peak_mb = 35,
+        .init_type = WIRE_INIT_TYPE_SNAP_START};
+    char line[RENDER_MAX];
+
+    is_line(line, render_report(line, 0, time, id, &report),
+        "REPORT RequestId: " ID "\tDuration: 1.23 ms\tBilled Duration: 9 ms\tMemory Size: 128 MB\tMax Memory Used: 35 "
+        "MB\tRestore Duration: 7.00 ms\tBilled Restore Duration: 8 ms\n");
+    is_line(line, render_report(line, 1, time, id, &report),
+        "{\"time\":\"2024-02-29T23:59:59.999Z\",\"type\":\"platform.report\",\"record\":{\"requestId\":\"" ID
+        "\",\"status\":\"success\",\"metrics\":{\"durationMs\":1.23,"
+        "\"billedDurationMs\":9,\"memorySizeMB\":128,\"maxMemoryUsedMB\":35,\"restoreDurationMs\":7.00,"
+        "\"billedRestoreDurationMs\":8}}}\n");
+    is_line(line, render_init_report(line, 0, time, &report), "RESTORE_REPORT Restore Duration: 1.23 ms\n");
+    report.status = LOG_STATUS_TIMEOUT;
+    is_line(line, render_init_report(line, 0, time, &report),
+        "RESTORE_REPORT Restore Duration: 1.23 ms\tStatus: timeout\n");
+    report.status = LOG_STATUS_FAILURE;
+    report.error_type = "Runtime.AfterRestoreError";
+    report.error_type_size = 25;
+    is_line(line, render_init_report(line, 1, time, &report),
+        "{\"time\":\"2024-02-29T23:59:59.999Z\",\"type\":\"platform.restoreReport\",\"record\":{\"status\":\"error\","
+        "\"errorType\":\"Runtime.AfterRestoreError\",\"metrics\":{\"durationMs\":1.23}}}\n");
+}
+
 static void test_streams(void) {
     const uint64_t environment = 1709164800000ull << 20 | 5; /* 2024-02-29T00:00:00Z */
     char name[96], hex[33], other[33];
@@ -214,6 +245,7 @@ int main(void) {
     test_escape();
     test_failures();
     test_lines();
+    test_restores();
     test_streams();
     test_tail();
     test_ids();

@@ -7,11 +7,12 @@ from msgspec import UNSET
 
 from runtimed.model import wire
 from runtimed.model.arn import LATEST, Identity
-from runtimed.model.function import LogFormat
+from runtimed.model.function import LogFormat, SnapStartApplyOn
 from runtimed.model.runtime import is_executed
 from runtimed.model.wire import LogFormat as WireLogFormat
-from runtimed.store.functions import Target
+from runtimed.store.functions import Definition, Target
 
+SNAP_START_INIT_SECONDS = 130  # Lambda's, or the function's time-out where that is longer
 UNRESERVED = 0xFFFFFFFF  # no reserved concurrency, which is not 0
 
 
@@ -44,7 +45,7 @@ def put_target(
         arn=identity.function_arn(target.name),
         memory_mb=definition.memory_size,
         timeout_ms=definition.timeout * 1000,
-        init_timeout_ms=init_seconds * 1000,
+        init_timeout_ms=init_limit(definition, init_seconds) * 1000,
         max_environments=environments,
         max_concurrency=UNRESERVED,
         max_waiting=waiting,
@@ -54,6 +55,13 @@ def put_target(
         runtime_api=int(is_executed(definition.runtime)),
         configuration=configuration(target, identity, executable, snap_start),
     )
+
+
+def init_limit(definition: Definition, usual: int) -> int:
+    """Seconds that an init phase may take. Lambda gives more to one that ends with a snapshot."""
+    if definition.snap_start.apply_on is SnapStartApplyOn.NONE:
+        return usual
+    return max(usual, SNAP_START_INIT_SECONDS, definition.timeout)
 
 
 def configuration(target: Target, identity: Identity, executable: str = "", snap_start: bool = False) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
+from runtimed.deployment.targets import init_limit
 from runtimed.machines.pools import KeepAlive, Pools, classify
 from runtimed.store.functions import FunctionStore, Target
 from runtimed.store.packages import CodeStore
@@ -63,7 +64,7 @@ class Sweeper:
 
     def withdrawn(self, target: Target, init_seconds: int) -> None:
         """No route leads to it any more; its row goes next."""
-        due = self._clock() + longest_use(target.definition.timeout, init_seconds)
+        due = self._clock() + longest_use(target.definition.timeout, init_limit(target.definition, init_seconds))
         for name in (target.package, target.definition.zip_sha256):
             self._due[name] = max(due, self._due.get(name, 0.0))
 

@@ -77,13 +77,15 @@ class Report(Struct, frozen=True, kw_only=True):
     peak_mb: int
     status: int
     error_type: str
+    init_type: int = 0
+    """Of its environment, as wire.InitType."""
 
 
 def parse_report(payload: bytes) -> Report | None:
     """None when it is cut short."""
     if len(payload) < REPORT.size:
         return None
-    duration, billed, init, memory, peak, status, _, size, _ = REPORT.unpack_from(payload)
+    duration, billed, init, memory, peak, status, init_type, size, _ = REPORT.unpack_from(payload)
     error = payload[REPORT.size : REPORT.size + size].decode("utf-8", "replace")
     return Report(
         duration_us=duration,
@@ -93,6 +95,7 @@ def parse_report(payload: bytes) -> Report | None:
         peak_mb=peak,
         status=status,
         error_type=error,
+        init_type=init_type,
     )
 
 

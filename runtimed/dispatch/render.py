@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from runtimed.dispatch.logs import DROPPED, Kind, Record, Report, Status, parse_report
+from runtimed.model.wire import InitType
 
 _WORDS: dict[int, str] = {
     Status.SUCCESS: "success",
@@ -67,7 +68,10 @@ def _report(record: Record, report: Report, as_json: bool) -> str:
             "memorySizeMB": report.memory_mb,
             "maxMemoryUsedMB": report.peak_mb,
         }
-        if report.init_us:
+        if report.init_us and report.init_type == InitType.SNAP_START:
+            metrics["restoreDurationMs"] = _number(report.init_us)
+            metrics["billedRestoreDurationMs"] = -(-report.init_us // 1000)
+        elif report.init_us:
             metrics["initDurationMs"] = _number(report.init_us)
         contents["metrics"] = metrics
         return _event(record, "report", contents)
@@ -78,7 +82,10 @@ def _report(record: Record, report: Report, as_json: bool) -> str:
         f"Memory Size: {report.memory_mb} MB",
         f"Max Memory Used: {report.peak_mb} MB",
     ]
-    if report.init_us:
+    if report.init_us and report.init_type == InitType.SNAP_START:
+        parts.append(f"Restore Duration: {milliseconds(report.init_us)} ms")
+        parts.append(f"Billed Restore Duration: {-(-report.init_us // 1000)} ms")
+    elif report.init_us:
         parts.append(f"Init Duration: {milliseconds(report.init_us)} ms")
     return "\t".join(parts + _status_parts(report))
 
@@ -93,18 +100,37 @@ def _status_parts(report: Report) -> list[str]:
 
 def _init_start(record: Record, as_json: bool, runtime: str, version: str) -> str:
     name = runtime.replace("python", "python:", 1)
+    restored = record.payload[:1] == bytes([InitType.SNAP_START])
     if as_json:
-        contents: dict[str, object] = {
-            "initializationType": "on-demand",
-            "phase": "init",
-            "runtimeVersion": name,
-            "functionVersion": version,
-        }
-        return _event(record, "initStart", contents)
+        contents: dict[str, object] = {"runtimeVersion": name, "functionVersion": version}
+        if restored:
+            return _event(record, "restoreStart", contents)
+        return _event(record, "initStart", {"initializationType": "on-demand", "phase": "init", **contents})
+    if restored:
+        return f"RESTORE_START Runtime Version: {name}"
     return f"INIT_START Runtime Version: {name}"
 
 
+def _restore_report(record: Record, report: Report, as_json: bool) -> str:
+    """Of one that succeeded the text shows the duration alone."""
+    status = "error" if report.status == Status.FAILURE else _word(report.status)
+    if as_json:
+        contents: dict[str, object] = {"status": status}
+        if report.error_type:
+            contents["errorType"] = report.error_type
+        contents["metrics"] = {"durationMs": _number(report.duration_us)}
+        return _event(record, "restoreReport", contents)
+    parts = [f"RESTORE_REPORT Restore Duration: {milliseconds(report.duration_us)} ms"]
+    if report.status != Status.SUCCESS:
+        parts.append(f"Status: {status}")
+    if report.status != Status.SUCCESS and report.error_type:
+        parts.append(f"Error Type: {report.error_type}")
+    return "\t".join(parts)
+
+
 def _init_report(record: Record, report: Report, as_json: bool) -> str:
+    if report.init_type == InitType.SNAP_START:
+        return _restore_report(record, report, as_json)
     status = "timeout" if report.status == Status.TIMEOUT else "error"
     if as_json:
         contents: dict[str, object] = {"initializationType": "on-demand", "phase": "init", "status": status}

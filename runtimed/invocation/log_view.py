@@ -66,4 +66,7 @@ def _worth_a_warning(record: Record) -> bool:
     if record.kind == Kind.REPORT:
         report = parse_report(record.payload)
         return report is not None and report.status not in (Status.SUCCESS, Status.ERROR)
+    if record.kind == Kind.INIT_REPORT:  # a restore that went well is reported too
+        report = parse_report(record.payload)
+        return report is not None and report.status != Status.SUCCESS
     return record.kind not in (Kind.START, Kind.END, Kind.INIT_START)

@@ -170,6 +170,22 @@ class ResourceNotReady(ApiError):
     grpc = "UNAVAILABLE"
 
 
+class SnapStartFailed(ApiError):
+    """A hook that runs after restoring an environment raised."""
+
+    code = "SnapStartException"
+    status = 400
+    grpc = "FAILED_PRECONDITION"
+
+
+class SnapStartTimedOut(ApiError):
+    """Restoring an environment, its hooks included, took too long."""
+
+    code = "SnapStartTimeoutException"
+    status = 408
+    grpc = "DEADLINE_EXCEEDED"
+
+
 class ServiceUnavailable(ApiError):
     """The node is starting, draining, or its data plane is being restarted: the same request may succeed soon."""
 
@@ -199,6 +215,8 @@ ERRORS: tuple[type[ApiError], ...] = (
     NotOffered,
     InvalidRuntime,
     ResourceNotReady,
+    SnapStartFailed,
+    SnapStartTimedOut,
     ServiceUnavailable,
 )
 

@@ -759,9 +759,11 @@ class Launched(Message, frozen=True, kw_only=True):
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
         ("descriptors", "u8", 0),
         ("uid", "u32", 0),
+        ("restored", "u8", 0),
     )
     descriptors: int = 0
     uid: int = 0
+    restored: int = 0
 
 
 class LaunchFailed(Message, frozen=True, kw_only=True):

@@ -132,15 +132,9 @@ class Environment(Link):
     """What the dispatcher takes for an execution environment: the other ends of what LAUNCHED carried."""
 
     def __init__(
-        self,
-        launcher: Link,
-        number: int,
-        directory: Path,
-        *,
-        peak: int,
-        frozen: str,
-        listener: socket.socket | None = None,
-    ) -> None:
+        self, launcher: Link, number: int, directory: Path, *, peak: int, frozen: str,
+        listener: socket.socket | None = None, restored: bool = False,
+    ) -> None:  # fmt: skip
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         super().__init__(ours)
         self.launcher, self.number = launcher, number
@@ -156,7 +150,7 @@ class Environment(Link):
         if listener is not None:
             kinds |= flags.LISTENER
             passed += (listener.fileno(),)
-        launcher.send(wire.Launched(descriptors=int(kinds), uid=1000), fds=passed, object=number)
+        launcher.send(wire.Launched(descriptors=int(kinds), uid=1000, restored=restored), fds=passed, object=number)
         theirs.close()
         for fd in fds[1:]:
             os.close(fd)
@@ -363,13 +357,16 @@ class Stage:
         frozen: str = "0\n",
         timeout: float = PATIENCE,
         listener: socket.socket | None = None,
+        restored: bool = False,
     ) -> Environment:
         """The next LAUNCH, granted. END for one that hung up is passed over: it comes or not, as it happens."""
         header, message = self.launcher.next(timeout)
         while isinstance(message, wire.End):
             header, message = self.launcher.next(timeout)
         assert isinstance(message, wire.Launch)
-        made = Environment(self.launcher, header.object, self.directory, peak=peak, frozen=frozen, listener=listener)
+        made = Environment(
+            self.launcher, header.object, self.directory, peak=peak, frozen=frozen, listener=listener, restored=restored
+        )
         self.links.append(made)
         return made
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from bench.node import Node, await_true
 from runtimed.client import Client
+from runtimed.model import errors
 from runtimed.model.function import SnapStart, SnapStartApplyOn, SnapStartOptimizationStatus
 from runtimed.model.shape import UNSET
 
@@ -36,6 +38,16 @@ def in_parallel(client: Client, name: str) -> dict[str, list[str]]:
     return {stream: [born, kind] for born, stream, kind in answers}
 
 
+def await_lines(client: Client, name: str, *patterns: str) -> None:
+    """The log follows the answers."""
+
+    def told() -> bool:
+        lines = [event.message for event in client.logs(name)]
+        return all(any(re.match(pattern, line) for line in lines) for pattern in patterns)
+
+    await_true(told, 60, f"lines like {patterns}")
+
+
 def test_a_function_with_snap_start(node: Node, tmp_path: Path) -> None:
     with Client(node.address) as client:
         try:
@@ -57,6 +69,13 @@ def test_a_function_with_snap_start(node: Node, tmp_path: Path) -> None:
             assert len({born for born, _ in seen.values()}) == 1
             assert {kind for _, kind in seen.values()} == {"snap-start"}
             assert client.get_function("snap-on").state_reason is UNSET
+            await_lines(
+                client,
+                "snap-on",
+                r"RESTORE_START Runtime Version: python:3",
+                r"REPORT .*\tRestore Duration: \d+\.\d\d ms\tBilled Restore Duration: \d+ ms$",
+                r"REPORT .*\tInit Duration: ",  # of the one that was copied
+            )
             shown = node.runtimectl("functions", "get", "snap-on").stdout
             assert "SnapStart" in shown and "yes" in shown
         finally:
@@ -79,3 +98,46 @@ def test_a_function_that_cannot_be_copied_says_why(node: Node, tmp_path: Path) -
             assert json.loads(client.invoke("snap-not", {}).payload)[2] == "on-demand"
         finally:
             client.delete_function("snap-not")
+
+
+HOOKED = """\
+import os, time
+from snapshot_restore_py import register_after_restore, register_before_snapshot
+register_before_snapshot(os.putenv, "BEFORE", "x")
+made = os.getpid()
+@register_after_restore
+def after():
+    if os.getpid() != made:
+        raise ValueError("no network yet")
+def handler(event, context):
+    time.sleep(event.get("sleep", 0))
+    return "served"
+"""
+
+
+def test_a_hook_that_raises_after_restoring(node: Node, tmp_path: Path) -> None:
+    """The environment that was copied serves; a copy of it does not begin, and its caller is told as Lambda's is."""
+    with Client(node.address) as client:
+        (tmp_path / "app.py").write_text(HOOKED)
+        try:
+            client.deploy("snap-hook", tmp_path / "app.py", snap_start=ON, timeout=60)
+            assert client.invoke("snap-hook", {}).value == "served"
+
+            def is_on() -> bool:
+                status = client.get_function("snap-hook").snap_start.optimization_status
+                return status is SnapStartOptimizationStatus.ON
+
+            await_true(is_on, 60, "a snapshot")
+
+            def refused() -> bool:
+                with ThreadPoolExecutor(2) as pool:
+                    calls = [pool.submit(client.invoke, "snap-hook", {"sleep": 0.3}) for _ in range(2)]
+                told = [call.exception() for call in calls]
+                assert None in told, told
+                return any(isinstance(error, errors.SnapStartFailed) for error in told)
+
+            await_true(refused, 60, "a copy")
+            report = r"RESTORE_REPORT Restore Duration: .* ms\tStatus: error\tError Type: Runtime\.AfterRestoreError$"
+            await_lines(client, "snap-hook", r"(?s).*ValueError.*no network yet", report)
+        finally:
+            client.delete_function("snap-hook")

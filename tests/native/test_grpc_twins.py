@@ -116,7 +116,7 @@ def test_statuses(reader: Reader) -> None:
         "InvalidParameterValueException", "InvalidRequestContentException", "UnrecognizedClientException",
         "AccessDeniedException", "ResourceNotFoundException", "RequestTooLargeException", "RequestTimeoutException",
         "TooManyRequestsException", "NotImplementedException", "ServiceException", "ServiceUnavailableException",
-        "InvalidRuntimeException", "ResourceNotReadyException",
+        "InvalidRuntimeException", "ResourceNotReadyException", "SnapStartException", "SnapStartTimeoutException",
     }  # fmt: skip
     for code in answered:
         error = errors.error_class(code)

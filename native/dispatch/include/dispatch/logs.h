@@ -21,8 +21,9 @@
  *   LINE         the line, without its newline; any bytes. Of a burst of short lines many, with newlines between them
  *   START, END   nothing
  *   REPORT       struct log_report (40 bytes, LOG_REPORT_SIZE) and the error type's bytes
- *   INIT_START   the runtime's init type (u8)
- *   INIT_REPORT  as REPORT; duration is the init's; written when the init phase failed
+ *   INIT_START   the environment's init type (u8, enum wire_init_type); snap_start: it was restored
+ *   INIT_REPORT  as REPORT; duration is the init's; written when the init phase failed, and of every environment that
+ *                was restored from a snapshot (init type snap_start)
  *   DROPPED      u64 records, u64 bytes, u8 reason (LOG_DROPPED_*)
  *
  * A record is valid when its size is at least 44 and it lies within the file; a reader that follows stops in front of

@@ -823,6 +823,7 @@ int wire_launch_decode(const uint8_t *data, size_t size, struct wire_header *ret
 struct wire_launched {
     uint8_t descriptors;
     uint32_t uid;
+    uint8_t restored;
 };
 int wire_launched_encode(const struct wire_header *header, const struct wire_launched *message,
     uint8_t *buffer, size_t size);

@@ -1,0 +1,67 @@
+"""Environments that were restored from a snapshot, as the dispatcher tells of them: to callers and in the log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtimed.dispatch.logs import Kind, Status, parse_report
+from runtimed.dispatch.render import render
+from runtimed.model import wire
+from tests.integration.dispatch_stage import Stage, staged
+
+TAIL = int(wire.CallFlags.LOG_TAIL)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_restore_is_reported_as_one(stage: Stage, as_json: bool) -> None:
+    stage.ready(log_format=wire.LogFormat.JSON if as_json else wire.LogFormat.TEXT)
+    invoker = stage.invoker()
+    invoker.call(flags=TAIL)
+    environment = stage.launch(restored=True)
+    assert environment.start().init_type == wire.InitType.SNAP_START
+    environment.serve()
+    first = invoker.answer()[0]
+    invoker.call()
+    environment.serve()
+    invoker.answer()
+    records = stage.await_records(7)
+    kinds = [Kind.INIT_START, Kind.START, Kind.END, Kind.REPORT, Kind.START, Kind.END, Kind.REPORT]
+    assert [record.kind for record in records] == kinds
+    shown = [render(record, as_json=as_json, runtime="python3.11") or "" for record in records]
+    assert first.log_tail.decode().splitlines() == [line for line in shown[1:4] if line]
+    if as_json:
+        assert '"platform.restoreStart"' in shown[0]
+        assert re.search(r'"restoreDurationMs":[0-9.]+,"billedRestoreDurationMs":[1-9]', shown[3])
+        assert '"initDurationMs"' not in shown[3]
+    else:
+        assert shown[0] == "RESTORE_START Runtime Version: python:3.11"
+        assert re.search(r"\tRestore Duration: \d+\.\d\d ms\tBilled Restore Duration: [1-9]\d* ms$", shown[3])
+        assert "Init Duration" not in shown[3]
+    assert "estore" not in shown[6], "of a later invocation"
+
+
+def test_a_hook_that_fails_after_restoring(stage: Stage) -> None:
+    """As Lambda's callers are told, which is not as an error of the function's."""
+    stage.ready()
+    invoker = stage.invoker()
+    invoker.call()
+    environment = stage.launch(restored=True)
+    environment.expect(wire.Start)
+    environment.send(wire.InitError(error_type="Runtime.AfterRestoreError", body=b"{}"))
+    answer = invoker.answer()[0]
+    assert (answer.outcome, answer.status, answer.code) == (wire.Outcome.REFUSED, 400, "SnapStartException")
+    report = parse_report(stage.await_records(2)[1].payload)
+    assert report is not None
+    assert (report.status, report.error_type) == (Status.FAILURE, "Runtime.AfterRestoreError")
+    assert report.init_type == wire.InitType.SNAP_START
+    stage.ended(environment)
