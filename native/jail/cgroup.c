@@ -96,19 +96,20 @@ static int open_unified(const struct cgroup_place *place) {
     return root;
 }
 
+/* As much as so many cores' worth of ordinary groups, where there may be so much. Never refused: it may be missing. */
+static void write_weight(int directory, bool unified, long cores) {
+    char text[24];
+    snprintf(text, sizeof(text), "%ld",
+        unified ? MIN(cores * WEIGHT_PER_CORE, WEIGHT_MAX) : MIN(cores * SHARES_PER_CORE, SHARES_MAX));
+    (void)write_file_at(directory, unified ? "cpu.weight" : "cpu.shares", text);
+}
+
 /* What all leaves together weigh beside the host's other processes, the daemons among them: twice as much as that many
  * cores' worth of ordinary groups. With the default (one core's worth) sixteen spinning leaves and a busy host made a
- * neighbour wait 138 ms (p99), with this 30. Never refused: it may be missing. */
+ * neighbour wait 138 ms (p99), with this 30. */
 static void weigh(const struct cgroup_hierarchy *hierarchy) {
-    const long cores = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1l);
-    char text[24];
-
-    if ((hierarchy->controllers & CGROUP_CPU) == 0)
-        return;
-    snprintf(text, sizeof(text), "%ld",
-        hierarchy->unified ? MIN(cores * WEIGHT_PER_CORE * 2, WEIGHT_MAX)
-                           : MIN(cores * SHARES_PER_CORE * 2, SHARES_MAX));
-    (void)write_file_at(hierarchy->fd, hierarchy->unified ? "cpu.weight" : "cpu.shares", text);
+    if ((hierarchy->controllers & CGROUP_CPU) != 0)
+        write_weight(hierarchy->fd, hierarchy->unified, 2 * MAX(sysconf(_SC_NPROCESSORS_ONLN), 1l));
 }
 
 static int open_hierarchy(struct cgroup_tree *tree, const struct cgroup_place *place) {
@@ -293,6 +294,25 @@ int cgroup_make(const struct cgroup_tree *tree, const char *name, struct cgroup 
     return 0;
 }
 
+int cgroup_make_weighed(const struct cgroup_tree *tree, const char *name, unsigned cores, struct cgroup *ret) {
+    struct cgroup cgroup = {.fds = {-1, -1, -1, -1}};
+
+    if (!is_name(name))
+        return -EINVAL;
+    memcpy(cgroup.name, name, strlen(name) + 1);
+    for (unsigned i = 0; i < tree->n; i++) {
+        const struct cgroup_hierarchy *hierarchy = &tree->hierarchies[i];
+        if ((hierarchy->controllers & CGROUP_CPU) == 0)
+            continue;
+        cgroup.fds[i] = make_directory(hierarchy->fd, name);
+        if (cgroup.fds[i] < 0)
+            return cgroup.fds[i];
+        write_weight(cgroup.fds[i], hierarchy->unified, (long)cores);
+    }
+    *ret = cgroup;
+    return 0;
+}
+
 void cgroup_close(struct cgroup *cgroup) {
     for (unsigned i = 0; i < CGROUP_HIERARCHIES; i++)
         cleanup_close(&cgroup->fds[i]);
@@ -322,7 +342,7 @@ int cgroup_attach(const struct cgroup_tree *tree, const struct cgroup *cgroup, p
     char text[16];
     snprintf(text, sizeof(text), "%d", (int)pid);
     for (unsigned i = 0; i < tree->n; i++) {
-        int r = write_file_at(cgroup->fds[i], "cgroup.procs", text);
+        int r = cgroup->fds[i] >= 0 ? write_file_at(cgroup->fds[i], "cgroup.procs", text) : 0;
         if (r < 0)
             return r;
     }

@@ -43,6 +43,7 @@ struct server {
     struct reaper reaper;
     struct cgroup_tree cgroups;
     struct cgroup zygote_cgroup; /* v2: where zygotes sit */
+    struct cgroup dispatch_cgroup;
     int state_dir;
     int run_dir;
     int lock;

@@ -274,6 +274,10 @@ static int spawn(struct service *service, int *ret_socket, struct jail_child *re
     io.output = io.error = STDERR_FILENO;
     io.descriptors = fds;
     io.n_descriptors = is_control ? 1 : has_port ? 6 : 5;
+    if (!is_control) {
+        io.cgroups = &server->cgroups;
+        io.cgroup = &server->dispatch_cgroup;
+    }
     r = jail_spawn(is_control ? &server->boot.control : &dispatch, &io, ret_child, error);
     close(pair[1]);
     if (r < 0) {

@@ -124,6 +124,44 @@ static void test_v2_files(void) {
     rmdir(path);
 }
 
+/* v1: only the CPU's hierarchy has the leaf; the weight is what the kernel allows at most. */
+static void test_weighed(void) {
+    char path[] = "/tmp/test_jail_cgroup.XXXXXX";
+    CHECK(mkdtemp(path) != NULL);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(mkdirat(fd, "memory", 0700) == 0 && mkdirat(fd, "cpu", 0700) == 0 && mkdirat(fd, "cpu/d", 0700) == 0);
+    struct cgroup_tree tree = {.n = 2, .controllers = CGROUP_MEMORY | CGROUP_CPU, .version = 1};
+    for (unsigned i = 0; i < 2; i++)
+        tree.hierarchies[i] =
+            (struct cgroup_hierarchy){.fd = openat(fd, i == 0 ? "memory" : "cpu", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+                .controllers = i == 0 ? CGROUP_MEMORY : CGROUP_CPU};
+    int leaf = openat(fd, "cpu/d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct cgroup cgroup;
+
+    make_file(leaf, "cpu.shares", "");
+    make_file(leaf, "cgroup.procs", "");
+    CHECK(cgroup_make_weighed(&tree, "d", 16, &cgroup) == 0 && cgroup.fds[0] == -1 && cgroup.fds[1] >= 0);
+    CHECK(has(leaf, "cpu.shares", "16384") && faccessat(fd, "memory/d", F_OK, 0) < 0);
+    CHECK(cgroup_attach(&tree, &cgroup, 7) == 0 && has(leaf, "cgroup.procs", "7"));
+    cgroup_close(&cgroup);
+    CHECK(cgroup_make_weighed(&tree, "d", 1000, &cgroup) == 0 && has(leaf, "cpu.shares", "262144"));
+    cgroup_close(&cgroup);
+    CHECK(cgroup_make_weighed(&tree, "../d", 1, &cgroup) == -EINVAL);
+    tree.hierarchies[1].controllers = 0; /* no such controller */
+    CHECK(cgroup_make_weighed(&tree, "d", 1, &cgroup) == 0 && cgroup_attach(&tree, &cgroup, 8) == 0);
+    CHECK(has(leaf, "cgroup.procs", "7"));
+    unlinkat(leaf, "cpu.shares", 0);
+    unlinkat(leaf, "cgroup.procs", 0);
+    close(leaf);
+    for (unsigned i = 0; i < 2; i++)
+        close(tree.hierarchies[i].fd);
+    unlinkat(fd, "cpu/d", AT_REMOVEDIR);
+    unlinkat(fd, "cpu", AT_REMOVEDIR);
+    unlinkat(fd, "memory", AT_REMOVEDIR);
+    close(fd);
+    rmdir(path);
+}
+
 /* ---- the real thing ---------------------------------------------------------------------------------------------- */
 
 static void wait_stopped(int freeze, const char *state) {
@@ -209,6 +247,7 @@ int main(void) {
     test_find_hybrid();
     test_find_container();
     test_v2_files();
+    test_weighed();
     if (geteuid() == 0)
         test_real();
     return 0;

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bench.node import RUNTIMECTL, Node, await_true
+from bench.node import RUNTIMECTL, Node, await_true, cgroups
 from runtimed.client import Client
 from runtimed.dispatch.invocations import Invocations, Reply
 from runtimed.model import wire
@@ -52,6 +52,20 @@ def test_the_control_plane_has_no_privileges(node: Node) -> None:
     root = Path(f"/proc/{pid}/root")
     assert not (root / "root/.ssh").exists()
     assert (root / str(node.state_dir).lstrip("/")).is_dir()
+
+
+def test_the_dispatcher_weighs_more_than_an_environment(node: Node) -> None:
+    """All functions wait for it: it has a leaf of its own beside theirs, wherever the machine can share processors out."""
+    leaves = [path / "dispatch" for path in cgroups(node.cgroup) if (path / "dispatch").is_dir()]
+    weights = [
+        (int((leaf / name).read_text()), each)
+        for leaf in leaves
+        for name, each in (("cpu.shares", 1024), ("cpu.weight", 100))
+        if (leaf / name).exists()
+    ]
+    assert len(weights) == len(leaves) == 1
+    assert weights[0][0] >= 8 * weights[0][1]
+    assert (leaves[0] / "cgroup.procs").read_text().split() == [str(node.roles()["dispatch"])]
 
 
 def test_the_log_tail_is_the_log(node: Node, tmp_path: Path) -> None:

@@ -371,6 +371,6 @@ def test_the_cgroups_of_what_ended_are_removed(stage: Played) -> None:
     for _ in range(30):
         stage.end(stage.launch(1))
     wait_until(
-        lambda: max(map(len, cgroups(stage).values())) <= 16 + 2 + 1,
-        "only stock, two seats and the zygotes' own are left",
+        lambda: max(map(len, cgroups(stage).values())) <= 16 + 2 + 2,
+        "only stock, two seats, the zygotes' own and the dispatcher's are left",
     )

@@ -62,6 +62,9 @@ int cgroup_tree_delegate(const struct cgroup_tree *tree, gid_t group);
 
 /* Makes (or opens) the leaf. */
 int cgroup_make(const struct cgroup_tree *tree, const char *name, struct cgroup *ret);
+/* A leaf for a daemon: without limits, and it weighs as many cores' worth. On v1 in the CPU's hierarchy alone: in the others
+ * who is attached stays where it is. Without that controller there is none, and attaching does nothing. */
+int cgroup_make_weighed(const struct cgroup_tree *tree, const char *name, unsigned cores, struct cgroup *ret);
 void cgroup_close(struct cgroup *cgroup);
 int cgroup_set_limits(const struct cgroup_tree *tree, const struct cgroup *cgroup, const struct cgroup_limits *limits);
 /* The hard CPU limit alone, switched off during init. */
