@@ -1,12 +1,11 @@
 """One scrape of /metrics on a node with thousands of functions that all ran, and what scrapes do to warm invocations.
 
 Floor: the same bytes, made from the same names and numbers by a bare loop. RUNTIMED_BENCH_FUNCTIONS says how many
-functions; deploying them takes most of the time.
+functions; calling each of them once takes most of the time.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import os
 import sys
@@ -17,33 +16,13 @@ from collections.abc import Callable, Iterator
 
 from bench import calls, http, measure
 from bench.measure import Report
-from runtimed.client import Client
+from bench.populate import populate
 
 FUNCTIONS = int(os.environ.get("RUNTIMED_BENCH_FUNCTIONS", "10000"))
 MEMORY_MB = 1769  # one core
 SECONDS = 2.0
 APART_SECONDS = 1.0  # between scrapes; Prometheus has fifteen
-AT_ONCE = 8
-
-
-def populate(address: str) -> None:
-    """Functions of the same small package, each called once."""
-    package = calls.zipped(calls.HELLO)
-
-    def make(client: Client, number: int) -> None:
-        name = f"many-{number:05}"
-        client.deploy(name, package, runtime=runtime, handler="app.handler", timeout=60)
-        client.invoke(name, {})
-
-    with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(Client(address)) for _ in range(AT_ONCE)]
-        runtime = clients[0].runtimes()[0].name
-        threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(AT_ONCE))
-        made = [threads.submit(make, clients[number % AT_ONCE], number) for number in range(FUNCTIONS)]
-        for number, one in enumerate(made):
-            one.result()
-            if number % 1000 == 999:
-                print(f"  {number + 1} functions", file=sys.stderr)
+ENVIRONMENTS = 64  # at most; all others ended after their call
 
 
 def scrape(where: str) -> bytes:
@@ -93,8 +72,9 @@ def run() -> Report:
         compiled = stack.enter_context(measure.Compiled())
         program = compiled.program("load")
         where = http.free_address()
-        served = stack.enter_context(http.served({"RUNTIMED_METRICS_LISTEN": where}))
-        populate(served.node.address)
+        settings = {"RUNTIMED_METRICS_LISTEN": where, "RUNTIMED_POOLS_ENVIRONMENTS": str(ENVIRONMENTS)}
+        served = stack.enter_context(http.served(settings))
+        populate(served, FUNCTIONS)
         calls.deploy(served.client, "hello", calls.HELLO, MEMORY_MB)
         request = compiled.file("unix", http.post("hello", calls.EVENT))
         body = scrape(where)

@@ -55,7 +55,7 @@ def test_the_control_plane_has_no_privileges(node: Node) -> None:
 
 
 def test_the_dispatcher_weighs_more_than_an_environment(node: Node) -> None:
-    """All functions wait for it: it has a leaf of its own beside theirs, wherever the machine can share processors out."""
+    """All functions wait for it: it has a leaf of its own beside theirs."""
     leaves = [path / "dispatch" for path in cgroups(node.cgroup) if (path / "dispatch").is_dir()]
     weights = [
         (int((leaf / name).read_text()), each)
