@@ -1,4 +1,5 @@
-/* The stage of fuzz_dispatch.c: the dispatcher's library, and the launcher, which answers in any order. */
+/* The stage of fuzz_dispatch.c and fuzz_handover.c: the dispatcher's library, and the launcher, which answers in any
+ * order. */
 #pragma once
 
 #include <fcntl.h>
@@ -54,7 +55,7 @@ static uint8_t take(struct tape *tape) {
     return tape->at < tape->end ? *tape->at++ : 0;
 }
 
-static void turn(struct stage *stage) {
+static inline void turn(struct stage *stage) {
     CHECK(dispatch_turn(&stage->dispatch, 0) == 0);
 }
 
@@ -92,36 +93,40 @@ static void refuse(struct stage *stage, uint64_t environment, bool retryable) {
 }
 
 /* LAUNCH and END as they come; END is obeyed at once. */
-static void hear_launcher(struct stage *stage) {
-    for (;;) {
-        struct wire_header header;
-        ssize_t n = recv(stage->launcher, stage->packet, WIRE_MESSAGE_MAX, MSG_DONTWAIT);
-        if (n <= 0)
-            return;
-        CHECK(wire_peek(stage->packet, (size_t)n, &header) == 0);
-        struct actor *actor = header.object != 0 ? actor_of(stage, header.object) : NULL;
-        if (header.type == WIRE_LAUNCH) {
-            CHECK(actor == NULL);
-            actor = actor_of(stage, 0);
-            if (actor == NULL)
-                refuse(stage, header.object, false);
-            else
-                *actor = (struct actor){.environment = header.object, .channel = -1, .log = -1, .arena = -1};
-        } else if (header.type == WIRE_ARENA && actor != NULL) {
-            actor->wants_arena = true;
-        } else if (header.type == WIRE_END && actor != NULL) {
-            if (actor->granted)
-                exited(stage, actor, SIGKILL);
-            else {
-                refuse(stage, header.object, false);
-                actor->environment = 0;
-            }
+static void obey(struct stage *stage, const struct wire_header *header) {
+    struct actor *actor = header->object != 0 ? actor_of(stage, header->object) : NULL;
+
+    if (header->type == WIRE_LAUNCH) {
+        CHECK(actor == NULL);
+        actor = actor_of(stage, 0);
+        if (actor == NULL)
+            refuse(stage, header->object, false);
+        else
+            *actor = (struct actor){.environment = header->object, .channel = -1, .log = -1, .arena = -1};
+    } else if (header->type == WIRE_ARENA && actor != NULL) {
+        actor->wants_arena = true;
+    } else if (header->type == WIRE_END && actor != NULL) {
+        if (actor->granted)
+            exited(stage, actor, SIGKILL);
+        else {
+            refuse(stage, header->object, false);
+            actor->environment = 0;
         }
     }
 }
 
+static inline void hear_launcher(struct stage *stage) {
+    struct wire_header header;
+    ssize_t n;
+
+    while ((n = recv(stage->launcher, stage->packet, WIRE_MESSAGE_MAX, MSG_DONTWAIT)) > 0) {
+        CHECK(wire_peek(stage->packet, (size_t)n, &header) == 0);
+        obey(stage, &header);
+    }
+}
+
 /* The n-th that is granted, or that is not yet. */
-static struct actor *choose(struct stage *stage, bool granted, uint8_t n) {
+static inline struct actor *choose(struct stage *stage, bool granted, uint8_t n) {
     for (size_t i = 0; i < ACTORS; i++) {
         struct actor *actor = &stage->actors[(n + i) % ACTORS];
         if (actor->environment != 0 && actor->granted == granted)
@@ -130,7 +135,7 @@ static struct actor *choose(struct stage *stage, bool granted, uint8_t n) {
     return &stage->actors[n % ACTORS];
 }
 
-static void grant(struct stage *stage, struct actor *actor, uint8_t how) {
+static inline void grant(struct stage *stage, struct actor *actor, uint8_t how) {
     struct wire_header header = {.object = actor->environment};
     struct wire_launched message = {.descriptors = WIRE_LAUNCHED_CHANNEL | WIRE_LAUNCHED_LOG};
     int pair[2], pipes[2], size;
@@ -154,7 +159,7 @@ static void grant(struct stage *stage, struct actor *actor, uint8_t how) {
 }
 
 /* What it asked for, or not quite; or memory for some of it. */
-static void act_arena(struct stage *stage, struct actor *actor, uint8_t how) {
+static inline void act_arena(struct stage *stage, struct actor *actor, uint8_t how) {
     struct wire_header header = {.object = actor->environment};
     struct wire_arena message = {.size = how < 160 ? ARENA_SIZE : (uint32_t)how << 12};
     static const uint8_t bytes[256 << 12];
@@ -171,4 +176,94 @@ static void act_arena(struct stage *stage, struct actor *actor, uint8_t how) {
     size = wire_arena_encode(&header, &message, stage->packet, WIRE_MESSAGE_MAX);
     CHECK(packet_send(stage->launcher, stage->packet, (size_t)size, &fd, how < 240) == 0);
     actor->arena = fd;
+}
+
+/* ---- environments and callers ---------------------------------------------------------------------------------- */
+
+static void hear_dispatcher(struct stage *stage, struct actor *actor) {
+    struct wire_header header;
+    struct wire_invoke invoke;
+    ssize_t n;
+    while (actor->channel >= 0 && (n = recv(actor->channel, stage->packet, WIRE_MESSAGE_MAX, MSG_DONTWAIT)) > 0)
+        if (wire_invoke_decode(stage->packet, (size_t)n, &header, &invoke) == 0) {
+            memcpy(actor->id, invoke.id, 16);
+            actor->busy = true;
+        }
+}
+
+static int connect_caller(struct stage *stage, bool http) {
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, (http ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair) == 0);
+    CHECK((http ? http_adopt(&stage->dispatch.http, pair[1], HTTP_TRUSTED)
+                : transport_adopt(&stage->dispatch.transport, pair[1], 0)) == 0);
+    return pair[0];
+}
+
+static void hear_answers(struct stage *stage) {
+    for (size_t i = 0; i < ARRAY_SIZE(stage->callers); i++)
+        while (recv(stage->callers[i], stage->packet, WIRE_MESSAGE_MAX, MSG_DONTWAIT) > 0)
+            ;
+}
+
+/* ---- opening --------------------------------------------------------------------------------------------------- */
+
+static void put_tables(struct stage *stage) {
+    struct wire_header header = {.generation = 1};
+    struct wire_hello hello = {.role = WIRE_ROLE_CONTROL};
+    struct wire_sync_begin begin = {0};
+    struct wire_sync_end end = {0};
+    struct wire_put_target target = {
+        .function_name = {(const uint8_t *)"f", 1},
+        .function_version = {(const uint8_t *)"1", 1},
+        .memory_mb = 128,
+        .timeout_ms = 60000,
+        .init_timeout_ms = 60000,
+        .max_environments = 3,
+        .max_concurrency = 4,
+        .max_waiting = 2,
+        .keep_alive_ms = 60000,
+    };
+    struct wire_put_route route = {
+        .name = {(const uint8_t *)"f", 1}, .qualifier = {(const uint8_t *)"$LATEST", 7}, .target = 1};
+
+    send_to(stage->control, stage->packet, wire_hello_encode(&header, &hello, stage->packet, WIRE_MESSAGE_MAX));
+    header.seq = 1;
+    send_to(stage->control, stage->packet, wire_sync_begin_encode(&header, &begin, stage->packet, WIRE_MESSAGE_MAX));
+    header.seq = 2;
+    header.object = 1;
+    send_to(stage->control, stage->packet, wire_put_target_encode(&header, &target, stage->packet, WIRE_MESSAGE_MAX));
+    header.seq = 3;
+    send_to(stage->control, stage->packet, wire_put_route_encode(&header, &route, stage->packet, WIRE_MESSAGE_MAX));
+    header.seq = 4;
+    header.object = 2;
+    target.function_name.data = (const uint8_t *)"g"; /* its environments speak the Runtime API */
+    target.runtime_api = 1;
+    send_to(stage->control, stage->packet, wire_put_target_encode(&header, &target, stage->packet, WIRE_MESSAGE_MAX));
+    header.seq = 5;
+    send_to(stage->control, stage->packet, wire_sync_end_encode(&header, &end, stage->packet, WIRE_MESSAGE_MAX));
+}
+
+static struct stage *stage_open(void) {
+    char directory[] = "/tmp/fuzz-dispatch-XXXXXX";
+    struct stage *stage = calloc(1, sizeof(*stage));
+    int launcher[2], control[2];
+
+    CHECK(stage != NULL && mkdtemp(directory) != NULL);
+    CHECK(socketpair_seqpacket(launcher, 3) == 0 && socketpair_seqpacket(control, 3) == 0);
+    struct dispatch_options options = {.launcher = launcher[1],
+        .listener = -1,
+        .http = -1,
+        .http_tcp = -1,
+        .logs = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    CHECK(dispatch_open(&stage->dispatch, &options) == 0);
+    /* The writer holds the directory open: what it writes goes when we do. */
+    rmdir(directory);
+    stage->launcher = launcher[0];
+    stage->control = control[0];
+    control_adopt(&stage->dispatch.control, control[1], 1);
+    put_tables(stage);
+    for (unsigned i = 0; i < 4; i++)
+        turn(stage);
+    CHECK(stage->dispatch.synced);
+    return stage;
 }

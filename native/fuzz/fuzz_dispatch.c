@@ -18,17 +18,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* ---- environments ---------------------------------------------------------------------------------------------- */
 
-static void hear_dispatcher(struct stage *stage, struct actor *actor) {
-    struct wire_header header;
-    struct wire_invoke invoke;
-    ssize_t n;
-    while (actor->channel >= 0 && (n = recv(actor->channel, stage->packet, WIRE_MESSAGE_MAX, MSG_DONTWAIT)) > 0)
-        if (wire_invoke_decode(stage->packet, (size_t)n, &header, &invoke) == 0) {
-            memcpy(actor->id, invoke.id, 16);
-            actor->busy = true;
-        }
-}
-
 /* What a well-behaved one would say now: kinds as in say(). */
 static uint8_t fitting(const struct actor *actor, uint8_t how) {
     if (actor->streaming)
@@ -135,14 +124,6 @@ static void say(struct stage *stage, struct actor *actor, struct tape *tape) {
 
 /* ---- callers --------------------------------------------------------------------------------------------------- */
 
-static int connect_caller(struct stage *stage, bool http) {
-    int pair[2];
-    CHECK(socketpair(AF_UNIX, (http ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair) == 0);
-    CHECK((http ? http_adopt(&stage->dispatch.http, pair[1], HTTP_TRUSTED)
-                : transport_adopt(&stage->dispatch.transport, pair[1], 0)) == 0);
-    return pair[0];
-}
-
 /* Asks for a stream, reads some of one, or leaves. */
 static void act_http(struct stage *stage, uint8_t how) {
     static const char request[] =
@@ -202,69 +183,7 @@ static void raw(int fd, struct tape *tape) {
     tape->at += size;
 }
 
-static void hear_answers(struct stage *stage) {
-    for (size_t i = 0; i < ARRAY_SIZE(stage->callers); i++)
-        while (recv(stage->callers[i], stage->packet, WIRE_MESSAGE_MAX, MSG_DONTWAIT) > 0)
-            ;
-}
-
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
-
-static void put_tables(struct stage *stage) {
-    struct wire_header header = {.generation = 1};
-    struct wire_hello hello = {.role = WIRE_ROLE_CONTROL};
-    struct wire_sync_begin begin = {0};
-    struct wire_sync_end end = {0};
-    struct wire_put_target target = {
-        .function_name = {(const uint8_t *)"f", 1},
-        .function_version = {(const uint8_t *)"1", 1},
-        .memory_mb = 128,
-        .timeout_ms = 60000,
-        .init_timeout_ms = 60000,
-        .max_environments = 3,
-        .max_concurrency = 4,
-        .max_waiting = 2,
-        .keep_alive_ms = 60000,
-    };
-    struct wire_put_route route = {
-        .name = {(const uint8_t *)"f", 1}, .qualifier = {(const uint8_t *)"$LATEST", 7}, .target = 1};
-
-    send_to(stage->control, stage->packet, wire_hello_encode(&header, &hello, stage->packet, WIRE_MESSAGE_MAX));
-    header.seq = 1;
-    send_to(stage->control, stage->packet, wire_sync_begin_encode(&header, &begin, stage->packet, WIRE_MESSAGE_MAX));
-    header.seq = 2;
-    header.object = 1;
-    send_to(stage->control, stage->packet, wire_put_target_encode(&header, &target, stage->packet, WIRE_MESSAGE_MAX));
-    header.seq = 3;
-    send_to(stage->control, stage->packet, wire_put_route_encode(&header, &route, stage->packet, WIRE_MESSAGE_MAX));
-    header.seq = 4;
-    send_to(stage->control, stage->packet, wire_sync_end_encode(&header, &end, stage->packet, WIRE_MESSAGE_MAX));
-}
-
-static struct stage *stage_open(void) {
-    static char directory[] = "/tmp/fuzz-dispatch-XXXXXX";
-    struct stage *stage = calloc(1, sizeof(*stage));
-    int launcher[2], control[2];
-
-    CHECK(stage != NULL && mkdtemp(directory) != NULL);
-    CHECK(socketpair_seqpacket(launcher, 3) == 0 && socketpair_seqpacket(control, 3) == 0);
-    struct dispatch_options options = {.launcher = launcher[1],
-        .listener = -1,
-        .http = -1,
-        .http_tcp = -1,
-        .logs = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    CHECK(dispatch_open(&stage->dispatch, &options) == 0);
-    /* The writer holds the directory open: what it writes goes when we do. */
-    rmdir(directory);
-    stage->launcher = launcher[0];
-    stage->control = control[0];
-    control_adopt(&stage->dispatch.control, control[1], 1);
-    put_tables(stage);
-    for (unsigned i = 0; i < 4; i++)
-        turn(stage);
-    CHECK(stage->dispatch.synced);
-    return stage;
-}
 
 static void act(struct stage *stage, struct tape *tape) {
     uint8_t what = take(tape);

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,18 @@ class Passed(tuple[wire.Header, wire.Handed, list[int]]):
 class Pair:
     """The old one, and from `begin` on the new one, which serves and expects what the old one has."""
 
-    def __init__(self, directory: Path, **changes: Any) -> None:
-        self.directory, self.changes = directory, changes
+    def __init__(self, directory: Path, loops: tuple[int, int] = (1, 1), **changes: Any) -> None:
+        """`loops`: of the old one, and of the new one; `changes`: as PUT_TARGET's fields."""
+        self.directory, self.loops, self.changes = directory, loops, changes
         (directory / "old").mkdir()
-        self.old = Stage(directory / "old")
+        self.old = Stage(directory / "old", RUNTIMED_DISPATCH_LOOPS=str(loops[0]))
         self.new: Stage
         self.their = self.old.ready(**changes)
         self.control: Control
 
     def start(self, **changes: Any) -> None:
         (self.directory / "new").mkdir()
-        self.new = Stage(self.directory / "new", features=1)
+        self.new = Stage(self.directory / "new", features=1, RUNTIMED_DISPATCH_LOOPS=str(self.loops[1]))
         self.control = self.new.ready(**{**self.changes, **changes})
         self.new.launcher.expect(wire.Serving)
 
@@ -50,6 +52,13 @@ class Pair:
         fds = self.old.launcher.received[before:]
         del self.old.launcher.received[before:]
         return Passed((header, handed, fds))
+
+    def next_environment(self) -> Passed:
+        """The next environment; connections before it are passed on, those that have just ended too."""
+        while (passed := self.next())[1].kind == CONNECTION:
+            self.give(passed)
+        assert passed[1].kind == ENVIRONMENT
+        return passed
 
     def give(self, passed: Passed, **changes: Any) -> None:
         """As the launcher passes it on, but for the changes; its descriptors are closed."""
@@ -67,14 +76,26 @@ class Pair:
         for fd in fds:
             os.close(fd)
 
-    def pass_all(self, *wanted: int) -> list[int]:
-        """Until the old one has told all, and these kinds came too; the kinds of what came."""
+    def pass_on(self, *wanted: int) -> list[int]:
+        """Until each of these kinds came, as often as it is named: several loops give in any order. What came."""
         kinds: list[int] = []
-        while not {ALL, *wanted} <= set(kinds):
+        while Counter(wanted) - Counter(kinds):
             passed = self.next()
             kinds.append(passed[1].kind)
             self.give(passed)
         return kinds
+
+    def pass_all(self, *wanted: int) -> list[int]:
+        """Until the old one has told all, and these kinds came too."""
+        return self.pass_on(ALL, *wanted)
+
+    def pass_ordered(self, *wanted: int) -> None:
+        """All of it, environments first: connections find them there."""
+        come = []
+        while Counter((ALL, *wanted)) - Counter(passed[1].kind for passed in come):
+            come.append(self.next())
+        for passed in sorted(come, key=lambda passed: passed[1].kind):
+            self.give(passed)
 
     def close(self) -> None:
         for stage in (self.old, getattr(self, "new", None)):
@@ -83,8 +104,8 @@ class Pair:
 
 
 @contextlib.contextmanager
-def paired(directory: Path, **changes: Any) -> Iterator[Pair]:
-    pair = Pair(directory, **changes)
+def paired(directory: Path, loops: tuple[int, int] = (1, 1), **changes: Any) -> Iterator[Pair]:
+    pair = Pair(directory, loops, **changes)
     try:
         yield pair
     finally:

@@ -16,9 +16,16 @@ from tests.integration.handover_stage import ALL, CONNECTION, ENVIRONMENT, LOST,
 from tests.integration.test_dispatch_runtime_api import Runtime, begin_next
 
 
+@pytest.fixture(params=[(1, 1), (2, 2), (1, 3), (3, 1)], ids=["one loop", "two loops", "more loops", "fewer loops"])
+def loops(request: pytest.FixtureRequest) -> tuple[int, int]:
+    """How many the old one and the new one have."""
+    found: tuple[int, int] = request.param
+    return found
+
+
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    with paired(tmp_path) as pair:
+def pair(tmp_path: Path, loops: tuple[int, int]) -> Iterator[Pair]:
+    with paired(tmp_path, loops) as pair:
         yield pair
 
 
@@ -38,15 +45,15 @@ def test_idle_environments_go_on(pair: Pair) -> None:
     first = pair.old.warm(invoker)
     invoker.close()
     pair.begin()
-    assert pair.pass_all() == [ENVIRONMENT, ALL]
+    assert [kind for kind in pair.pass_all() if kind != CONNECTION] == [ENVIRONMENT, ALL]
     served_by(pair, first)
     assert counters(pair.control).node()["launches"] == 0
     assert pair.old.left() == 0
 
 
-def test_they_count_among_as_many_as_may_be(tmp_path: Path) -> None:
+def test_they_count_among_as_many_as_may_be(tmp_path: Path, loops: tuple[int, int]) -> None:
     """None is launched beside them, and another one in the place of one that ends."""
-    with paired(tmp_path, max_environments=1) as pair:
+    with paired(tmp_path, loops, max_environments=1) as pair:
         invoker = pair.old.invoker()
         first = pair.old.warm(invoker)
         invoker.close()
@@ -66,8 +73,8 @@ def test_they_count_among_as_many_as_may_be(tmp_path: Path) -> None:
         assert invoker.answer(waiting)[1] == b'"another"'
 
 
-def test_one_that_was_frozen_is_thawed(tmp_path: Path) -> None:
-    with paired(tmp_path, freeze_after_ms=1) as pair:
+def test_one_that_was_frozen_is_thawed(tmp_path: Path, loops: tuple[int, int]) -> None:
+    with paired(tmp_path, loops, freeze_after_ms=1) as pair:
         invoker = pair.old.invoker()
         environment = pair.old.warm(invoker)
         await_true(lambda: counters(pair.their).node()["environments_frozen"] == 1, "it is frozen")
@@ -95,9 +102,7 @@ def test_one_at_work_follows_when_it_is_done(pair: Pair) -> None:
         pair.give(passed)
     environment.result(invoke.id, b'"late"')
     assert invoker.answer(number)[1] == b'"late"', "the old one answers what it took"
-    passed = pair.next()
-    assert passed[1].kind == ENVIRONMENT
-    pair.give(passed)
+    pair.give(pair.next_environment())
     served_by(pair, environment)
     invoker.call()  # the same connection, to the new one
     environment.serve(b'"again"')
@@ -133,8 +138,8 @@ def test_shared_memory_is_given_back_and_asked_for_again(pair: Pair) -> None:
     assert pair.old.left() == 0
 
 
-def test_a_runtime_that_waits_goes_on(tmp_path: Path) -> None:
-    with paired(tmp_path, runtime_api=1) as pair:
+def test_a_runtime_that_waits_goes_on(tmp_path: Path, loops: tuple[int, int]) -> None:
+    with paired(tmp_path, loops, runtime_api=1) as pair:
         invoker = pair.old.invoker()
         invoker.call()
         runtime = Runtime(pair.old)
@@ -150,7 +155,7 @@ def test_a_runtime_that_waits_goes_on(tmp_path: Path) -> None:
         assert invoker.answer()[1] == b'"one"'
         invoker.close()
         pair.begin()
-        passed = pair.next()
+        passed = pair.next_environment()
         _, state = wire.decode(passed[1].state)
         assert isinstance(state, wire.EnvironmentHanded)
         assert state.descriptors & Flags.WAITING
@@ -216,9 +221,10 @@ def test_requests_behind_the_one_that_runs_are_answered_by_the_new_one(pair: Pai
         caller.sendall(invocation(b"1") + invocation(b"2") + invocation(b"3")[:-40])
         invoke, _ = environment.invoke()
         pair.begin()
+        pair.pass_on(CONNECTION)  # each of its loops has begun
         environment.result(invoke.id, b'"one"')
         assert answer(caller) == b'"one"'
-        pair.pass_all(CONNECTION, ENVIRONMENT)
+        pair.pass_ordered(CONNECTION, ENVIRONMENT)
         invoke, event = environment.invoke()
         assert event == b"2"
         environment.result(invoke.id, b'"two"')
