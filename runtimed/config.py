@@ -134,7 +134,16 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     """Environments that the node may have at a time, over all functions; 0: one for each two megabytes of the share
     above. When another is needed, the idle one that was used longest ago ends."""
     keep_alive_seconds: Seconds = 600
-    """How long an idle environment is kept, unless its room is needed."""
+    """How long an idle environment is kept, unless its room is needed. Of a function that was seen at work it is by its
+    own idle times, longer or shorter."""
+    keep_alive: Annotated[str, Meta(pattern=r"^(observed|fixed)$", description="observed or fixed")] = "observed"
+    """observed: environments are kept idle as long as the function's own idle times make it worth while, at most six
+    times the setting above, and one is there again when the next invocation is likely; fixed: as long as that
+    setting says."""
+    parked: Annotated[int, Meta(ge=0, le=1000, description="a whole number up to 1000")] = 16
+    """Environments of one function, at most, that are started and initialised ahead of demand while more and more of
+    its invocations come at once, or while it is called at all and takes long to start; 0: none. All together take at
+    most an eighth of what the node may have."""
     freeze_after_ms: Annotated[int, Meta(ge=0, le=3_600_000, description="whole milliseconds, at most an hour")] = 100
     """How long an environment is idle before it is frozen, with all that its function left running; 0: never. Freezing
     and thawing take about 0.1 ms each, so what is called more often than that stays as it is."""

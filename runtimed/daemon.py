@@ -33,12 +33,14 @@ from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
 from runtimed.gateway.metrics import MetricsServer
 from runtimed.gateway.rest.server import AT_ONCE, RestServer
+from runtimed.invocation.concurrency import ConcurrencyKeeper
 from runtimed.invocation.events import Events, node_rule
 from runtimed.invocation.invoker import Invoker
 from runtimed.invocation.keys import KeyRing
 from runtimed.invocation.logs import LogReader
 from runtimed.invocation.metrics import MetricsReader
 from runtimed.invocation.node import NodeReader
+from runtimed.invocation.pools import PoolKeeper, Rule
 from runtimed.invocation.statistics import StatisticsReader
 from runtimed.link.mirror import Refused, Unconnected
 from runtimed.machines.deployment import State
@@ -48,11 +50,12 @@ from runtimed.model.arn import Identity
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import snapshot
 from runtimed.sandbox.runtimes import Candidate, Runtimes
+from runtimed.store.concurrency import ConcurrencyStore
 from runtimed.store.database import Database, StoreError
 from runtimed.store.events import EventRules
 from runtimed.store.facts import Facts
 from runtimed.store.files import write_durably
-from runtimed.store.functions import FunctionStore
+from runtimed.store.functions import Function, FunctionStore, Target
 from runtimed.store.keys import KeyStore
 from runtimed.store.ledger import Size
 from runtimed.store.packages import CodeStore
@@ -138,11 +141,17 @@ class Daemon:
         )
         self.code.clear_staging()
         limits = self._settings.limits
+        self.concurrency = ConcurrencyKeeper(
+            ConcurrencyStore(self.database), self.dispatcher, limit=limits.concurrency, tell=self._tell_function
+        )
+        self.pool_keeper = self._make_pools()
         self.receiver = Receiver(self.code, uploads=limits.uploads, patience=limits.upload_seconds)
         self.steps = self._make_steps()
         self.deployer = Deployer(self.functions, self.receiver, self.steps)
         sweeper = Sweeper(self.functions, self.code, self.receiver)
         self.receiver.reclaim = sweeper.reclaim
+        self.steps.reserved = self.concurrency.reservation_of
+        self.steps.taught = self.pool_keeper.tell_function
         self.steps.withdrawn = partial(sweeper.withdrawn, init_seconds=limits.init_seconds)
         self._background = [asyncio.create_task(self.receiver.measure())]
         await self.runtimes.discover()
@@ -156,6 +165,7 @@ class Daemon:
         self._background += [
             asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
             asyncio.create_task(sweeper.run()),
+            asyncio.create_task(self.pool_keeper.run()),
             asyncio.create_task(self.keys.run()),
             asyncio.create_task(self._tell_serving()),
             asyncio.create_task(try_again(self.deployer)),
@@ -221,13 +231,16 @@ class Daemon:
         self.dispatcher.preload(self._node_rule(), 0, 1)
         await self.keys.load()
         await self.events.load()
+        await self.concurrency.load()
         await self.functions.new_generations()
         for function, target in await self.functions.served():
             if self.runtimes.interpreter(target.definition.runtime) is None:
                 log.warning("%s needs %s, which is not on this node any more", target.name, target.definition.runtime)
             else:
                 self.launcher.preload_plan(target.id, self.steps.plan(target))
-            self.dispatcher.preload(self.steps.target(target), target.id, function.generation)
+            put = self.steps.target(target)
+            self.dispatcher.preload(put, target.id, function.generation)
+            self.dispatcher.preload(self.pool_keeper.pool(put), target.id, 1)
             self.dispatcher.preload(self.steps.route_of(target.name, target.id), function.id, function.generation)
         await self.launcher.synchronise()
         self._synchronised = True
@@ -262,12 +275,22 @@ class Daemon:
             identity=self._identity,
         )
 
+    def _make_pools(self) -> PoolKeeper:
+        settings = self._settings.pools
+        rule = Rule(
+            keep_alive_ms=settings.keep_alive_seconds * 1000,
+            observed=settings.keep_alive == "observed" and settings.keep_alive_seconds > 0,
+            parked=settings.parked,
+        )
+        return PoolKeeper(self.dispatcher, self._pools, rule, self.concurrency.provision_of)
+
     def _make_server(self) -> Server:
         node = NodeReader(
             build=self._boot.build,
             identity=self._identity,
             state=self._state,
             concurrency=self._settings.limits.concurrency,
+            unreserved=self.concurrency.unreserved,
             started_at=datetime.now(UTC),
             functions=self.functions,
             launcher=self.launcher,
@@ -280,6 +303,7 @@ class Daemon:
             functions=self.functions,
             deployer=self.deployer,
             invoker=Invoker(self.invocations, self.functions.get),
+            concurrency=self.concurrency,
             logs=LogReader(self._state / "logs", self.functions),
             keys=self.keys,
             queues=self.events,
@@ -346,11 +370,22 @@ class Daemon:
     async def _keep_alive(self, command: KeepAlive) -> None:
         """Tells every target that serves the new time."""
         for function, target in await self.functions.served():
-            generation = await self.functions.next_generation(function.id)
-            try:
-                await self.dispatcher.put(self.steps.target(target), target.id, generation)
-            except Refused as error:
-                log.warning("%s keeps its former keep-alive: %s", target.name, error)
+            await self._tell_target(function, target)
+        await self.pool_keeper.look()
+
+    async def _tell_function(self, uid: bytes) -> None:
+        """Its target, should it serve, with what is reserved for it, and its pool."""
+        for function, target in await self.functions.served():
+            if function.uid == uid:
+                await self._tell_target(function, target)
+        await self.pool_keeper.tell_function(uid)
+
+    async def _tell_target(self, function: Function, target: Target) -> None:
+        generation = await self.functions.next_generation(function.id)
+        try:
+            await self.dispatcher.put(self.steps.target(target), target.id, generation)
+        except Refused as error:
+            log.warning("%s is as it was to the dispatcher: %s", target.name, error)
 
 
 def control_key(directory: Path) -> str:

@@ -125,11 +125,14 @@ void common_target_let_go(struct loops *loops, struct common_target *target) {
     free(target);
 }
 
-bool common_target_claim(struct common_target *target, uint32_t max_environments) {
-    uint32_t live = atomic_load_explicit(&target->live, memory_order_relaxed);
-    while (live < max_environments)
-        if (atomic_compare_exchange_weak_explicit(
-                &target->live, &live, live + 1, memory_order_relaxed, memory_order_relaxed))
+bool common_claim(_Atomic uint32_t *count, uint32_t most) {
+    uint32_t now = atomic_load_explicit(count, memory_order_relaxed);
+    while (now < most)
+        if (atomic_compare_exchange_weak_explicit(count, &now, now + 1, memory_order_relaxed, memory_order_relaxed))
             return true;
     return false;
+}
+
+bool common_target_claim(struct common_target *target, uint32_t max_environments) {
+    return common_claim(&target->live, max_environments);
 }

@@ -26,6 +26,20 @@ static int put_target(struct control *control, const uint8_t *packet, size_t siz
     return r < 0 ? refuse(refusal, r, field, r == -ENOMEM ? "out of memory" : "out of range") : 0;
 }
 
+static int put_pool(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct wire_header header;
+    struct wire_put_pool message;
+    const char *field;
+    int r;
+
+    if (wire_put_pool_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    r = ahead_put(control->dispatch, &header, &message, &field);
+    if (r == -ENOENT)
+        return refuse(refusal, r, "object", "no such target");
+    return r < 0 ? refuse(refusal, r, field, "out of range") : 0;
+}
+
 static int put_route(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
     struct dispatch *dispatch = control->dispatch;
     struct wire_header header;
@@ -159,9 +173,11 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     r = transport_listen(&dispatch->transport);
     if (r >= 0)
         r = http_listen(&dispatch->http);
-    if (r >= 0)
-        takeover_serve(dispatch);
-    return r;
+    if (r < 0)
+        return r;
+    takeover_serve(dispatch);
+    ahead_begin(dispatch);
+    return 0;
 }
 
 int control_apply(struct control *control, const uint8_t *packet, size_t size, const struct wire_header *header,
@@ -171,6 +187,8 @@ int control_apply(struct control *control, const uint8_t *packet, size_t size, c
     switch (header->type) {
     case WIRE_PUT_TARGET:
         return put_target(control, packet, size, refusal);
+    case WIRE_PUT_POOL:
+        return put_pool(control, packet, size, refusal);
     case WIRE_PUT_ROUTE:
         return put_route(control, packet, size, refusal);
     case WIRE_PUT_LIMIT:

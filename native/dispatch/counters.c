@@ -16,6 +16,7 @@ static_assert(COUNTERS_NODE_OFFSET + sizeof(struct counters_node) <= COUNTERS_HI
 static_assert(COUNTERS_HISTOGRAMS_OFFSET + sizeof(struct counters_histograms) <= COUNTERS_SLOTS_OFFSET, "histograms");
 static_assert(offsetof(struct counters_slot, duration_us) == 256, "slot");
 static_assert(sizeof(struct counters_slot) == COUNTERS_SLOT_SIZE, "slot");
+static_assert(sizeof(struct counters_idle) == COUNTERS_IDLE_SIZE, "idle");
 
 static void begin_region(uint8_t *at, unsigned region, unsigned loops, uint64_t started_us) {
     struct counters_slot *slots = (void *)(at + COUNTERS_SLOTS_OFFSET);
@@ -36,6 +37,9 @@ static void begin_region(uint8_t *at, unsigned region, unsigned loops, uint64_t 
         .regions = loops + 1,
         .region = region,
         .loops = loops,
+        .idle_offset = COUNTERS_IDLE_OFFSET,
+        .idle_size = COUNTERS_IDLE_SIZE,
+        .idle_bins = IDLE_BINS,
     };
     memcpy(at, &head, sizeof(head));
     slots[0].target = UINT64_MAX;
@@ -46,6 +50,7 @@ static void use_region(uint8_t *at, struct counters *ret_counters) {
     ret_counters->node = (void *)(at + COUNTERS_NODE_OFFSET);
     ret_counters->histograms = (void *)(at + COUNTERS_HISTOGRAMS_OFFSET);
     ret_counters->slots = (void *)(at + COUNTERS_SLOTS_OFFSET);
+    ret_counters->idle = (void *)(at + COUNTERS_IDLE_OFFSET);
     ret_counters->free_from = 1;
 }
 
@@ -93,6 +98,8 @@ struct counters_slot *counters_take(struct counters *counters, uint64_t target, 
         if (slot->target != 0)
             continue;
         memset(slot, 0, sizeof(*slot));
+        if (counters->idle[index].gaps != 0)
+            memset(&counters->idle[index], 0, sizeof(counters->idle[index]));
         memcpy(slot->function_uid, function_uid, 16);
         atomic_store_explicit(&slot->target, target, memory_order_release);
         if (index > atomic_load_explicit(&counters->head->slots_high, memory_order_relaxed))
@@ -107,6 +114,10 @@ void counters_give_back(struct counters *counters, struct counters_slot *slot) {
         return;
     atomic_store_explicit(&slot->target, 0, memory_order_release);
     counters->free_from = MIN(counters->free_from, (uint32_t)(slot - counters->slots));
+}
+
+struct counters_idle *counters_idle_of(const struct counters *counters, const struct counters_slot *slot) {
+    return slot != &counters->slots[0] ? &counters->idle[slot - counters->slots] : NULL;
 }
 
 void counters_waited(struct counters_slot *slot, uint64_t us) {

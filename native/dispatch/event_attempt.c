@@ -25,7 +25,7 @@ static void end(struct attempt *attempt, enum attempt_result result) {
 static bool may_join(struct dispatch *dispatch, const struct target *target) {
     if (dispatch_in_use(dispatch->loops) >= EVENTS_CONCURRENCY(dispatch->loops->account.limit))
         return false;
-    return !list_empty(&target->idle) || target->n_waiting == 0;
+    return schedule_idle(target) != NULL || target->n_waiting == 0;
 }
 
 static int make_request(

@@ -17,6 +17,7 @@
 #define NODE_HISTOGRAMS (sizeof(struct counters_histograms) / sizeof(struct histogram))
 #define SLOT_HEAD offsetof(struct counters_slot, calls)
 #define SLOT_COUNTERS ((offsetof(struct counters_slot, padding) - SLOT_HEAD) / 8)
+#define ALIGNMENT 64u
 #define AT(type, name) (offsetof(struct type, name) / 8)
 
 /* One target's in one region of the page. */
@@ -27,14 +28,15 @@ struct part {
 
 /* ---- the page ---------------------------------------------------------------------------------------------------- */
 
-/* What does not match, or NULL. */
+/* What does not match, or NULL. Regions may be of any length: what comes behind the slots is not taken over. */
 static const char *wrong_head(const struct counters_head *head, uint64_t size) {
     if (head->magic != COUNTERS_MAGIC || head->version != COUNTERS_VERSION)
         return "its version";
-    if (head->size != COUNTERS_SIZE || head->slots != COUNTERS_SLOTS || head->slot_size != COUNTERS_SLOT_SIZE ||
-        head->buckets != HISTOGRAM_BUCKETS || head->slots_offset != COUNTERS_SLOTS_OFFSET)
+    if (head->size < COUNTERS_IDLE_OFFSET || head->size % ALIGNMENT != 0 || head->slots != COUNTERS_SLOTS ||
+        head->slot_size != COUNTERS_SLOT_SIZE || head->buckets != HISTOGRAM_BUCKETS ||
+        head->slots_offset != COUNTERS_SLOTS_OFFSET)
         return "its layout";
-    if (head->regions == 0 || head->regions > LOOPS_MAX + 1 || size != (uint64_t)head->regions * COUNTERS_SIZE)
+    if (head->regions == 0 || head->regions > LOOPS_MAX + 1 || size != (uint64_t)head->regions * head->size)
         return "its size";
     return NULL;
 }
@@ -46,7 +48,8 @@ static const char *map_page(struct inheritance *inheritance, int fd, uint64_t *r
     const char *wrong;
     void *page;
 
-    if (fstat(fd, &about) < 0 || (fcntl(fd, F_GET_SEALS) & needed) != needed || about.st_size < (off_t)COUNTERS_SIZE)
+    if (fstat(fd, &about) < 0 || (fcntl(fd, F_GET_SEALS) & needed) != needed ||
+        about.st_size < (off_t)COUNTERS_IDLE_OFFSET)
         return "its kind";
     page = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED)
@@ -60,6 +63,7 @@ static const char *map_page(struct inheritance *inheritance, int fd, uint64_t *r
     inheritance->page = page;
     inheritance->size = (size_t)about.st_size;
     inheritance->regions = head.regions;
+    inheritance->stride = head.size;
     inheritance->n_node = (unsigned)MIN(head.n_node, NODE_COUNTERS);
     inheritance->n_histograms = (unsigned)MIN(head.n_node_histograms, NODE_HISTOGRAMS);
     inheritance->n_slot = (unsigned)MIN(head.n_slot, SLOT_COUNTERS);
@@ -99,14 +103,14 @@ static void copy_node(struct inheritance *inheritance) {
     for (size_t i = 0; i < inheritance->n_node; i++) {
         uint64_t sum = 0;
         for (unsigned region = 0; region < inheritance->regions; region++)
-            sum += load(inheritance->page + (size_t)region * COUNTERS_SIZE + COUNTERS_NODE_OFFSET, i);
+            sum += load(inheritance->page + region * inheritance->stride + COUNTERS_NODE_OFFSET, i);
         if (!is_level(i))
             raise_to(&node[i], sum);
     }
     for (size_t i = 0; i < (size_t)inheritance->n_histograms * HISTOGRAM_BUCKETS; i++) {
         uint64_t sum = 0;
         for (unsigned region = 0; region < inheritance->regions; region++)
-            sum += load(inheritance->page + (size_t)region * COUNTERS_SIZE + COUNTERS_HISTOGRAMS_OFFSET, i);
+            sum += load(inheritance->page + region * inheritance->stride + COUNTERS_HISTOGRAMS_OFFSET, i);
         raise_to(&buckets[i], sum);
     }
 }
@@ -173,12 +177,12 @@ static void copy_targets(struct dispatch *dispatch) {
     size_t most = 0, n = 0;
 
     for (unsigned region = 0; region < inheritance->regions; region++)
-        most += highest_slot(inheritance->page + (size_t)region * COUNTERS_SIZE);
+        most += highest_slot(inheritance->page + region * inheritance->stride);
     parts = most == 0 ? NULL : malloc(most * sizeof(*parts));
     if (parts == NULL)
         return;
     for (unsigned region = 0; region < inheritance->regions; region++) {
-        const uint8_t *at = inheritance->page + (size_t)region * COUNTERS_SIZE;
+        const uint8_t *at = inheritance->page + region * inheritance->stride;
         const size_t high = highest_slot(at);
         for (size_t i = 1; i <= high && n < most; i++) {
             const uint8_t *slot = at + COUNTERS_SLOTS_OFFSET + i * COUNTERS_SLOT_SIZE;

@@ -39,6 +39,7 @@ struct invocation *invocation_new(
     invocation->arrived_us = exchange != NULL ? exchange->complete_us : clock_monotonic_us();
     list_init(&invocation->waiting);
     target->in_flight++;
+    ahead_rise(target);
     if (exchange == NULL)
         return invocation;
     exchange->invocation = invocation;
@@ -71,6 +72,7 @@ void invocation_free(struct invocation *invocation) {
     schedule_unqueue(invocation);
     invocation_give_back(invocation);
     target->in_flight--;
+    ahead_fall(target);
     levels_target(target);
     invocation_drop_result(invocation);
     stream_free(invocation);

@@ -107,7 +107,12 @@ static int send_demand(struct control *control, const struct target *target) {
     struct wire_header header = {.epoch = control->epoch, .object = target->id};
     const unsigned others = target->elsewhere != NULL ? control->dispatch->loops->n : 0;
     struct demand_elsewhere own = levels_demand(target);
-    struct wire_demand message = {.waiting = own.waiting, .busy = own.busy, .idle = own.idle, .starting = own.starting};
+    struct wire_demand message = {.waiting = own.waiting,
+        .busy = own.busy,
+        .idle = own.idle,
+        .starting = own.starting,
+        .provisioned = atomic_load_explicit(&target->common->provisioned_ready, memory_order_relaxed),
+        .provision_failures = atomic_load_explicit(&target->common->ahead_failures, memory_order_relaxed)};
     for (unsigned i = 0; i < others; i++) {
         message.waiting += target->elsewhere[i].waiting;
         message.busy += target->elsewhere[i].busy;

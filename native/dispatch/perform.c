@@ -270,6 +270,7 @@ static void enter(struct environment *environment, enum environment_state next) 
     }
     room_leaving(dispatch, (next == ENVIRONMENT_STOPPING) - (before == ENVIRONMENT_STOPPING));
     target_count(target, before, next);
+    ahead_count(environment, before, next);
     environment->state = next;
     if (next == ENVIRONMENT_IDLE)
         count_one(&dispatch->counters.node->environments_idle);
@@ -295,6 +296,7 @@ static void initialized(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
     environment->init_us = MAX(clock_monotonic_us() - environment->started_us, 1u);
     environment->target->backoff_ms = 0;
+    ahead_made(environment);
     histogram_add(&dispatch->counters.histograms->init_us, environment->init_us);
     histogram_add(&environment->target->slot->init_us, environment->init_us);
     logs_drain(environment);
@@ -367,8 +369,10 @@ void environment_handle(
 /* First frozen, then without its arena, for which it must run a moment, at last retired. */
 static void on_idle(struct environment *environment, uint64_t now) {
     const struct target *target = environment->target;
-    uint64_t next = environment->idle_us + (uint64_t)target->keep_alive_ms * 1000;
+    uint64_t next = environment->idle_us + ahead_keep_us(target);
 
+    if (ahead_needs(environment))
+        next = UINT64_MAX;
     if (now >= next) {
         environment_handle(environment, EVENT_RETIRE, NULL);
         return;
@@ -383,7 +387,8 @@ static void on_idle(struct environment *environment, uint64_t now) {
         if (arena_is_shared(environment))
             next = MIN(next, environment->idle_us + ARENA_IDLE_US);
     }
-    timer_set(&environment->dispatch->loop.timers, &environment->timer, next);
+    if (next != UINT64_MAX)
+        timer_set(&environment->dispatch->loop.timers, &environment->timer, next);
 }
 
 static void on_timer(struct timer *timer, uint64_t now) {

@@ -25,11 +25,12 @@ bool room_is_left(const struct dispatch *dispatch) {
     return room->limit == 0 || value(&room->environments) < room->limit;
 }
 
+/* own: NULL where nobody waits; then whoever does comes first. */
 static bool is_owed_elsewhere(const struct dispatch *dispatch, const struct invocation *own) {
     const struct loops *loops = dispatch->loops;
     for (unsigned i = 0; loops->n > 1 && i < loops->n; i++) {
         uint64_t since = atomic_load_explicit(&loops->room.since_us[i], memory_order_relaxed);
-        if (i != dispatch->number && since != 0 && since + ROOM_PATIENCE_US < own->arrived_us)
+        if (i != dispatch->number && since != 0 && (own == NULL || since + ROOM_PATIENCE_US < own->arrived_us))
             return true;
     }
     return false;
@@ -72,21 +73,32 @@ static bool is_short(const struct dispatch *dispatch) {
     return leaving < value(&room->wanted) || value(&room->environments) > (uint64_t)room->limit + leaving;
 }
 
+static struct environment *least_needed(const struct dispatch *dispatch) {
+    list_for_each(node, &dispatch->room.idle) {
+        struct environment *environment = list_entry(node, struct environment, by_use);
+        if (!ahead_is_provisioned(environment))
+            return environment;
+    }
+    return NULL;
+}
+
 static void make(struct dispatch *dispatch) {
-    struct room *room = &dispatch->room;
-    while (is_short(dispatch) && !list_empty(&room->idle))
-        environment_handle(list_entry(room->idle.next, struct environment, by_use), EVENT_RETIRE, NULL);
+    struct environment *environment;
+    while (is_short(dispatch) && (environment = least_needed(dispatch)) != NULL)
+        environment_handle(environment, EVENT_RETIRE, NULL);
 }
 
 /* Since when the first that waits for room here does, for the other loops. */
 static void show_since(struct dispatch *dispatch) {
-    const struct list *first = dispatch->room.waiting.next;
     const struct invocation *head = NULL;
 
     if (dispatch->loops->n == 1)
         return;
-    if (first != &dispatch->room.waiting)
-        head = schedule_head(list_entry(first, struct target, room));
+    list_for_each(node, &dispatch->room.waiting) {
+        head = schedule_head(list_entry(node, struct target, room));
+        if (head != NULL) /* else for one ahead of demand */
+            break;
+    }
     atomic_store_explicit(
         &common_of(dispatch)->since_us[dispatch->number], head != NULL ? head->arrived_us : 0, memory_order_relaxed);
 }
@@ -114,7 +126,7 @@ bool room_is_owed(const struct environment *environment) {
     const struct dispatch *dispatch = environment->dispatch;
     const struct invocation *own = schedule_head(environment->target);
 
-    if (!is_short(dispatch))
+    if (!is_short(dispatch) || ahead_is_provisioned(environment))
         return false;
     if (own == NULL)
         return true;

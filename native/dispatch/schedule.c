@@ -61,20 +61,26 @@ static void assign(struct environment *environment, struct invocation *invocatio
     environment_handle(environment, EVENT_ASSIGN, &detail);
 }
 
+struct environment *schedule_idle(const struct target *target) {
+    const struct list *idle = list_empty(&target->ahead.idle) ? &target->idle : &target->ahead.idle;
+    return list_empty(idle) ? NULL : list_entry(idle->next, struct environment, idle);
+}
+
 void schedule_invocation(struct invocation *invocation) {
-    struct target *target = invocation->target;
-    if (!list_empty(&target->idle)) {
-        assign(list_entry(target->idle.next, struct environment, idle), invocation);
+    struct environment *environment = schedule_idle(invocation->target);
+    if (environment != NULL) {
+        assign(environment, invocation);
         return;
     }
     enqueue(invocation);
-    schedule_target(target);
+    schedule_target(invocation->target);
 }
 
 /* It serves who waits here, and then ends. */
 static bool is_leaving(const struct environment *environment) {
     const struct target *target = environment->target;
-    return environment->retire || target->retired || target->keep_alive_ms == 0;
+    return environment->retire || target->retired || ahead_is_excess(environment) ||
+        (ahead_keep_us(target) == 0 && !ahead_needs(environment));
 }
 
 void schedule_environment(struct environment *environment) {
@@ -104,19 +110,19 @@ void schedule_environment(struct environment *environment) {
         assign(environment, invocation);
         return;
     }
+    keep = ahead_needs(environment) ? UINT64_MAX / 2 : ahead_keep_us(target);
     if (is_leaving(environment)) {
         environment_handle(environment, EVENT_RETIRE, NULL);
         return;
     }
-    list_push_front(&target->idle, &environment->idle);
+    ahead_offer(environment);
     list_push_back(&dispatch->room.idle, &environment->by_use);
     environment->idle_us = now;
-    keep = target->keep_alive_ms;
     if (target->freeze_after_ms != 0 && environment->freeze_fd >= 0)
-        keep = MIN(keep, (uint64_t)target->freeze_after_ms);
+        keep = MIN(keep, (uint64_t)target->freeze_after_ms * 1000);
     else if (arena_is_shared(environment))
-        keep = MIN(keep, (uint64_t)(ARENA_IDLE_US / 1000));
-    timer_set(&dispatch->loop.timers, &environment->timer, now + keep * 1000);
+        keep = MIN(keep, (uint64_t)ARENA_IDLE_US);
+    timer_set(&dispatch->loop.timers, &environment->timer, now + keep);
     if (dispatch->loops->n > 1)
         (void)travel_offer(environment);
 }
@@ -237,6 +243,7 @@ void schedule_target(struct target *target) {
         room_want(target, 0);
         if (!alone)
             travel_show_hungry(target, 0, 0);
+        ahead_step(target);
         return;
     }
     now = clock_monotonic_us();

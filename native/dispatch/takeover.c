@@ -123,6 +123,7 @@ static void attach(
     environment->uid = uid;
     environment->incarnation = message->incarnation;
     environment->init_type = message->init_type;
+    ahead_took(environment);
     environment->served = message->served;
     environment->init_us = message->init_us;
     environment->ready = environment->participants;
@@ -156,7 +157,7 @@ static void offer(struct environment *environment, uint64_t idle_us) {
     if (environment->state != ENVIRONMENT_IDLE)
         return;
     environment->idle_us = now - MIN(idle_us, now);
-    due = environment->idle_us + (uint64_t)target->keep_alive_ms * 1000;
+    due = environment->idle_us + ahead_keep_us(target);
     if (environment->freezer == FREEZER_RUNNING && target->freeze_after_ms != 0 && environment->freeze_fd >= 0)
         due = MIN(due, environment->idle_us + (uint64_t)target->freeze_after_ms * 1000);
     timer_set(&dispatch->loop.timers, &environment->timer, due);

@@ -105,6 +105,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
 static void target_free(struct target *target) {
     struct dispatch *dispatch = target->dispatch;
     timer_drop(&dispatch->loop.timers, &target->timer);
+    ahead_done(target);
     room_want(target, 0);
     list_remove(&target->dirty);
     counters_give_back(&dispatch->counters, target->slot);
@@ -137,6 +138,8 @@ static struct target *target_new(
     target->id = header->object;
     target->dispatch = dispatch;
     target->slot = counters_take(&dispatch->counters, target->id, message->function_uid);
+    target->idle_times.counts = counters_idle_of(&dispatch->counters, target->slot);
+    ahead_init(target);
     list_init(&target->environments);
     list_init(&target->idle);
     list_init(&target->waiting);
@@ -231,6 +234,8 @@ static void retire(struct target *target) {
     target->dispatch->targets.n_retired++;
     while (!list_empty(&target->idle))
         environment_handle(list_entry(target->idle.next, struct environment, idle), EVENT_RETIRE, NULL);
+    while (!list_empty(&target->ahead.idle))
+        environment_handle(list_entry(target->ahead.idle.next, struct environment, idle), EVENT_RETIRE, NULL);
 }
 
 void target_settle(struct target *target) {

@@ -57,6 +57,7 @@ static void leave(struct environment *environment) {
     environment->destined = target->id;
     target->departing--;
     target->in_state[ENVIRONMENT_IDLE]--;
+    ahead_left(environment);
     target_show(target);
     levels_target(target);
     if (environment->freezer == FREEZER_FROZEN)
@@ -98,6 +99,7 @@ static void settle_in(struct environment *environment, struct dispatch *dispatch
     list_push_back(&target->environments, &environment->node);
     list_push_back(&dispatch->in_order, &environment->in_order);
     target->in_state[ENVIRONMENT_IDLE]++;
+    ahead_came(environment);
     count_one(&dispatch->counters.node->environments);
     count_one(&dispatch->counters.node->environments_idle);
     if (arena_is_shared(environment))
@@ -140,9 +142,10 @@ static void wish_came(struct dispatch *dispatch, struct mail *mail) {
     struct wish *wish = list_entry(mail, struct wish, mail);
     struct target *target = table_get(&dispatch->targets.by_id, wish->target);
 
-    if (target != NULL && !list_empty(&target->idle)) {
+    if (target != NULL && schedule_idle(target) != NULL) {
+        const struct list *idle = list_empty(&target->ahead.idle) ? &target->idle : &target->ahead.idle;
         /* The one used longest ago: the others are warmer, and this loop's own. */
-        get_ready(list_entry(target->idle.previous, struct environment, idle), wish->from, wish);
+        get_ready(list_entry(idle->previous, struct environment, idle), wish->from, wish);
         return;
     }
     refuse(dispatch->loops, wish);

@@ -162,6 +162,8 @@ const char *wire_name(uint16_t type) {
         return "del_async";
     case WIRE_QUEUE_OP:
         return "queue_op";
+    case WIRE_PUT_POOL:
+        return "put_pool";
     case WIRE_SNAPSHOT_ENVIRONMENT:
         return "snapshot_environment";
     case WIRE_SNAPSHOT_END:
@@ -769,6 +771,35 @@ int wire_queue_op_decode(const uint8_t *data, size_t size, struct wire_header *r
     return 0;
 }
 
+int wire_put_pool_encode(const struct wire_header *header, const struct wire_put_pool *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_PUT_POOL);
+    put(&w, message->provisioned, 4);
+    put(&w, message->parked, 4);
+    put(&w, message->keep_alive_ms, 4);
+    put(&w, message->prewarm_ms, 4);
+    put(&w, message->prewarm_end_ms, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_put_pool_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_put_pool *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_put_pool message = {0};
+    message.provisioned = (uint32_t)get(&r, 4);
+    message.parked = (uint32_t)get(&r, 4);
+    message.keep_alive_ms = (uint32_t)get(&r, 4);
+    message.prewarm_ms = (uint32_t)get(&r, 4);
+    message.prewarm_end_ms = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_PUT_POOL)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
 int wire_snapshot_environment_encode(const struct wire_header *header, const struct wire_snapshot_environment *message,
     uint8_t *buffer, size_t size) {
     struct writer w = {.at = buffer, .end = buffer + size};
@@ -848,6 +879,8 @@ int wire_demand_encode(const struct wire_header *header, const struct wire_deman
     put(&w, message->busy, 4);
     put(&w, message->idle, 4);
     put(&w, message->starting, 4);
+    put(&w, message->provisioned, 4);
+    put(&w, message->provision_failures, 4);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -860,6 +893,8 @@ int wire_demand_decode(const uint8_t *data, size_t size, struct wire_header *ret
     message.busy = (uint32_t)get(&r, 4);
     message.idle = (uint32_t)get(&r, 4);
     message.starting = (uint32_t)get(&r, 4);
+    message.provisioned = (uint32_t)get(&r, 4);
+    message.provision_failures = (uint32_t)get(&r, 4);
     if (r.bad || r.at != r.end || header.type != WIRE_DEMAND)
         return -EBADMSG;
     *ret_header = header;

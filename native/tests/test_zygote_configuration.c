@@ -95,6 +95,15 @@ static void test_everything(void) {
     check(&c, "AWS_DEFAULT_REGION", "r");
     check(&c, "AWS_EXECUTION_ENV", "AWS_Lambda_python3.11");
     configuration_done(&c);
+
+    CHECK(read_text("{\"handler\":\"a.b\",\"function_name\":\"f\",\"snap_start\":false}", 1, &c) == 0);
+    check(&c, "AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency");
+    configuration_done(&c);
+    for (uint8_t type = 0; type < 3; type++) {
+        CHECK(read_text("{\"handler\":\"a.b\",\"function_name\":\"f\",\"snap_start\":true}", type, &c) == 0);
+        check(&c, "AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start");
+        configuration_done(&c);
+    }
 }
 
 static void test_refusals(void) {

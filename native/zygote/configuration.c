@@ -106,9 +106,9 @@ static bool read_members(struct configuration *c, const struct wire_start *start
     reserve(c, "AWS_LAMBDA_FUNCTION_NAME", c->function_name);
     reserve(c, "AWS_LAMBDA_FUNCTION_VERSION", c->function_version);
     reserve(c, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", c->memory);
-    /* Whether from a snapshot or not: a function with SnapStart is not to tell. */
-    if (init_type == WIRE_INIT_TYPE_ON_DEMAND && snap_start != NULL && snap_start->type == JSON_BOOL &&
-        snap_start->integer != 0)
+    /* Whether from a snapshot or not: a function with SnapStart is not to tell. Also where its environments are provisioned:
+     * any of them may be the one that makes the snapshot. */
+    if (snap_start != NULL && snap_start->type == JSON_BOOL && snap_start->integer != 0)
         init_type = WIRE_INIT_TYPE_SNAP_START;
     reserve(c, "AWS_LAMBDA_INITIALIZATION_TYPE", init_types[init_type]);
     reserve(c, "AWS_LAMBDA_LOG_GROUP_NAME", c->log_group);

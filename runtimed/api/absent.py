@@ -1,8 +1,7 @@
 """Lambda's operations that this node does not have yet, by their routes, so that a caller is told so by name.
 
 From the service's published model; tests/conformance compares the two. An operation that is added to `api` leaves this
-page. (GetLayerVersionByArn and ListProvisionedConcurrencyConfigs share their routes with ListLayers and
-GetProvisionedConcurrencyConfig and differ in the query.)
+page. (GetLayerVersionByArn shares its route with ListLayers and differs in the query.)
 """
 
 from __future__ import annotations
@@ -35,8 +34,6 @@ PublishVersion POST /2015-03-31/functions/{FunctionName}/versions
 UntagResource DELETE /2017-03-31/tags/{Resource}
 ListTags GET /2017-03-31/tags/{Resource}
 TagResource POST /2017-03-31/tags/{Resource}
-DeleteFunctionConcurrency DELETE /2017-10-31/functions/{FunctionName}/concurrency
-PutFunctionConcurrency PUT /2017-10-31/functions/{FunctionName}/concurrency
 ListLayers GET /2018-10-31/layers
 ListLayerVersions GET /2018-10-31/layers/{LayerName}/versions
 PublishLayerVersion POST /2018-10-31/layers/{LayerName}/versions
@@ -45,10 +42,6 @@ GetLayerVersion GET /2018-10-31/layers/{LayerName}/versions/{VersionNumber}
 GetLayerVersionPolicy GET /2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy
 AddLayerVersionPermission POST /2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy
 RemoveLayerVersionPermission DELETE /2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy/{StatementId}
-GetFunctionConcurrency GET /2019-09-30/functions/{FunctionName}/concurrency
-DeleteProvisionedConcurrencyConfig DELETE /2019-09-30/functions/{FunctionName}/provisioned-concurrency
-GetProvisionedConcurrencyConfig GET /2019-09-30/functions/{FunctionName}/provisioned-concurrency
-PutProvisionedConcurrencyConfig PUT /2019-09-30/functions/{FunctionName}/provisioned-concurrency
 ListCodeSigningConfigs GET /2020-04-22/code-signing-configs
 CreateCodeSigningConfig POST /2020-04-22/code-signing-configs
 DeleteCodeSigningConfig DELETE /2020-04-22/code-signing-configs/{CodeSigningConfigArn}

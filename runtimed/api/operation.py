@@ -53,6 +53,8 @@ class Route(Struct, frozen=True):
     adapt: Callable[[dict[str, Any]], str] | None = None
     """Makes of Lambda's members those of the request, in place, or refuses them with InvalidParameterValue. For an
     upload it returns the member that holds the bytes, in base64."""
+    query: tuple[str, str] | None = None
+    """The parameter that tells this operation from another one of the same path."""
 
 
 class Operation(Struct, frozen=True, kw_only=True):

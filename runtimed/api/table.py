@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from runtimed.api.concurrency import Concurrency, Reserve
 from runtimed.api.functions import Deployer, FunctionReader, Functions
 from runtimed.api.invocations import Invocations, Invoker
 from runtimed.api.keys import KeyRing, Keys
@@ -22,7 +23,7 @@ from runtimed.model.arn import Identity
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OPERATIONS = tabulate((Functions, Invocations, Queues, Logs, Keys, Node))
+_OPERATIONS = tabulate((Functions, Invocations, Concurrency, Queues, Logs, Keys, Node))
 
 TABLE: Mapping[str, Operation] = MappingProxyType({name: entry for name, (_, entry) in _OPERATIONS.items()})
 
@@ -35,6 +36,7 @@ class Performers(Struct, frozen=True, kw_only=True):
     deployer: Deployer
     invoker: Invoker
     queues: EventQueues
+    concurrency: Reserve
     logs: LogReader
     keys: KeyRing
     node: NodeReader
@@ -48,6 +50,7 @@ def bind(performers: Performers) -> Mapping[str, Bound]:
         Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes),
         Invocations: Invocations(p.identity, p.invoker),
         Queues: Queues(p.identity, p.queues),
+        Concurrency: Concurrency(p.identity, p.functions, p.concurrency),
         Logs: Logs(p.identity, p.functions, p.logs),
         Keys: Keys(p.keys),
         Node: Node(p.node, p.statistics),

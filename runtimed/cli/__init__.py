@@ -24,6 +24,8 @@ VERBS = {
     "functions": "List functions, show one, delete one.",
     "queue": "Show what waits to be invoked asynchronously; list, remove, redrive, hold up.",
     "logs": "Print a function's log, or follow it.",
+    "provision": "Keep environments of a function ready.",
+    "concurrency": "Show or change how many invocations of a function may run at a time.",
     "keys": "Make, list and revoke keys for callers over TCP.",
     "top": "Watch what the functions are doing.",
     "status": "Show what the node is doing.",

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from runtimed.client import rpc
 from runtimed.client.errors import TimedOut, Unreachable
 from runtimed.client.flows import Settings, encode_event
-from runtimed.model import errors, quotas
+from runtimed.model import concurrency, errors, quotas
 from runtimed.model.function import UpdateFunctionConfigurationRequest
 from runtimed.model.invocation import InvocationType, InvokeRequest, LogType
 from runtimed.model.log import LogEvent, LogKind, TailLogsRequest
@@ -85,6 +85,32 @@ class Wanted(TypedDict, total=False):
     """Whose message contains each of these texts."""
     limit: int | None
     """The last so many; with `follow`: and then all that come."""
+
+
+def provision(name: str, executions: int, qualifier: str) -> concurrency.PutProvisionedConcurrencyConfigRequest:
+    return concurrency.PutProvisionedConcurrencyConfigRequest(
+        function_name=name, qualifier=qualifier, provisioned_concurrent_executions=executions
+    )
+
+
+def provisioned(name: str) -> concurrency.ListProvisionedConcurrencyConfigsRequest:
+    """A page holds more than a function has versions with anything provisioned."""
+    return concurrency.ListProvisionedConcurrencyConfigsRequest(function_name=name)
+
+
+def unprovision(name: str, qualifier: str) -> concurrency.DeleteProvisionedConcurrencyConfigRequest:
+    return concurrency.DeleteProvisionedConcurrencyConfigRequest(function_name=name, qualifier=qualifier)
+
+
+def by_qualifier(
+    listed: concurrency.ListProvisionedConcurrencyConfigsResponse,
+) -> dict[str, concurrency.ProvisionedConcurrency]:
+    return {
+        item.function_arn.rpartition(":")[2]: concurrency.ProvisionedConcurrency(
+            **{member: getattr(item, member) for member in concurrency.ProvisionedConcurrency.__struct_fields__}
+        )
+        for item in listed.provisioned_concurrency_configs
+    }
 
 
 def tail_logs(name: str, wanted: Wanted) -> TailLogsRequest:

@@ -14,7 +14,7 @@ from runtimed.client.errors import ClientError, Incompatible, NotPermitted, Time
 from runtimed.gateway.grpc import status
 from runtimed.gateway.grpc.convert import Codec
 from runtimed.gateway.grpc.methods import METHODS, UPLOAD_CHUNK, UPLOAD_REQUEST, Method
-from runtimed.model import errors, function, invocation, key, log, node, queue
+from runtimed.model import concurrency, errors, function, invocation, key, log, node, queue
 from runtimed.model.shape import Shape, explain
 
 if TYPE_CHECKING:
@@ -96,6 +96,31 @@ DELETE_EVENT_CONFIG = Rpc(
 CREATE_KEY = Rpc("CreateKey", key.CreateKeyRequest, key.CreatedKey)
 LIST_KEYS = Rpc("ListKeys", key.ListKeysRequest, key.ListKeysResponse, True)
 REVOKE_KEY = Rpc("RevokeKey", key.RevokeKeyRequest, key.RevokeKeyResponse)
+RESERVE = Rpc("PutFunctionConcurrency", concurrency.PutFunctionConcurrencyRequest, concurrency.FunctionConcurrency)
+RESERVED = Rpc(
+    "GetFunctionConcurrency", concurrency.GetFunctionConcurrencyRequest, concurrency.FunctionConcurrency, True
+)
+UNRESERVE = Rpc(
+    "DeleteFunctionConcurrency",
+    concurrency.DeleteFunctionConcurrencyRequest,
+    concurrency.DeleteFunctionConcurrencyResponse,
+)
+PROVISION = Rpc(
+    "PutProvisionedConcurrencyConfig",
+    concurrency.PutProvisionedConcurrencyConfigRequest,
+    concurrency.ProvisionedConcurrency,
+)
+PROVISIONED = Rpc(
+    "ListProvisionedConcurrencyConfigs",
+    concurrency.ListProvisionedConcurrencyConfigsRequest,
+    concurrency.ListProvisionedConcurrencyConfigsResponse,
+    True,
+)
+UNPROVISION = Rpc(
+    "DeleteProvisionedConcurrencyConfig",
+    concurrency.DeleteProvisionedConcurrencyConfigRequest,
+    concurrency.DeleteProvisionedConcurrencyConfigResponse,
+)
 GET_STATUS = Rpc("GetStatus", node.GetStatusRequest, node.NodeStatus, True)
 GET_STATISTICS = Rpc("GetStatistics", node.GetStatisticsRequest, node.Statistics, True)
 WATCH_STATISTICS = Rpc("WatchStatistics", node.WatchStatisticsRequest, node.Statistics)

@@ -18,7 +18,7 @@ from runtimed.client.errors import ClientError, TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
 from runtimed.client.stream import ResultStream
-from runtimed.model import errors, function, invocation, log, node, queue, runtime
+from runtimed.model import concurrency, errors, function, invocation, log, node, queue, runtime
 from runtimed.model import key as keys
 from runtimed.model.shape import Shape
 
@@ -236,6 +236,37 @@ class Client:
     def delete_event_config(self, name: str) -> None:
         """The node's defaults hold again."""
         self._call(rpc.DELETE_EVENT_CONFIG, queue.DeleteFunctionEventInvokeConfigRequest(function_name=name))
+
+    # ---- concurrency
+
+    def reserve(self, name: str, executions: int) -> None:
+        """So many invocations of the function may run at a time, and nobody else has them; 0 stops it."""
+        request = concurrency.PutFunctionConcurrencyRequest(
+            function_name=name, reserved_concurrent_executions=executions
+        )
+        self._call(rpc.RESERVE, request)
+
+    def reserved(self, name: str) -> int | None:
+        """None: nothing is reserved for the function."""
+        found = self._call(rpc.RESERVED, concurrency.GetFunctionConcurrencyRequest(function_name=name))
+        reserved = found.reserved_concurrent_executions
+        return None if reserved is UNSET else reserved
+
+    def unreserve(self, name: str) -> None:
+        self._call(rpc.UNRESERVE, concurrency.DeleteFunctionConcurrencyRequest(function_name=name))
+
+    def provision(self, name: str, executions: int, qualifier: str = "$LATEST") -> concurrency.ProvisionedConcurrency:
+        """Keeps so many environments ready. Returns when that is stored; `provisioned` tells how far it is."""
+        return self._call(rpc.PROVISION, requests.provision(name, executions, qualifier))
+
+    def provisioned(self, name: str) -> dict[str, concurrency.ProvisionedConcurrency]:
+        """What is provisioned for a function's versions, by qualifier."""
+        listed = self._call(rpc.PROVISIONED, requests.provisioned(name))
+        return requests.by_qualifier(listed)
+
+    def unprovision(self, name: str, qualifier: str = "$LATEST") -> None:
+        """Keeps none ready any more."""
+        self._call(rpc.UNPROVISION, requests.unprovision(name, qualifier))
 
     # ---- keys
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec import Struct
@@ -70,6 +70,10 @@ class Terms(Struct, frozen=True, kw_only=True):
     snapshot: str
 
 
+async def _nothing(uid: bytes) -> None:
+    """For who has no pools."""
+
+
 class Steps:
     """Runs them, and takes them back."""
 
@@ -101,6 +105,10 @@ class Steps:
         self._pools = pools
         self._terms = terms
         self._identity = identity
+        self.reserved: Callable[[bytes], int | None] = lambda uid: None
+        """Concurrency, by a function's uid."""
+        self.taught: Callable[[bytes], Awaitable[None]] = _nothing
+        """Told of each function of which the dispatcher has learnt a new target, before any route leads there."""
         self.withdrawn: Callable[[Target], None] = lambda target: None
         """Told of each target that is withdrawn, while its row is still there."""
 
@@ -162,6 +170,7 @@ class Steps:
         target = await self._functions.target(number)
         try:
             await self._dispatcher.put(self.target(target), number, 1)
+            await self.taught(target.uid)
         except Refused as error:
             raise StepError(f"The dispatcher refused the function: {error}.", "InternalError") from None
 
@@ -222,6 +231,7 @@ class Steps:
             init_seconds=self._terms.init_seconds,
             executable=self._executable(target.definition.runtime),
             snap_start=self._snapshot(target.definition) is not wire.SnapshotMode.OFF,
+            reserved=self.reserved(target.uid),
         )
 
     def route_of(self, name: str, number: int) -> wire.PutRoute:

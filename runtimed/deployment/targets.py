@@ -33,8 +33,10 @@ def put_target(
     init_seconds: int,
     executable: str = "",
     snap_start: bool = False,
+    reserved: int | None = None,
 ) -> wire.PutTarget:
-    """The message that makes the dispatcher know it. `executable`: of a runtime that is not Python."""
+    """The message that makes the dispatcher know it. `executable`: of a runtime that is not Python; `reserved`:
+    concurrency, for the whole function."""
     definition = target.definition
     json_logs = definition.logging.log_format is LogFormat.JSON
     return wire.PutTarget(
@@ -47,7 +49,7 @@ def put_target(
         timeout_ms=definition.timeout * 1000,
         init_timeout_ms=init_limit(definition, init_seconds) * 1000,
         max_environments=environments,
-        max_concurrency=UNRESERVED,
+        max_concurrency=UNRESERVED if reserved is None else reserved,
         max_waiting=waiting,
         keep_alive_ms=keep_alive_ms,
         freeze_after_ms=freeze_after_ms,

@@ -23,7 +23,7 @@ from runtimed.model import wire
 GENERATION_LAST = (1 << 64) - 1  # of a deletion: nothing that was put can be newer; ids are not used again
 HELLO_SECONDS = 10
 
-Put = wire.PutLimit | wire.PutTarget | wire.PutRoute | wire.PutPrincipal | wire.PutAsync
+Put = wire.PutLimit | wire.PutTarget | wire.PutPool | wire.PutRoute | wire.PutPrincipal | wire.PutAsync
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ class Dispatcher:
 
     def __init__(self, build: str) -> None:
         self._build = build
-        self._mirror = Mirror((wire.PutLimit, wire.PutTarget, wire.PutRoute, wire.PutPrincipal, wire.PutAsync))
+        order = (wire.PutLimit, wire.PutTarget, wire.PutPool, wire.PutRoute, wire.PutPrincipal, wire.PutAsync)
+        self._mirror = Mirror(order)
         self._connection: Connection | None = None
         self._hello: asyncio.Future[tuple[wire.Hello, list[int]]] | None = None
         self._attaching: asyncio.Task[None] | None = None
@@ -86,8 +87,29 @@ class Dispatcher:
         """Returns when invocations see it. Raises Refused."""
         await self._mirror.put(message, object, generation)
 
+    async def put_pool(self, message: wire.PutPool, target: int) -> None:
+        """Returns when the dispatcher keeps the target's environments so. Raises Refused and Unconnected."""
+        await self._mirror.put(message, target, 1)
+        if self._mirror.get(wire.PutTarget, target) is None:  # deleted meanwhile, and its pool with it
+            self._mirror.forget(wire.PutPool, target)
+
+    def pool(self, target: int) -> wire.PutPool | None:
+        """What was put last."""
+        found = self._mirror.get(wire.PutPool, target)
+        return found if isinstance(found, wire.PutPool) else None
+
+    def targets(self) -> dict[int, wire.PutTarget]:
+        """Those that there are."""
+        return self._mirror.items(wire.PutTarget)
+
+    def demands_of(self, uid: bytes) -> list[wire.Demand]:
+        """Of a function's targets, as far as they have any."""
+        found = [self.demands.get(number) for number, target in self.targets().items() if target.function_uid == uid]
+        return [demand for demand in found if demand is not None]
+
     async def delete_target(self, target: int) -> None:
         """Its environments are ended as they become idle."""
+        self._mirror.forget(wire.PutPool, target)
         await self._mirror.delete(wire.PutTarget, wire.DelTarget(), target, GENERATION_LAST)
         self.demands.forget(target)
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 MAGIC = 0x50435452
 VERSION = 1
-HEAD = struct.Struct("<10IQQ3I")
+HEAD = struct.Struct("<10IQQ6I")
 NODE_OFFSET = 256
 _SLOT_HEAD = struct.Struct("<Q16s")
 HISTOGRAMS_OFFSET = 1024
@@ -56,6 +56,18 @@ class Slot(Struct, frozen=True, kw_only=True):
     """Of its init phases; empty: none in this page."""
 
 
+class Gaps(Struct, frozen=True, kw_only=True):
+    """How long a target's environments were idle before they were used again (idle_times.h), since it has its slot."""
+
+    total: int
+    bins: dict[int, int]
+    """Those that are not empty; machines/keep_alive.py says what they mean. Modulo 2^32."""
+
+    def __add__(self, other: Gaps) -> Gaps:
+        bins = {number: self.bins.get(number, 0) + other.bins.get(number, 0) for number in {*self.bins, *other.bins}}
+        return Gaps(total=self.total + other.total, bins=bins)
+
+
 class CounterPage:
     """Maps the page read-only; owns and closes the descriptor. ValueError when it is not what it should be.
 
@@ -77,6 +89,7 @@ class CounterPage:
         regions: int = max(1, head[12])
         self.loops: int = head[14] or regions
         """Event loops of the dispatcher."""
+        self._idle_offset, self._idle_size, self._idle_bins = head[15:18]
         if magic != MAGIC or version != VERSION or length * regions != size:
             self._page.close()
             raise ValueError(f"a counters page of version {version}; this reader knows {VERSION}")
@@ -126,6 +139,21 @@ class CounterPage:
             inits = self._page[start + size : start + 2 * size]
             if _SLOT_HEAD.unpack_from(self._page, at)[0] == target:  # else it was given to another one meanwhile
                 yield Slot(target=target, function_uid=uid, counts=counts, durations=durations, inits=inits)
+
+    def gaps(self, region: int) -> Iterator[tuple[int, Gaps]]:
+        """One loop's, of all targets that have any. ValueError when the page is closed meanwhile."""
+        if not self._idle_bins:
+            return
+        base = self._regions[region]
+        high = min(HEAD.unpack_from(self._page, base)[11], self._slots - 1)
+        for slot in range(SHARED_SLOT + 1, high + 1):
+            at = base + self._idle_offset + slot * self._idle_size
+            (total,) = struct.unpack_from("<Q", self._page, at)
+            (target,) = struct.unpack_from("<Q", self._page, base + self._slots_offset + slot * self._slot_size)
+            if target == 0 or total == 0:
+                continue
+            counts = struct.unpack_from(f"<{self._idle_bins}I", self._page, at + 8)
+            yield target, Gaps(total=total, bins={number: count for number, count in enumerate(counts) if count})
 
     def _counters(self, names: Sequence[str], offset: int, present: int) -> dict[str, int]:
         values = struct.unpack_from(f"<{min(present, len(names))}Q", self._page, offset)

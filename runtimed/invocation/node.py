@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class NodeReader:
         identity: Identity,
         state: Path,
         concurrency: int,
+        unreserved: Callable[[], Awaitable[int]],
         started_at: datetime,
         functions: FunctionStore,
         launcher: Launcher,
@@ -53,11 +55,12 @@ class NodeReader:
         runtimes: Runtimes,
         ledger: Ledger,
     ) -> None:
-        """`ledger`: the code store's."""
+        """`unreserved`: of `concurrency`, what no function has for itself; `ledger`: the code store's."""
         self._build = build
         self._identity = identity
         self._state = state
         self._concurrency = concurrency
+        self._unreserved = unreserved
         self._started_at = started_at
         self._functions = functions
         self._launcher = launcher
@@ -103,7 +106,7 @@ class NodeReader:
                 code_size_unzipped=quotas.PACKAGE_UNZIPPED_BYTES,
                 code_size_zipped=quotas.PACKAGE_ZIPPED_BYTES,
                 concurrent_executions=self._concurrency,
-                unreserved_concurrent_executions=self._concurrency,  # nothing can be reserved yet
+                unreserved_concurrent_executions=await self._unreserved(),
             ),
             account_usage=AccountUsage(
                 total_code_size=self._ledger.used.bytes, function_count=await self._functions.count()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -21,6 +22,7 @@ from runtimed.link.connection import Connection
 from runtimed.model import wire
 
 WINDOW = 256
+M = TypeVar("M", bound=wire.Message)
 
 
 class Refused(Exception):
@@ -97,6 +99,14 @@ class Mirror:
         """`message`: the DEL that belongs to `kind`. Returns when the other side has forgotten the object."""
         self._tables[kind].pop(object, None)
         await self._tell(message, object, generation)
+
+    def forget(self, kind: type[wire.Message], object: int) -> None:
+        """Out of the copy, when the other side forgets it by itself."""
+        self._tables[kind].pop(object, None)
+
+    def items(self, kind: type[M]) -> dict[int, M]:
+        """The copy of one table."""
+        return {object: item.message for object, item in self._tables[kind].items() if isinstance(item.message, kind)}
 
     async def request(self, message: wire.Message, object: int) -> None:
         """A message that is no state: sent once, to whoever is there. Raises Refused and Unconnected."""

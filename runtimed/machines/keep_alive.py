@@ -19,7 +19,7 @@ The published policy nearest to this is the hybrid histogram (Shahrad et al., "S
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -35,6 +35,8 @@ PRIOR = 2.0
 gap outweighs it."""
 MEMORY = 256.0
 """Observations after which one has lost about two thirds of its weight."""
+AT_ONCE = 4 * int(MEMORY)
+"""Gaps counted together that count in full; more say no more."""
 KERNEL = (1 / 16, 2 / 16, 3 / 16, 4 / 16, 3 / 16, 2 / 16, 1 / 16)
 """An observation's share of its bin and of those around it: the next gap is a little shorter or longer. Narrower, and
 what is left empty by chance ends environments; wider, and a timer is waited for too early."""
@@ -74,18 +76,24 @@ class IdleTimes:
 
     def add(self, gap_ms: float) -> None:
         """A gap that ended: an environment fell idle and was used again after this time."""
-        number = bin_of(gap_ms)
-        self.seen += 1
+        self.add_counted({bin_of(gap_ms): 1})
+
+    def add_counted(self, gaps: Mapping[int, int]) -> None:
+        """As many at a time as were counted, by their bins: all of them weigh the same."""
+        total = sum(gaps.values())
+        self.seen += total
         # The newest weighs most because each weighs more than the one before it.
-        self._scale *= 1 + 1 / MEMORY
+        self._scale *= (1 + 1 / MEMORY) ** min(total, AT_ONCE)
         if self._scale > 1e12:
             self._weights = [weight / self._scale for weight in self._weights]
             self._scale = 1.0
-        if number in (0, BINS):  # neither has neighbours that are as wide
-            self._weights[number] += self._scale
-            return
-        for at, share in enumerate(KERNEL, number - len(KERNEL) // 2):
-            self._weights[min(max(at, 0), BINS)] += self._scale * share
+        each = self._scale * min(total, AT_ONCE) / max(total, 1)
+        for number, count in gaps.items():
+            if number in (0, BINS):  # neither has neighbours that are as wide
+                self._weights[number] += each * count
+                continue
+            for at, share in enumerate(KERNEL, number - len(KERNEL) // 2):
+                self._weights[min(max(at, 0), BINS)] += each * count * share
 
     def shares(self) -> list[float]:
         """The likelihood of each bin and of what is beyond them; the sum is 1."""
@@ -134,8 +142,17 @@ class KeepAlive:
         self._due = 0
         self._windows: tuple[Window, ...] = ()
 
+    @property
+    def seen(self) -> int:
+        """Gaps, however old."""
+        return self._times.seen
+
     def observe(self, gap_ms: float) -> None:
         self._times.add(gap_ms)
+
+    def observe_counted(self, gaps: Mapping[int, int]) -> None:
+        """Those that were counted since the last time, by bins."""
+        self._times.add_counted(gaps)
 
     def windows(self) -> tuple[Window, ...]:
         """Reckoned anew when there is an eighth more to know, and every 64 gaps."""

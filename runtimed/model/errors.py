@@ -88,6 +88,12 @@ class ResourceNotFound(ApiError):
     grpc = "NOT_FOUND"
 
 
+class ProvisionedConcurrencyConfigNotFound(ApiError):
+    code = "ProvisionedConcurrencyConfigNotFoundException"
+    status = 404
+    grpc = "NOT_FOUND"
+
+
 class UnknownOperation(ApiError):
     """Neither this node nor Lambda has an operation at this path."""
 
@@ -204,6 +210,7 @@ ERRORS: tuple[type[ApiError], ...] = (
     Unauthenticated,
     AccessDenied,
     ResourceNotFound,
+    ProvisionedConcurrencyConfigNotFound,
     UnknownOperation,
     ResourceConflict,
     ResourceExists,

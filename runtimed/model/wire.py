@@ -480,6 +480,22 @@ class QueueOp(Message, frozen=True, kw_only=True):
     payload: int = 0
 
 
+class PutPool(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 30
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("provisioned", "u32", 0),
+        ("parked", "u32", 0),
+        ("keep_alive_ms", "u32", 0),
+        ("prewarm_ms", "u32", 0),
+        ("prewarm_end_ms", "u32", 0),
+    )
+    provisioned: int = 0
+    parked: int = 0
+    keep_alive_ms: int = 0
+    prewarm_ms: int = 0
+    prewarm_end_ms: int = 0
+
+
 class SnapshotEnvironment(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 32
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -519,11 +535,15 @@ class Demand(Message, frozen=True, kw_only=True):
         ("busy", "u32", 0),
         ("idle", "u32", 0),
         ("starting", "u32", 0),
+        ("provisioned", "u32", 0),
+        ("provision_failures", "u32", 0),
     )
     waiting: int = 0
     busy: int = 0
     idle: int = 0
     starting: int = 0
+    provisioned: int = 0
+    provision_failures: int = 0
 
 
 class LimitState(Message, frozen=True, kw_only=True):
@@ -1145,6 +1165,7 @@ MESSAGES: dict[int, type[Message]] = {
     26: PutAsync,
     27: DelAsync,
     28: QueueOp,
+    30: PutPool,
     32: SnapshotEnvironment,
     33: SnapshotEnd,
     34: EnvState,

@@ -9,6 +9,7 @@ facts       single values about the database itself.
 event_rules how a function's events are retried, and whether its queue stands still; `generation` as with keys.
 keys        what callers over TCP show; the secret is sealed. Its id names it to the dispatcher and never comes back;
             `generation` grows each time the dispatcher is told of it.
+concurrency executions that are reserved for a function (its qualifier is empty) or provisioned for one of its versions.
 """
 
 from __future__ import annotations
@@ -74,6 +75,17 @@ MIGRATIONS: tuple[Migration, ...] = (
             generation INTEGER NOT NULL,
             modified_ms INTEGER NOT NULL
         ) STRICT
+        """,
+    ),
+    (
+        """
+        CREATE TABLE concurrency (
+            function INTEGER NOT NULL REFERENCES functions (id) ON DELETE CASCADE,
+            qualifier TEXT NOT NULL,
+            executions INTEGER NOT NULL,
+            modified_ms INTEGER NOT NULL,
+            PRIMARY KEY (function, qualifier)
+        ) STRICT, WITHOUT ROWID
         """,
     ),
 )

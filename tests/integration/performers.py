@@ -36,7 +36,6 @@ from runtimed.model.function import (
     UpdateFunctionConfigurationRequest,
 )
 from runtimed.model.invocation import InvocationType, InvokeRequest, InvokeResponse, LogType
-from runtimed.model.key import CreatedKey, Key
 from runtimed.model.log import LogEvent, LogKind, TailLogsRequest
 from runtimed.model.node import (
     AccountLimit,
@@ -59,6 +58,7 @@ from runtimed.model.node import (
 from runtimed.model.runtime import RuntimeState, RuntimeStatus
 from tests.integration import shown
 from tests.integration.queue_performer import Shelf
+from tests.integration.reserves import Purse, Reserves
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 
@@ -304,30 +304,6 @@ class LogFiles:
             self.readers -= 1
 
 
-class Purse:
-    """Keys in memory."""
-
-    def __init__(self) -> None:
-        self.tokens: dict[str, tuple[Key, str]] = {}
-
-    async def create(self, description: str) -> CreatedKey:
-        key_id, now = f"RT{len(self.tokens):018}", datetime.now(UTC)
-        key = Key(key_id=key_id, description=description, created_at=now, last_modified=now)
-        token = f"{key_id}.secret"
-        self.tokens[key_id] = (key, token)
-        return CreatedKey(key=key, secret="secret", token=token, endpoint="http://127.0.0.1:7402", region="us-east-1")
-
-    async def keys(self) -> list[Key]:
-        return [key for key, _ in self.tokens.values()]
-
-    async def revoke(self, key_id: str) -> None:
-        if self.tokens.pop(key_id, None) is None:
-            raise errors.ResourceNotFound(f"There is no key {key_id}.")
-
-    def accepts(self, token: bytes) -> bool:
-        return token.decode() in {token for _, token in self.tokens.values()}
-
-
 STARTED = datetime(2026, 1, 31, 12, 0, 0, 123000, tzinfo=UTC)
 
 
@@ -442,6 +418,7 @@ def performers(directory: Path) -> Performers:
         functions=registry,
         deployer=UnpackingDeployer(identity, registry),
         invoker=SubprocessInvoker(registry, logs),
+        concurrency=Reserves(),
         logs=logs,
         queues=Shelf(),
         keys=Purse(),

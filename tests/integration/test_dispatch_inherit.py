@@ -16,7 +16,7 @@ from runtimed.model import wire
 from tests.integration.dispatch_stage import Control, Environment, Stage, await_true, counters, target
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
-PAGE = 16384 + 16384 * 4096
+PAGE = 16384 + 16384 * (4096 + 576)
 SUMS = ("answers_success", "answers_function_error", "answers_refused", "abandoned")
 
 
@@ -135,7 +135,7 @@ def made(head: tuple[int, ...], seals: int = SEALS, size: int = PAGE) -> int:
     """A page with that head."""
     page = os.memfd_create("counters", os.MFD_ALLOW_SEALING)
     os.ftruncate(page, size)
-    os.pwrite(page, HEAD.pack(*head), 0)
+    os.pwrite(page, HEAD.pack(*head, 0, 0, 0), 0)  # gaps are not taken over
     os.pwrite(page, b"\1\0\0\0\0\0\0\0" * len(NODE), NODE_OFFSET)
     fcntl.fcntl(page, fcntl.F_ADD_SEALS, seals)
     return page
@@ -157,6 +157,16 @@ def test_one_with_that_head_is_read(tmp_path: Path) -> None:
     os.close(page)
 
 
+def test_one_without_gaps_is_read(tmp_path: Path) -> None:
+    """As builds before them made it."""
+    size = 16384 + 16384 * 4096
+    page = made(changed(size=size, regions=2), size=2 * size)
+    os.pwrite(page, (5).to_bytes(8, "little"), size + NODE_OFFSET)
+    with follower(tmp_path / "second", page) as (_, control):
+        assert counters(control).node()["calls"] == 6
+    os.close(page)
+
+
 @pytest.mark.parametrize(
     ("head", "more"),
     [
@@ -165,6 +175,9 @@ def test_one_with_that_head_is_read(tmp_path: Path) -> None:
         (changed(slots=8), {}),
         (changed(width=64), {}),
         (changed(buckets=1), {}),
+        (changed(size=PAGE - 4), {"size": PAGE - 4}),
+        (changed(size=4096), {"size": 4096}),
+        (changed(size=2**31), {}),
         (changed(regions=2), {}),
         (changed(regions=0), {}),
         (changed(regions=18), {"size": 18 * PAGE}),

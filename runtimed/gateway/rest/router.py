@@ -6,8 +6,8 @@ The table of operations says the routes of those that are offered, `api.absent` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -16,6 +16,7 @@ from runtimed.gateway.rest.protocol import decoded
 from runtimed.model import errors
 
 T = TypeVar("T")
+Query = Collection[tuple[str, str]]
 
 _MEMBER = re.compile(r"\{(\w+)(\+?)\}")
 
@@ -32,18 +33,18 @@ class Routes(Generic[T]):
 
     def __init__(self, routes: Iterable[tuple[Route, T]]) -> None:
         """ValueError when two say the same."""
-        self._by_method: dict[str, list[tuple[re.Pattern[str], T]]] = {}
+        self._by_method: dict[str, list[tuple[re.Pattern[str], tuple[str, str] | None, T]]] = {}
         seen = set()
-        for route, found in sorted(routes, key=lambda pair: (pair[0].path.count("{"), -len(pair[0].path))):
+        for route, found in sorted(routes, key=_literal):
             pattern = _pattern(route.path)
-            if (route.method, pattern.pattern) in seen:
+            if (route.method, pattern.pattern, route.query) in seen:
                 raise ValueError(f"two operations have the route {route.method} {route.path}")
-            seen.add((route.method, pattern.pattern))
-            self._by_method.setdefault(route.method, []).append((pattern, found))
+            seen.add((route.method, pattern.pattern, route.query))
+            self._by_method.setdefault(route.method, []).append((pattern, route.query, found))
 
-    def find(self, method: str, path: str) -> Match[T] | None:
-        for pattern, found in self._by_method.get(method, ()):
-            match = pattern.fullmatch(path)
+    def find(self, method: str, path: str, query: Query = ()) -> Match[T] | None:
+        for pattern, asked, found in self._by_method.get(method, ()):
+            match = pattern.fullmatch(path) if asked is None or asked in query else None
             if match:
                 return Match(found, {name: decoded(value) for name, value in match.groupdict().items()})
         return None
@@ -60,10 +61,10 @@ class Router:
         self._offered = Routes((bound.operation.route, bound) for bound in api.values() if bound.operation.route)
         self._absent = Routes((route, name) for name, route in absent.items())
 
-    def find(self, method: str, path: str) -> Match[Bound]:
+    def find(self, method: str, path: str, query: Query = ()) -> Match[Bound]:
         """Raises NotOffered, UnknownOperation."""
         path = path.rstrip("/") if len(path) > 1 else path
-        offered = self._offered.find(method, path)
+        offered = self._offered.find(method, path, query)
         if offered:
             return offered
         absent = self._absent.find(method, path)
@@ -75,6 +76,12 @@ class Router:
         raise errors.UnknownOperation(
             f"No operation: {method} {path}. Lambda's API is here, such as GET /2015-03-31/functions."
         )
+
+
+def _literal(pair: tuple[Route, Any]) -> tuple[int, int, bool]:
+    """In which order routes are looked at."""
+    route = pair[0]
+    return route.path.count("{"), -len(route.path), route.query is None
 
 
 def _pattern(path: str) -> re.Pattern[str]:

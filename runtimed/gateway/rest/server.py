@@ -125,7 +125,7 @@ class RestServer:
                 raise errors.ServiceUnavailable("The node is stopping. Try again when it is back.")
             first = os.pread(request.spool, request.head if request.whole else request.size, 0)
             head = exchange.head(first)
-            match = self._router.find(head.method, head.path)
+            match = self._router.find(head.method, head.path, head.query)
             async with self._body(request, exchange) as text:
                 response = await _perform(match, head, text)
             route = match.found.operation.route

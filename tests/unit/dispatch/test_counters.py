@@ -19,6 +19,7 @@ from runtimed.dispatch.counters import (
     NODE_OFFSET,
     SLOT,
     CounterPage,
+    Gaps,
     bucket_floor,
     buckets,
     quantile,
@@ -26,6 +27,7 @@ from runtimed.dispatch.counters import (
 
 HEADER = Path(__file__).parents[3] / "native/dispatch/include/dispatch/counters.h"
 BUCKETS, SLOTS, SLOT_SIZE, SLOTS_OFFSET = 240, 8, 4096, 16384
+IDLE_SIZE, IDLE_BINS = 576, 138
 
 
 def names_in_header(macro: str) -> list[str]:
@@ -43,7 +45,8 @@ def test_the_names_are_the_headers() -> None:
 
 
 def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions: int = 0, loops: int = 0) -> bytearray:
-    size = SLOTS_OFFSET + SLOTS * SLOT_SIZE
+    idle = SLOTS_OFFSET + SLOTS * SLOT_SIZE
+    size = idle + SLOTS * IDLE_SIZE
     data = bytearray(size)
     HEAD.pack_into(
         data,
@@ -63,6 +66,9 @@ def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions:
         regions,
         0,
         loops,
+        idle,
+        IDLE_SIZE,
+        IDLE_BINS,
     )
     struct.pack_into(f"<{n_node}Q", data, NODE_OFFSET, *range(100, 100 + n_node))
     return data
@@ -159,3 +165,13 @@ def test_quantiles(per_mille: int, value: int) -> None:
     counts[3] = 99
     counts[8 + 8 * 3 + 5] = 1  # 104 to 111
     assert quantile(counts, per_mille) == value
+
+
+def test_gaps_are_found() -> None:
+    data = page()
+    struct.pack_into("<Q", data, SLOTS_OFFSET + SLOT_SIZE, 9)
+    idle = SLOTS_OFFSET + SLOTS * SLOT_SIZE + IDLE_SIZE
+    struct.pack_into("<Q3I", data, idle, 5, 0, 2, 3)
+    struct.pack_into("<I", data, idle + 8 + 4 * (IDLE_BINS - 1), 7)
+    opened_page = opened(bytes(data))
+    assert list(opened_page.gaps(0)) == [(9, Gaps(total=5, bins={1: 2, 2: 3, IDLE_BINS - 1: 7}))]

@@ -34,6 +34,10 @@ struct common_target {
     uint64_t id;
     struct pool load;      /* invocations that wait or are at work */
     _Atomic uint32_t live; /* environments that are not ending */
+    /* Of these, provisioned ones (ahead.h); and which of them are through their init phase. */
+    _Atomic uint32_t provisioned, provisioned_ready;
+    _Atomic uint32_t ahead_failures; /* environments ahead of demand that could not be made, one after the other */
+    _Atomic uint64_t ahead_retry_us; /* for that reason none is launched before */
     uint32_t users;
     struct common_view *views; /* one a loop; NULL: a single loop */
 };
@@ -44,5 +48,7 @@ void common_function_let_go(struct loops *loops, struct common_function *functio
 struct common_target *common_target_take(struct loops *loops, uint64_t id);
 void common_target_let_go(struct loops *loops, struct common_target *target);
 
-/* One environment more, unless there are as many as may be. */
+/* One more, unless there are as many as may be. */
+bool common_claim(_Atomic uint32_t *count, uint32_t most);
+/* The same of a target's environments. */
 bool common_target_claim(struct common_target *target, uint32_t max_environments);

@@ -16,6 +16,8 @@
  *         is given to another target only after its own was retired, and is zero then. Slot 0 takes all targets that
  *         found none free, its `target` is 2^64-1. The lowest free slot is given first, and none above the head's
  *         `slots_high` was ever given: readers stop there, for what nobody touched takes no memory.
+ *  64 MiB + 16384 for each slot, in the same order, struct counters_idle: the gaps of its target (idle_times.h); those
+ *         of slot 0 are not used
  *
  * A histogram is log-linear: values below 8 have a bucket each, above them every power of two is divided into eight,
  * so that a bucket is at most 12.5 % wide. histogram_bucket() is the rule; microseconds; the last bucket takes what
@@ -35,8 +37,11 @@
 #define COUNTERS_SLOTS_OFFSET 16384u
 #define COUNTERS_SLOT_SIZE 4096u
 #define COUNTERS_SLOTS 16384u
-#define COUNTERS_SIZE (COUNTERS_SLOTS_OFFSET + COUNTERS_SLOTS * COUNTERS_SLOT_SIZE)
+#define COUNTERS_IDLE_OFFSET (COUNTERS_SLOTS_OFFSET + COUNTERS_SLOTS * COUNTERS_SLOT_SIZE)
+#define COUNTERS_IDLE_SIZE 576u
+#define COUNTERS_SIZE (COUNTERS_IDLE_OFFSET + COUNTERS_SLOTS * COUNTERS_IDLE_SIZE)
 #define HISTOGRAM_BUCKETS 240u
+#define IDLE_BINS 138u
 
 /* clang-format off */
 #define COUNTERS_NODE(X) \
@@ -165,6 +170,7 @@ struct counters_head {
     uint32_t regions;            /* in the page, this one included; 0: one */
     uint32_t region;             /* which one this is */
     uint32_t loops;              /* regions that are a loop's; 0: all */
+    uint32_t idle_offset, idle_size, idle_bins;
 };
 
 struct histogram {
@@ -181,6 +187,12 @@ struct counters_slot {
     uint8_t padding[256 - 32 - 23 * 8];
     struct histogram duration_us; /* at 256 */
     struct histogram init_us;     /* at 2176 */
+};
+
+struct counters_idle {
+    _Atomic uint64_t gaps;            /* all of them */
+    _Atomic uint32_t bins[IDLE_BINS]; /* modulo 2^32 */
+    uint8_t padding[COUNTERS_IDLE_SIZE - 8 - IDLE_BINS * 4];
 };
 
 struct counters_node {
@@ -203,6 +215,7 @@ struct counters {
     struct counters_node *node;
     struct counters_histograms *histograms;
     struct counters_slot *slots;
+    struct counters_idle *idle;
     uint32_t free_from; /* no slot below it is free */
 };
 
@@ -215,6 +228,8 @@ void counters_close(struct counters *counters);
 /* Never NULL: slot 0 when all are taken. */
 struct counters_slot *counters_take(struct counters *counters, uint64_t target, const uint8_t function_uid[16]);
 void counters_give_back(struct counters *counters, struct counters_slot *slot);
+/* Where the slot's gaps are counted; NULL: the shared one's are not. */
+struct counters_idle *counters_idle_of(const struct counters *counters, const struct counters_slot *slot);
 
 /* Each counter has one thread that writes it, so that adding needs no locked instruction... */
 static inline void count_add(_Atomic uint64_t *counter, uint64_t n) {

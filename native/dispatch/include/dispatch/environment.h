@@ -154,6 +154,7 @@ struct environment {
     struct telemetry *telemetry; /* waits; NULL */
     bool retire;                 /* when free */
     bool given;                  /* it goes on in another dispatcher */
+    bool ahead;                  /* launched before anybody asked */
     uint64_t served;
 
     struct watch channel; /* fd -1: closed */
@@ -179,7 +180,7 @@ struct environment {
     struct list outbox;   /* in launcher.outbox: something for the launcher that its socket did not take */
     struct list node;     /* in target.environments */
     struct list in_order; /* in dispatch.in_order */
-    struct list idle;     /* in target.idle */
+    struct list idle;     /* in target.idle, or target.ahead.idle */
     struct list by_use;   /* in room.idle */
     struct list dirty;    /* in levels.environments */
 

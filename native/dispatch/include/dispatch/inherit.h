@@ -26,7 +26,7 @@ struct dispatch;
 
 struct inheritance {
     const uint8_t *page; /* of the one before; NULL: none, or all is taken over */
-    size_t size;
+    size_t size, stride; /* of it; from one region to the next */
     unsigned regions, n_node, n_histograms, n_slot;
     bool given;          /* HELLO brought one, of whatever kind */
     bool alive;          /* it still counts */

@@ -17,6 +17,8 @@ struct target;
 
 /* A new invocation: to an idle environment, or into the queue. */
 void schedule_invocation(struct invocation *invocation);
+/* The idle environment that is used next, or NULL. */
+struct environment *schedule_idle(const struct target *target);
 /* An environment is free. */
 void schedule_environment(struct environment *environment);
 /* Launches what is needed and sets the target's timer. After everything that changes queue or environments. */

@@ -11,9 +11,11 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "dispatch/ahead.h"
 #include "dispatch/common.h"
 #include "dispatch/counters.h"
 #include "dispatch/environment.h"
+#include "dispatch/idle_times.h"
 #include "dispatch/logs.h"
 #include "dispatch/table.h"
 #include "dispatch/timers.h"
@@ -54,7 +56,7 @@ struct target {
     uint32_t in_state[ENVIRONMENT_STATES_N]; /* environments */
     uint32_t reserved_starting;              /* of the starting ones, those that will not take from the queue */
     struct list environments;
-    struct list idle;    /* most recently used first; one stack per tenant when that comes */
+    struct list idle;    /* most recently used first, never used ones last; provisioned ones are in ahead.idle */
     struct list waiting; /* invocations, oldest first */
     uint32_t n_waiting;
     uint32_t in_flight; /* waiting or bound */
@@ -70,6 +72,9 @@ struct target {
     uint32_t backoff_ms;
     uint64_t p50_us; /* of durations; 0: not known */
     uint32_t p50_age;
+
+    struct ahead ahead;
+    struct idle_times idle_times;
 
     bool demand_dirty;
     struct list dirty; /* in levels.targets */

@@ -29,6 +29,7 @@ enum wire_type {
     WIRE_PUT_ASYNC = 26,
     WIRE_DEL_ASYNC = 27,
     WIRE_QUEUE_OP = 28,
+    WIRE_PUT_POOL = 30,
     WIRE_SNAPSHOT_ENVIRONMENT = 32,
     WIRE_SNAPSHOT_END = 33,
     WIRE_ENV_STATE = 34,
@@ -318,6 +319,7 @@ enum wire_fork_snapshot {
     X(put_async, PUT_ASYNC) \
     X(del_async, DEL_ASYNC) \
     X(queue_op, QUEUE_OP) \
+    X(put_pool, PUT_POOL) \
     X(snapshot_environment, SNAPSHOT_ENVIRONMENT) \
     X(snapshot_end, SNAPSHOT_END) \
     X(env_state, ENV_STATE) \
@@ -599,6 +601,18 @@ int wire_queue_op_encode(const struct wire_header *header, const struct wire_que
 int wire_queue_op_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_queue_op *ret_message);
 
+struct wire_put_pool {
+    uint32_t provisioned;
+    uint32_t parked;
+    uint32_t keep_alive_ms;
+    uint32_t prewarm_ms;
+    uint32_t prewarm_end_ms;
+};
+int wire_put_pool_encode(const struct wire_header *header, const struct wire_put_pool *message,
+    uint8_t *buffer, size_t size);
+int wire_put_pool_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_put_pool *ret_message);
+
 struct wire_snapshot_environment {
     uint64_t target;
     uint8_t state;
@@ -632,6 +646,8 @@ struct wire_demand {
     uint32_t busy;
     uint32_t idle;
     uint32_t starting;
+    uint32_t provisioned;
+    uint32_t provision_failures;
 };
 int wire_demand_encode(const struct wire_header *header, const struct wire_demand *message,
     uint8_t *buffer, size_t size);

@@ -1,0 +1,229 @@
+"""What is kept of each target's environments: for how long, how many ahead of demand. Looked at every few seconds.
+
+The dispatcher counts how long environments are idle before they are used again, and how many first uses there are;
+`machines.keep_alive` and `machines.parking` make of that when environments should be there and how many are parked; the
+dispatcher is told when that has changed, and does the rest by itself. What was learnt of a function stays with it
+over changes of its code, and is lost with this process; the dispatcher's counts are then read anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+
+from runtimed.dispatch.counters import CounterPage, Gaps, Slot, buckets, quantile
+from runtimed.link.mirror import Refused, Unconnected
+from runtimed.machines.keep_alive import KeepAlive, Prices
+from runtimed.machines.parking import Interval, Parking, shares
+from runtimed.machines.pools import Pools, State
+from runtimed.model import wire
+
+if TYPE_CHECKING:
+    from runtimed.dispatch.control import Dispatcher
+
+OWN = 0xFFFFFFFF
+"""In PUT_POOL: the target's own keep-alive."""
+LOOK_SECONDS = 5.0
+ENOUGH = 8
+"""Gaps that must be known of a function before its own keep-alive takes the place of the setting's."""
+COLD_START_RATIO = 3.0
+"""An environment of the usual size may sit idle this many times the setting keep_alive_seconds to save one cold start:
+at ten minutes what `bench.simulate` finds as good as the published policy on both axes."""
+LAUNCH_RATIO = 0.05
+"""The same for a launch ahead of demand."""
+USUAL_MB = 170.0
+"""The usual memory of a function's environment (median of the Azure trace of 2019); a larger one is worth less idle
+time, in proportion, up to SIZES."""
+SIZES = (0.25, 4.0)
+LONGEST = 6
+"""No environment is kept idle for longer than so many times the setting."""
+PREWARM_LAST_MS = 36 * 3600 * 1000
+PARKED_SHARE = 8
+"""One part in so many of the environments that the node may have may be parked."""
+
+log = logging.getLogger(__name__)
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """Settings."""
+
+    keep_alive_ms: int
+    observed: bool
+    """Keep-alive follows what was observed; else it is the setting's for all."""
+    parked: int
+    """Of one function, at most."""
+
+
+class _Function(Struct):
+    """What is known of one."""
+
+    keep_alive: KeepAlive
+    parking: Parking = field(default_factory=Parking)
+    calls: int = 0
+    first_uses: int = 0
+    init_us: int = 0
+
+
+class _Seen(Struct):
+    """What the page said of a target when it was last looked at."""
+
+    gaps: Mapping[int, int] = {}
+    calls: int = 0
+    first_uses: int = 0
+
+
+class PoolKeeper:
+    """`look` is what `run` repeats."""
+
+    def __init__(self, dispatcher: Dispatcher, pools: Pools, rule: Rule, provisioned: Callable[[bytes], int]) -> None:
+        """`provisioned`: of a function, by its uid."""
+        self._dispatcher = dispatcher
+        self._pools = pools
+        self._rule = rule
+        self._provisioned = provisioned
+        self._functions: dict[bytes, _Function] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._page: CounterPage | None = None
+        self._parked: dict[bytes, int] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.look()
+            except Exception:
+                log.exception("the pools could not be sized; trying again")
+
+    async def look(self) -> None:
+        """Reads what was counted, and tells what has changed by it."""
+        page = self._dispatcher.counters
+        targets = self._dispatcher.targets()
+        if page is not None:
+            try:
+                gaps, slots = await asyncio.to_thread(_read, page)
+            except ValueError:
+                return  # closed: the dispatcher has gone
+            self._learn(page, targets, gaps, slots)
+        self._park(targets)
+        for number, target in targets.items():
+            await self.tell(number, target)
+        self._forget(targets)
+
+    async def tell(self, number: int, target: wire.PutTarget) -> None:
+        """When this returns, the dispatcher keeps the target's pool as it should be, unless it does not know it."""
+        wanted = self.pool(target)
+        if wanted == self._dispatcher.pool(number):
+            return
+        try:
+            await self._dispatcher.put_pool(wanted, number)
+        except Refused as error:
+            log.warning("the pool of %s is as before: %s", target.function_name, error)
+        except Unconnected:
+            pass
+
+    async def tell_function(self, uid: bytes) -> None:
+        """All targets of a function."""
+        for number, target in self._dispatcher.targets().items():
+            if target.function_uid == uid:
+                await self.tell(number, target)
+
+    def pool(self, target: wire.PutTarget) -> wire.PutPool:
+        """As it should be now."""
+        uid = target.function_uid
+        keep, prewarm, prewarm_end = self._times(uid)
+        return wire.PutPool(
+            provisioned=self._provisioned(uid),
+            parked=self._parked.get(uid, 0),
+            keep_alive_ms=keep,
+            prewarm_ms=prewarm,
+            prewarm_end_ms=prewarm_end,
+        )
+
+    # ---- parts -----------------------------------------------------------------------------------------------
+
+    def _times(self, uid: bytes) -> tuple[int, int, int]:
+        """Keep-alive, and the beginning and end of prewarming."""
+        function = self._functions.get(uid)
+        rule = self._rule
+        if function is None or not rule.observed or function.keep_alive.seen < ENOUGH:
+            return OWN, 0, 0
+        windows = function.keep_alive.windows()
+        keep = min(int(windows[0].end), rule.keep_alive_ms * LONGEST)
+        if self._pools.state is State.TIGHT:
+            return min(keep, self._pools.keep_alive_ms), 0, 0
+        if len(windows) > 1 and windows[1].end <= PREWARM_LAST_MS:
+            return keep, int(windows[1].start), int(windows[1].end)
+        return keep, 0, 0
+
+    def _learn(
+        self,
+        page: CounterPage,
+        targets: Mapping[int, wire.PutTarget],
+        gaps: Mapping[int, Gaps],
+        slots: Mapping[int, Slot],
+    ) -> None:
+        fresh = page is not self._page
+        if fresh:  # gaps from zero; the other counts go on where another dispatcher's stood
+            self._page, self._seen = page, {}
+        activity: dict[bytes, tuple[int, int]] = {}
+        for number, target in targets.items():
+            slot = slots.get(number)
+            if slot is None:
+                continue
+            function = self._functions.get(target.function_uid)
+            if function is None:
+                if not slot.counts["calls"]:
+                    continue
+                function = self._functions[target.function_uid] = _Function(KeepAlive(self._prices(slot)))
+            seen = self._seen.setdefault(number, _Seen())
+            if number in gaps:
+                new = {at: (n - seen.gaps.get(at, 0)) % 2**32 for at, n in gaps[number].bins.items()}
+                if new := {at: n for at, n in new.items() if n}:
+                    function.keep_alive.observe_counted(new)
+                seen.gaps = gaps[number].bins
+            calls, uses = slot.counts["calls"], slot.counts["cold_starts"]
+            if fresh:
+                seen.calls, seen.first_uses = calls, uses
+            before = activity.get(target.function_uid, (0, 0))
+            activity[target.function_uid] = (before[0] + calls - seen.calls, before[1] + uses - seen.first_uses)
+            seen.calls, seen.first_uses = calls, uses
+            function.init_us = quantile(buckets(slot.inits), 500) or function.init_us
+        for uid, function in self._functions.items():
+            calls, uses = activity.get(uid, (0, 0))
+            function.parking.observe(Interval(calls=calls, first_uses=uses))
+
+    def _prices(self, slot: Slot) -> Prices:
+        least, most = SIZES
+        size = min(max(slot.counts["peak_kb"] / 1024 / USUAL_MB, least), most)
+        usual = self._rule.keep_alive_ms / size
+        return Prices(cold_start_ms=usual * COLD_START_RATIO, launch_ms=usual * LAUNCH_RATIO)
+
+    def _park(self, targets: Mapping[int, wire.PutTarget]) -> None:
+        """How many each function gets of what may be parked."""
+        present = {target.function_uid for target in targets.values()}
+        room = 0 if self._pools.state is State.TIGHT else self._pools.environments // PARKED_SHARE
+        wanted = {
+            uid: function.parking.wanted(init_us=function.init_us, most=self._rule.parked)
+            for uid, function in self._functions.items()
+            if uid in present and not function.parking.asleep
+        }
+        self._parked = dict(zip(wanted, shares(wanted.values(), room), strict=True))
+
+    def _forget(self, targets: Mapping[int, wire.PutTarget]) -> None:
+        present = {target.function_uid for target in targets.values()}
+        self._functions = {uid: function for uid, function in self._functions.items() if uid in present}
+        self._seen = {number: seen for number, seen in self._seen.items() if number in targets}
+
+
+def _read(page: CounterPage) -> tuple[dict[int, Gaps], dict[int, Slot]]:
+    """Of all loops together."""
+    gaps: dict[int, Gaps] = {}
+    for region in range(page.loops):
+        for target, found in page.gaps(region):
+            gaps[target] = gaps[target] + found if target in gaps else found
+    return gaps, {slot.target: slot for slot in page.targets()}
