@@ -12,7 +12,8 @@ from runtimed.model import errors
 from runtimed.model.shape import Shape
 
 CAPITAL = frozenset({errors.ResourceNotFound.code, errors.ServiceError.code, errors.CodeVerificationFailed.code,
-                     errors.InvalidRuntime.code})  # fmt: skip
+                     errors.InvalidRuntime.code, errors.SnapStartFailed.code,
+                     errors.SnapStartTimedOut.code})  # fmt: skip
 """Errors whose sentence is called Message by Lambda's model; of all others it is message."""
 
 
