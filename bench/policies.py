@@ -1,15 +1,17 @@
 """Keep-alive policies that `bench.simulate` compares: what is done with an environment that falls idle.
 
-Ours is runtimed.machines.keep_alive. `Hybrid` is the hybrid histogram as published (Shahrad et al., "Serverless in the
-Wild", USENIX ATC 2020, section 4.2): idle times of a function in bins of a minute, over four hours.
+`Ours` is what a node does: runtimed.machines.keep_alive, as invocation/pools.py uses it. `Hybrid` is the hybrid
+histogram as published (Shahrad et al., "Serverless in the Wild", USENIX ATC 2020, section 4.2): idle times of a
+function in bins of a minute, over four hours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
-from runtimed.machines.keep_alive import KeepAlive, Prices, Window
+from runtimed.machines.keep_alive import KeepAlive, Window, prices, times
 
 MINUTE_MS = 60_000.0
 
@@ -20,8 +22,8 @@ class Policy(Protocol):
     def observe(self, gap_ms: float) -> None:
         """An idle time ended with an invocation."""
 
-    def windows(self) -> Sequence[Window]:
-        """When an environment that falls idle now is there."""
+    def windows(self, alone: bool = True) -> Sequence[Window]:
+        """When an environment that falls idle now is there. `alone`: nothing of the function is at work any more."""
 
 
 class Fixed:
@@ -33,7 +35,7 @@ class Fixed:
     def observe(self, gap_ms: float) -> None:
         pass
 
-    def windows(self) -> Sequence[Window]:
+    def windows(self, alone: bool = True) -> Sequence[Window]:
         return self._windows
 
 
@@ -67,7 +69,7 @@ class Hybrid:
         self._squares += 2 * self._bins[number] + 1
         self._bins[number] += 1
 
-    def windows(self) -> Sequence[Window]:
+    def windows(self, alone: bool = True) -> Sequence[Window]:
         if self._stale:
             self._stale = False
             self._windows = (self._decide(),)
@@ -96,10 +98,27 @@ class Hybrid:
         return self.RANGE - 1
 
 
-def ours(cold_start_seconds: float, launch_seconds: float) -> Callable[[float], Policy]:
-    """By the memory of an environment as a multiple of the usual one: a large one is worth as much less idle time."""
+class Ours:
+    """A node's, with a setting keep_alive_seconds, for a function whose environments take so much memory.
 
-    def of(size: float) -> Policy:
-        return KeepAlive(Prices(cold_start_ms=cold_start_seconds * 1000 / size, launch_ms=launch_seconds * 1000 / size))
+    What the dispatcher does with it is in native/dispatch/ahead.c: every idle environment is kept for a while, and one
+    is made ready again, counted from the function's last invocation."""
 
-    return of
+    def __init__(self, keep_alive_seconds: float, memory_mb: float) -> None:
+        self._setting_ms = keep_alive_seconds * 1000
+        self._function = KeepAlive(prices(self._setting_ms, memory_mb))
+
+    def observe(self, gap_ms: float) -> None:
+        self._function.observe(gap_ms)
+
+    def windows(self, alone: bool = True) -> Sequence[Window]:
+        found = times(self._function, self._setting_ms)
+        kept = Window(0.0, self._setting_ms if found.keep is None else found.keep)
+        if found.prewarm_end == 0 or not alone:
+            return (kept,)
+        return (kept, Window(found.prewarm, found.prewarm_end))
+
+
+def ours(keep_alive_seconds: float) -> Callable[[float], Policy]:
+    """By the memory of an environment in megabytes."""
+    return partial(Ours, keep_alive_seconds)

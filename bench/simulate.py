@@ -25,17 +25,15 @@ from bench.traces import generate, trace
 from bench.traces.trace import Function
 from runtimed.machines.keep_alive import Window
 
-USUAL_MB = 170.0
 FUNCTIONS = 2000
-COLD_START_SECONDS = 1800.0
-LAUNCH_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 600.0  # pools.keep_alive_seconds
 
 POLICIES: dict[str, Callable[[float], Policy]] = {
     "fixed 1 min": lambda _: Fixed(1),
     "fixed 10 min": lambda _: Fixed(10),
     "fixed 20 min": lambda _: Fixed(20),
     "hybrid histogram": lambda _: Hybrid(),
-    "ours": ours(COLD_START_SECONDS, LAUNCH_SECONDS),
+    "ours": ours(KEEP_ALIVE_SECONDS),
 }
 
 
@@ -98,7 +96,8 @@ def replay(function: Function, tallies: Sequence[Tally], end_ms: float) -> None:
 
     def release(until_ms: float) -> None:
         while busy and busy[0] <= until_ms:
-            idle.append((heapq.heappop(busy), [tally.policy.windows() for tally in tallies]))
+            since = heapq.heappop(busy)
+            idle.append((since, [tally.policy.windows(not busy) for tally in tallies]))
 
     for arrival, duration in zip(function.arrivals, function.durations, strict=True):
         release(arrival)
@@ -122,7 +121,7 @@ def simulate(functions: Iterable[Function], policies: dict[str, Callable[[float]
     cold, memory, launches = (dict.fromkeys(policies, 0.0) for _ in range(3))
     shares: dict[str, list[float]] = {name: [] for name in policies}
     for function in functions:
-        tallies = [Tally(make(function.memory_mb / USUAL_MB)) for make in policies.values()]
+        tallies = [Tally(make(function.memory_mb)) for make in policies.values()]
         replay(function, tallies, end_ms)
         invocations += len(function.arrivals)
         for name, tally in zip(policies, tallies, strict=True):
@@ -156,8 +155,8 @@ def main() -> int:
     parser.add_argument("--durations", type=Path, help="its file of durations")
     parser.add_argument("--memory", type=Path, help="its file of memory")
     parser.add_argument("--azure-2021", type=Path, metavar="FILE", help="a file in the layout of 2021")
-    parser.add_argument("--cold-start-seconds", type=float, nargs="+", default=[COLD_START_SECONDS],
-                        help="of idle time that a cold start is worth, to us")  # fmt: skip
+    parser.add_argument("--keep-alive-seconds", type=float, nargs="+", default=[KEEP_ALIVE_SECONDS],
+                        help="the setting; a cold start is worth 3.5 times as much")  # fmt: skip
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     try:
@@ -171,7 +170,7 @@ def main() -> int:
     except (OSError, trace.TraceError) as error:
         parser.error(str(error))
     policies = {name: make for name, make in POLICIES.items() if name != "ours"}
-    policies |= {f"ours, {worth:g} s": ours(worth, LAUNCH_SECONDS) for worth in chosen.cold_start_seconds}
+    policies |= {f"ours, {setting:g} s": ours(setting) for setting in chosen.keep_alive_seconds}
     began = time.monotonic()
     outcomes = simulate(functions, policies, generate.DAY_MS)
     print(table(outcomes), file=sys.stderr if chosen.json else sys.stdout)

@@ -150,6 +150,14 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     snapshot: Annotated[str, Meta(pattern=r"^(off|auto|on)$", description="off, auto or on")] = "off"
     """SnapStart for functions that do not ask for it: their environments begin as copies of one whose init phase is
     over (on), from the third on (auto: the second is copied), or do not (off). Python only."""
+    scaling_period_ms: Annotated[
+        int, Meta(ge=100, le=3_600_000, description="whole milliseconds from 100 to an hour")
+    ] = 60_000
+    """Over how long the utilization of provisioned concurrency is averaged for target tracking."""
+    scale_out_periods: Count = 3
+    """After so many periods in a row above the target there is more of it."""
+    scale_in_periods: Count = 15
+    """After so many periods in a row below nine tenths of the target there is less."""
     launches_per_second: Count = 1000
     """Environments of one function version started in a second, at most."""
     waiting: Annotated[int, Meta(ge=0, le=100_000, description="a whole number up to 100000")] = 1000
@@ -163,6 +171,9 @@ class LimitSettings(Section, frozen=True, kw_only=True):
         quotas.CONCURRENCY_DEFAULT
     )
     """Invocations that may run at the same time; further ones are throttled."""
+    unreserved: Annotated[int, Meta(ge=0, le=100_000, description="a whole number up to 100000")] = 0
+    """Of that concurrency, what stays for functions without a reservation: reserved and provisioned concurrency leave
+    it. 0: Lambda's 100, or a tenth of the concurrency where that is less."""
     stream_mb: Annotated[int, Meta(ge=1, le=1_048_576, description="whole megabytes from 1 to 1048576")] = (
         quotas.STREAM_BYTES // quotas.MEGABYTE
     )

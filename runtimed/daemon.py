@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets as randomness
 import signal
 import socket
 import sys
@@ -41,10 +40,13 @@ from runtimed.invocation.logs import LogReader
 from runtimed.invocation.metrics import MetricsReader
 from runtimed.invocation.node import NodeReader
 from runtimed.invocation.pools import PoolKeeper, Rule
+from runtimed.invocation.scaling import ScalingKeeper
+from runtimed.invocation.scaling import Terms as ScalingTerms
 from runtimed.invocation.statistics import StatisticsReader
 from runtimed.link.mirror import Refused, Unconnected
 from runtimed.machines.deployment import State
 from runtimed.machines.pools import Budget, KeepAlive, Pools
+from runtimed.machines.scaling import Periods
 from runtimed.model import wire
 from runtimed.model.arn import Identity
 from runtimed.sandbox.launcher import Failed, Launcher
@@ -54,13 +56,13 @@ from runtimed.store.concurrency import ConcurrencyStore
 from runtimed.store.database import Database, StoreError
 from runtimed.store.events import EventRules
 from runtimed.store.facts import Facts
-from runtimed.store.files import write_durably
 from runtimed.store.functions import Function, FunctionStore, Target
 from runtimed.store.keys import KeyStore
 from runtimed.store.ledger import Size
 from runtimed.store.packages import CodeStore
+from runtimed.store.scaling import ScalingStore
 from runtimed.store.schema import MIGRATIONS
-from runtimed.store.secrets import Secrets, load_secrets
+from runtimed.store.secrets import Secrets, control_key, load_secrets
 from runtimed.telemetry.host import architecture, memory_mb
 from runtimed.telemetry.log import begin_logging
 
@@ -142,8 +144,13 @@ class Daemon:
         self.code.clear_staging()
         limits = self._settings.limits
         self.concurrency = ConcurrencyKeeper(
-            ConcurrencyStore(self.database), self.dispatcher, limit=limits.concurrency, tell=self._tell_function
+            ConcurrencyStore(self.database),
+            self.dispatcher,
+            limit=limits.concurrency,
+            least=limits.unreserved,
+            tell=self._tell_function,
         )
+        self.scaling = self._make_scaling()
         self.pool_keeper = self._make_pools()
         self.receiver = Receiver(self.code, uploads=limits.uploads, patience=limits.upload_seconds)
         self.steps = self._make_steps()
@@ -166,6 +173,7 @@ class Daemon:
             asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
             asyncio.create_task(sweeper.run()),
             asyncio.create_task(self.pool_keeper.run()),
+            asyncio.create_task(self.scaling.run()),
             asyncio.create_task(self.keys.run()),
             asyncio.create_task(self._tell_serving()),
             asyncio.create_task(try_again(self.deployer)),
@@ -232,6 +240,7 @@ class Daemon:
         await self.keys.load()
         await self.events.load()
         await self.concurrency.load()
+        await self.scaling.load()
         await self.functions.new_generations()
         for function, target in await self.functions.served():
             if self.runtimes.interpreter(target.definition.runtime) is None:
@@ -275,6 +284,12 @@ class Daemon:
             identity=self._identity,
         )
 
+    def _make_scaling(self) -> ScalingKeeper:
+        settings = self._settings.pools
+        periods = Periods(settings.scale_out_periods, settings.scale_in_periods)
+        terms = ScalingTerms(period_ms=settings.scaling_period_ms, periods=periods)
+        return ScalingKeeper(ScalingStore(self.database), self.concurrency, self.dispatcher, terms)
+
     def _make_pools(self) -> PoolKeeper:
         settings = self._settings.pools
         rule = Rule(
@@ -304,6 +319,7 @@ class Daemon:
             deployer=self.deployer,
             invoker=Invoker(self.invocations, self.functions.get),
             concurrency=self.concurrency,
+            scaling=self.scaling,
             logs=LogReader(self._state / "logs", self.functions),
             keys=self.keys,
             queues=self.events,
@@ -386,19 +402,6 @@ class Daemon:
             await self.dispatcher.put(self.steps.target(target), target.id, generation)
         except Refused as error:
             log.warning("%s is as it was to the dispatcher: %s", target.name, error)
-
-
-def control_key(directory: Path) -> str:
-    """What TCP callers must know: STATE/keys/control.key, made once."""
-    path = directory / "control.key"
-    try:
-        key = path.read_text().strip()
-    except FileNotFoundError:
-        key = randomness.token_urlsafe(32)
-        write_durably(path, f"{key}\n".encode(), mode=0o600)
-    if len(key) < 16:
-        raise StoreError(f"{path} is too short for a key; remove it to have a new one made")
-    return key
 
 
 def _budget(settings: Settings) -> Budget:

@@ -18,12 +18,13 @@ from runtimed.api.logs import LogReader, Logs
 from runtimed.api.node import Node, NodeReader, StatisticsReader
 from runtimed.api.operation import Bound, Operation, tabulate
 from runtimed.api.queues import EventQueues, Queues
+from runtimed.api.scaling import Scaler, Scaling
 from runtimed.model.arn import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OPERATIONS = tabulate((Functions, Invocations, Concurrency, Queues, Logs, Keys, Node))
+_OPERATIONS = tabulate((Functions, Invocations, Concurrency, Scaling, Queues, Logs, Keys, Node))
 
 TABLE: Mapping[str, Operation] = MappingProxyType({name: entry for name, (_, entry) in _OPERATIONS.items()})
 
@@ -37,6 +38,7 @@ class Performers(Struct, frozen=True, kw_only=True):
     invoker: Invoker
     queues: EventQueues
     concurrency: Reserve
+    scaling: Scaler
     logs: LogReader
     keys: KeyRing
     node: NodeReader
@@ -51,6 +53,7 @@ def bind(performers: Performers) -> Mapping[str, Bound]:
         Invocations: Invocations(p.identity, p.invoker),
         Queues: Queues(p.identity, p.queues),
         Concurrency: Concurrency(p.identity, p.functions, p.concurrency),
+        Scaling: Scaling(p.identity, p.functions, p.scaling),
         Logs: Logs(p.identity, p.functions, p.logs),
         Keys: Keys(p.keys),
         Node: Node(p.node, p.statistics),

@@ -19,6 +19,7 @@ from runtimed.client.direct import Direct
 from runtimed.client.errors import ClientError, TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
+from runtimed.client.scaling import AsyncScaling
 from runtimed.client.stream import AsyncResultStream
 from runtimed.model import concurrency, errors, function, invocation, log, node, queue, runtime
 from runtimed.model import key as keys
@@ -52,6 +53,7 @@ class AsyncClient:
         self._timeout = timeout
         self._channel = grpc.aio.insecure_channel(self.address.target, options=rpc.OPTIONS)
         self._metadata = rpc.metadata(self.address)
+        self.scaling = AsyncScaling(self._call)
         self._direct = Direct(self.address)
         self._looking = asyncio.Lock()
         self._dispatcher: grpc.aio.Channel | None = None
@@ -249,6 +251,10 @@ class AsyncClient:
         await self._call(rpc.DELETE_EVENT_CONFIG, queue.DeleteFunctionEventInvokeConfigRequest(function_name=name))
 
     # ---- concurrency
+
+    async def account(self) -> node.GetAccountSettingsResponse:
+        """The account's limits, and how much of its concurrency nobody has reserved."""
+        return await self._call(rpc.GET_ACCOUNT, node.GetAccountSettingsRequest())
 
     async def reserve(self, name: str, executions: int) -> None:
         """So many invocations of the function may run at a time, and nobody else has them; 0 stops it."""

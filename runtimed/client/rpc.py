@@ -14,7 +14,7 @@ from runtimed.client.errors import ClientError, Incompatible, NotPermitted, Time
 from runtimed.gateway.grpc import status
 from runtimed.gateway.grpc.convert import Codec
 from runtimed.gateway.grpc.methods import METHODS, UPLOAD_CHUNK, UPLOAD_REQUEST, Method
-from runtimed.model import concurrency, errors, function, invocation, key, log, node, queue
+from runtimed.model import concurrency, errors, function, invocation, key, log, node, queue, scaling
 from runtimed.model.shape import Shape, explain
 
 if TYPE_CHECKING:
@@ -121,6 +121,23 @@ UNPROVISION = Rpc(
     concurrency.DeleteProvisionedConcurrencyConfigRequest,
     concurrency.DeleteProvisionedConcurrencyConfigResponse,
 )
+REGISTER_TARGET = Rpc("RegisterScalableTarget", scaling.RegisterScalableTargetRequest, scaling.ScalableTarget)
+DEREGISTER_TARGET = Rpc(
+    "DeregisterScalableTarget", scaling.DeregisterScalableTargetRequest, scaling.DeregisterScalableTargetResponse
+)
+DESCRIBE_TARGETS = Rpc(
+    "DescribeScalableTargets", scaling.DescribeScalableTargetsRequest, scaling.DescribeScalableTargetsResponse, True
+)
+PUT_POLICY = Rpc("PutScalingPolicy", scaling.PutScalingPolicyRequest, scaling.ScalableTarget)
+DELETE_POLICY = Rpc("DeleteScalingPolicy", scaling.DeleteScalingPolicyRequest, scaling.DeleteScalingPolicyResponse)
+PUT_ACTION = Rpc("PutScheduledAction", scaling.PutScheduledActionRequest, scaling.ScheduledAction)
+DESCRIBE_ACTIONS = Rpc(
+    "DescribeScheduledActions", scaling.DescribeScheduledActionsRequest, scaling.DescribeScheduledActionsResponse, True
+)
+DELETE_ACTION = Rpc(
+    "DeleteScheduledAction", scaling.DeleteScheduledActionRequest, scaling.DeleteScheduledActionResponse
+)
+GET_ACCOUNT = Rpc("GetAccountSettings", node.GetAccountSettingsRequest, node.GetAccountSettingsResponse, True)
 GET_STATUS = Rpc("GetStatus", node.GetStatusRequest, node.NodeStatus, True)
 GET_STATISTICS = Rpc("GetStatistics", node.GetStatisticsRequest, node.Statistics, True)
 WATCH_STATISTICS = Rpc("WatchStatistics", node.WatchStatisticsRequest, node.Statistics)

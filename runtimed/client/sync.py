@@ -17,6 +17,7 @@ from runtimed.client.direct import Direct
 from runtimed.client.errors import ClientError, TimedOut, Unreachable
 from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
 from runtimed.client.result import Result
+from runtimed.client.scaling import Scaling
 from runtimed.client.stream import ResultStream
 from runtimed.model import concurrency, errors, function, invocation, log, node, queue, runtime
 from runtimed.model import key as keys
@@ -50,6 +51,8 @@ class Client:
         self._timeout = timeout
         self._channel = grpc.insecure_channel(self.address.target, options=rpc.OPTIONS)
         self._metadata = rpc.metadata(self.address)
+        self.scaling = Scaling(self._call)
+        """Of provisioned concurrency."""
         self._direct = Direct(self.address)
         self._dispatcher: grpc.Channel | None = None
         if self._direct.address is not None:
@@ -238,6 +241,10 @@ class Client:
         self._call(rpc.DELETE_EVENT_CONFIG, queue.DeleteFunctionEventInvokeConfigRequest(function_name=name))
 
     # ---- concurrency
+
+    def account(self) -> node.GetAccountSettingsResponse:
+        """The account's limits, and how much of its concurrency nobody has reserved."""
+        return self._call(rpc.GET_ACCOUNT, node.GetAccountSettingsRequest())
 
     def reserve(self, name: str, executions: int) -> None:
         """So many invocations of the function may run at a time, and nobody else has them; 0 stops it."""

@@ -39,12 +39,14 @@ class ConcurrencyKeeper:
         dispatcher: Dispatcher,
         *,
         limit: int,
+        least: int = 0,
         tell: Callable[[bytes], Awaitable[None]],
     ) -> None:
-        """`limit`: the account's concurrency; `tell`: tells the dispatcher of a function's target and pool anew."""
+        """`limit`: the account's concurrency; `least`: what stays unreserved of it, 0: Lambda's rule; `tell`: tells the
+        dispatcher of a function's target and pool anew."""
         self._store = store
         self._dispatcher = dispatcher
-        self._limit = limit
+        self._limit, self._least = limit, least
         self._tell = tell
         self._settings: dict[bytes, dict[str, Setting]] = {}
         self._changing = asyncio.Lock()
@@ -65,6 +67,11 @@ class ConcurrencyKeeper:
     def provision_of(self, uid: bytes) -> int:
         """Of all versions of a function."""
         return sum(setting.executions for setting in self._settings.get(uid, {}).values() if setting.qualifier)
+
+    def executions(self, uid: bytes, qualifier: str) -> int:
+        """Provisioned for one version of a function."""
+        setting = self._settings.get(uid, {}).get(qualifier)
+        return 0 if setting is None else setting.executions
 
     async def unreserved(self) -> int:
         """Of the account's concurrency, for functions that have none of their own."""
@@ -99,7 +106,7 @@ class ConcurrencyKeeper:
             shares = _shares([*others, new])
             share = shares.pop(uid)
             try:
-                rules.check(self._limit, share, shares.values())
+                rules.check(self._limit, share, shares.values(), self._least)
             except rules.Refusal as refusal:
                 member = "ProvisionedConcurrentExecutions" if qualifier else "ReservedConcurrentExecutions"
                 raise errors.InvalidParameterValue(f"{member}: {refusal}") from None

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from runtimed.dispatch.counters import CounterPage, Gaps, Slot, buckets, quantile
 from runtimed.link.mirror import Refused, Unconnected
-from runtimed.machines.keep_alive import KeepAlive, Prices
+from runtimed.machines.keep_alive import KeepAlive, prices, times
 from runtimed.machines.parking import Interval, Parking, shares
 from runtimed.machines.pools import Pools, State
 from runtimed.model import wire
@@ -28,20 +28,6 @@ if TYPE_CHECKING:
 OWN = 0xFFFFFFFF
 """In PUT_POOL: the target's own keep-alive."""
 LOOK_SECONDS = 5.0
-ENOUGH = 8
-"""Gaps that must be known of a function before its own keep-alive takes the place of the setting's."""
-COLD_START_RATIO = 3.0
-"""An environment of the usual size may sit idle this many times the setting keep_alive_seconds to save one cold start:
-at ten minutes what `bench.simulate` finds as good as the published policy on both axes."""
-LAUNCH_RATIO = 0.05
-"""The same for a launch ahead of demand."""
-USUAL_MB = 170.0
-"""The usual memory of a function's environment (median of the Azure trace of 2019); a larger one is worth less idle
-time, in proportion, up to SIZES."""
-SIZES = (0.25, 4.0)
-LONGEST = 6
-"""No environment is kept idle for longer than so many times the setting."""
-PREWARM_LAST_MS = 36 * 3600 * 1000
 PARKED_SHARE = 8
 """One part in so many of the environments that the node may have may be parked."""
 
@@ -150,15 +136,14 @@ class PoolKeeper:
         """Keep-alive, and the beginning and end of prewarming."""
         function = self._functions.get(uid)
         rule = self._rule
-        if function is None or not rule.observed or function.keep_alive.seen < ENOUGH:
+        if function is None or not rule.observed:
             return OWN, 0, 0
-        windows = function.keep_alive.windows()
-        keep = min(int(windows[0].end), rule.keep_alive_ms * LONGEST)
+        found = times(function.keep_alive, rule.keep_alive_ms)
+        if found.keep is None:
+            return OWN, 0, 0
         if self._pools.state is State.TIGHT:
-            return min(keep, self._pools.keep_alive_ms), 0, 0
-        if len(windows) > 1 and windows[1].end <= PREWARM_LAST_MS:
-            return keep, int(windows[1].start), int(windows[1].end)
-        return keep, 0, 0
+            return min(found.keep, self._pools.keep_alive_ms), 0, 0
+        return found.keep, found.prewarm, found.prewarm_end
 
     def _learn(
         self,
@@ -179,7 +164,8 @@ class PoolKeeper:
             if function is None:
                 if not slot.counts["calls"]:
                     continue
-                function = self._functions[target.function_uid] = _Function(KeepAlive(self._prices(slot)))
+                worth = prices(self._rule.keep_alive_ms, slot.counts["peak_kb"] / 1024)
+                function = self._functions[target.function_uid] = _Function(KeepAlive(worth))
             seen = self._seen.setdefault(number, _Seen())
             if number in gaps:
                 new = {at: (n - seen.gaps.get(at, 0)) % 2**32 for at, n in gaps[number].bins.items()}
@@ -196,12 +182,6 @@ class PoolKeeper:
         for uid, function in self._functions.items():
             calls, uses = activity.get(uid, (0, 0))
             function.parking.observe(Interval(calls=calls, first_uses=uses))
-
-    def _prices(self, slot: Slot) -> Prices:
-        least, most = SIZES
-        size = min(max(slot.counts["peak_kb"] / 1024 / USUAL_MB, least), most)
-        usual = self._rule.keep_alive_ms / size
-        return Prices(cold_start_ms=usual * COLD_START_RATIO, launch_ms=usual * LAUNCH_RATIO)
 
     def _park(self, targets: Mapping[int, wire.PutTarget]) -> None:
         """How many each function gets of what may be parked."""

@@ -38,19 +38,20 @@ def unreserved(limit: int, shares: Iterable[Share]) -> int:
     return max(0, limit - sum(share.taken for share in shares))
 
 
-def least_unreserved(limit: int) -> int:
-    return min(UNRESERVED_LEAST, limit // UNRESERVED_SHARE)
+def least_unreserved(limit: int, setting: int = 0) -> int:
+    """What stays for all who have nothing of their own; `setting`: so many, 0: Lambda's rule."""
+    return min(setting, limit) if setting else min(UNRESERVED_LEAST, limit // UNRESERVED_SHARE)
 
 
-def check(limit: int, share: Share, others: Iterable[Share]) -> None:
-    """Raises Refusal when a function may not have this share beside what the others have."""
+def check(limit: int, share: Share, others: Iterable[Share], setting: int = 0) -> None:
+    """Raises Refusal when a function may not have this share beside what the others have; `setting`: as above."""
     if share.reserved is not None and share.provisioned > share.reserved:
         raise Refusal(
             f"{share.provisioned} provisioned are more than the {share.reserved} reserved for the function. "
             "Provision fewer, or reserve more."
         )
     left = limit - sum(other.taken for other in others)
-    least = least_unreserved(limit)
+    least = least_unreserved(limit, setting)
     if share.taken and left - share.taken < least:
         raise Refusal(
             f"{share.taken} would leave {max(0, left - share.taken)} of the account's {limit} to functions without a "

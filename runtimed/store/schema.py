@@ -10,6 +10,9 @@ event_rules how a function's events are retried, and whether its queue stands st
 keys        what callers over TCP show; the secret is sealed. Its id names it to the dispatcher and never comes back;
             `generation` grows each time the dispatcher is told of it.
 concurrency executions that are reserved for a function (its qualifier is empty) or provisioned for one of its versions.
+scalable_targets
+            between what the provisioned concurrency of a version is scaled, and how; policy, cooldowns, activity and
+            scheduled actions are JSON, of the types in store/scaling.py.
 """
 
 from __future__ import annotations
@@ -84,6 +87,22 @@ MIGRATIONS: tuple[Migration, ...] = (
             qualifier TEXT NOT NULL,
             executions INTEGER NOT NULL,
             modified_ms INTEGER NOT NULL,
+            PRIMARY KEY (function, qualifier)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
+    (
+        """
+        CREATE TABLE scalable_targets (
+            function INTEGER NOT NULL REFERENCES functions (id) ON DELETE CASCADE,
+            qualifier TEXT NOT NULL,
+            least INTEGER NOT NULL,
+            most INTEGER NOT NULL,
+            policy BLOB,
+            cooldowns BLOB NOT NULL,
+            pending TEXT NOT NULL,
+            activity BLOB,
+            actions BLOB NOT NULL,
             PRIMARY KEY (function, qualifier)
         ) STRICT, WITHOUT ROWID
         """,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -78,3 +79,16 @@ def load_secrets(directory: Path, *, expected: bytes | None) -> Secrets:
             "the database away to start with no functions"
         )
     return secrets
+
+
+def control_key(directory: Path) -> str:
+    """What TCP callers must know: STATE/keys/control.key, made once."""
+    path = directory / "control.key"
+    try:
+        key = path.read_text().strip()
+    except FileNotFoundError:
+        key = secrets.token_urlsafe(32)
+        write_durably(path, f"{key}\n".encode(), mode=0o600)
+    if len(key) < 16:
+        raise StoreError(f"{path} is too short for a key; remove it to have a new one made")
+    return key

@@ -87,12 +87,12 @@ def test_provisioned_environments(caller: Any, made: str, served: Served) -> Non
     caller.update_function_code(FunctionName=made, ZipFile=package(SOURCE + b"\nNEW = True\n"))
     caller.get_waiter("function_updated_v2").wait(FunctionName=made, WaiterConfig={"Delay": 1})
     await_status(caller, "READY", 2)
-    shown = served.runtimectl("provision", made, "--json")
+    shown = served.runtimectl("provision", "get", made, "--json")
     assert json.loads(shown.stdout)["ProvisionedConcurrencyConfigs"][0]["Config"]["Status"] == "READY"
 
     caller.delete_provisioned_concurrency_config(FunctionName=made, Qualifier="$LATEST")
     assert code(lambda: config(caller)) == "ProvisionedConcurrencyConfigNotFoundException"
-    assert served.runtimectl("provision", made).stderr.startswith("Nothing is provisioned")
+    assert served.runtimectl("provision", "list", made).stderr.startswith("Nothing is provisioned")
 
 
 def test_one_that_cannot_start_has_failed(caller: Any, made: str, served: Served) -> None:
@@ -104,7 +104,7 @@ def test_one_that_cannot_start_has_failed(caller: Any, made: str, served: Served
     caller.update_function_code(FunctionName=made, ZipFile=package())
     caller.get_waiter("function_updated_v2").wait(FunctionName=made, WaiterConfig={"Delay": 1})
     await_status(caller, "READY", 1)
-    done = served.runtimectl("provision", made, "0")
+    done = served.runtimectl("provision", "delete", made)
     assert (done.returncode, done.stdout) == (0, f"{made}: nothing is provisioned\n")
 
 
@@ -115,6 +115,9 @@ def test_reserved_concurrency(caller: Any, made: str, served: Served) -> None:
     assert put["ReservedConcurrentExecutions"] == 1
     assert caller.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"] == 999
     invoke(caller)
+    account = json.loads(served.runtimectl("concurrency", "--json").stdout)
+    assert (account["ConcurrentExecutions"], account["UnreservedConcurrentExecutions"]) == (1000, 999)
+    assert {"FunctionName": made, "ReservedConcurrentExecutions": 1} in account["Functions"]
     done = served.runtimectl("concurrency", made, "--reserve", "0")
     assert done.stdout == f"{made}: 0 reserved; it is stopped\n"
     assert code(lambda: invoke(caller)) == "TooManyRequestsException"

@@ -58,7 +58,7 @@ from runtimed.model.node import (
 from runtimed.model.runtime import RuntimeState, RuntimeStatus
 from tests.integration import shown
 from tests.integration.queue_performer import Shelf
-from tests.integration.reserves import Purse, Reserves
+from tests.integration.reserves import Bounds, Purse, Reserves
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 
@@ -419,6 +419,7 @@ def performers(directory: Path) -> Performers:
         deployer=UnpackingDeployer(identity, registry),
         invoker=SubprocessInvoker(registry, logs),
         concurrency=Reserves(),
+        scaling=Bounds(),
         logs=logs,
         queues=Shelf(),
         keys=Purse(),

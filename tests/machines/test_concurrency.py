@@ -52,6 +52,18 @@ def test_lambda_s_numbers(share: Share, others: list[Share], fits: bool) -> None
         assert fits
 
 
+@given(st.integers(1, 3000), st.integers(0, 4000), st.lists(SHARE, max_size=20))
+def test_what_stays_is_a_setting(limit: int, setting: int, asked: list[Share]) -> None:
+    granted: list[Share] = []
+    for share in asked:
+        try:
+            check(limit, share, granted, setting)
+        except Refusal:
+            continue
+        granted.append(share)
+    assert unreserved(limit, granted) >= (min(setting, limit) if setting else min(100, limit // 10))
+
+
 def test_a_small_account_leaves_a_tenth() -> None:
     check(10, Share(reserved=9), [])
     with pytest.raises(Refusal, match="Take at most 9"):
