@@ -177,6 +177,7 @@ class Daemon:
             asyncio.create_task(self.keys.run()),
             asyncio.create_task(self._tell_serving()),
             asyncio.create_task(try_again(self.deployer)),
+            asyncio.create_task(self.events.run()),
         ]
         offered = ", ".join(runtime.name for runtime in self.runtimes.status() if not runtime.reason)
         log.info("%s serves %s; runtimes: %s", self._boot.build, self._run / "control.sock", offered or "none")

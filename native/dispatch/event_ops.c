@@ -239,6 +239,18 @@ static int settle(struct events *events, const struct queue_found *found, struct
     return r == -ENOENT ? 0 : r;
 }
 
+static int give_up(
+    struct events *events, const struct queue_found *found, const struct record *record, struct queue *queue) {
+    const struct taken taken = {.queue = queue,
+        .place = found->place,
+        .where = found->where,
+        .size = found->size,
+        .attempts = found->attempts,
+        .phase = PHASE_FAILED};
+    int r = event_give_up(events, &taken, record->event.origin);
+    return r == -ENOENT ? 0 : r;
+}
+
 static int one(void *context, const struct queue_found *found) {
     struct operation *operation = context;
     struct events *events = operation->events;
@@ -260,6 +272,8 @@ static int one(void *context, const struct queue_found *found) {
             operation->limit = 0; /* this one is in the page: the next begins behind it */
         return r < 0 ? r : 0;
     }
+    if (operation->what == WIRE_QUEUE_OPERATION_GIVE_UP && state == WIRE_EVENT_STATE_DEAD)
+        return 0;
     if (state == WIRE_EVENT_STATE_RUNNING ||
         (operation->what == WIRE_QUEUE_OPERATION_REDRIVE && state != WIRE_EVENT_STATE_DEAD)) {
         operation->busy++;
@@ -268,7 +282,9 @@ static int one(void *context, const struct queue_found *found) {
     queue = queues_find(&events->queues, record.event.queue);
     if (queue == NULL)
         return -ENOMEM;
-    r = operation->what == WIRE_QUEUE_OPERATION_REDRIVE ? renew(events, found) : settle(events, found, queue);
+    r = operation->what == WIRE_QUEUE_OPERATION_REDRIVE   ? renew(events, found)
+        : operation->what == WIRE_QUEUE_OPERATION_GIVE_UP ? give_up(events, found, &record, queue)
+                                                          : settle(events, found, queue);
     if (r == 0)
         operation->matched++;
     queue_dirty(events, queue);

@@ -31,6 +31,26 @@ uint8_t event_depth(struct wire_slice trace);
 /* The trace for the next one, cut to `size`; returns its length. */
 uint32_t event_trace(struct wire_slice trace, const uint8_t uid[16], uint8_t depth, char *ret_trace, uint32_t size);
 
+/* ---- event_clock.c ---------------------------------------------------------------------------------------------- */
+
+#define CLOCK_STEPS 8
+
+/* Where the wall clock was set forward. */
+struct event_clock {
+    int64_t offset_ms; /* of the wall clock from that of the machine's running, when it was last looked at */
+    struct {
+        uint64_t before_ms, by_ms; /* what it said then; by how much */
+    } steps[CLOCK_STEPS];
+    unsigned n;
+};
+
+void event_clock_begin(struct event_clock *clock);
+/* To be called now and then: how the two clocks stand. */
+void event_clock_look(struct event_clock *clock);
+/* When an event was accepted, as the wall clock would have said had it been what it is now: so that nothing is too old
+ * because the clock was set. */
+uint64_t event_clock_accepted(const struct event_clock *clock, uint64_t accepted_ms);
+
 /* ---- rules ------------------------------------------------------------------------------------------------------ */
 
 struct rule {
@@ -105,7 +125,9 @@ struct events {
     uint64_t told_us;
     bool dirty;
     struct randomness randomness;
-    uint64_t groups, bytes; /* counted */
+    struct event_clock clock;
+    uint64_t groups, bytes, unreadable; /* counted */
+    uint64_t damaged_files, copies;
 };
 
 static inline uint64_t place_key(struct place place) {
@@ -166,7 +188,10 @@ void attempt_begin(struct dispatch *dispatch, struct mail *mail);
 /* event_queues.c */
 void events_finish(struct events *events, struct note *note);
 void events_take(struct events *events);
+/* Of one that is in flight. */
 int dead_add(struct events *events, const struct taken *taken, struct place origin);
+/* Of one that waits. -ENOENT: it is settled. */
+int event_give_up(struct events *events, const struct taken *taken, struct place origin);
 void dead_remove(struct events *events, struct place place, bool settle);
 void dead_done(struct events *events);
 struct queue_view *queue_view(struct events *events, const struct queue *queue);

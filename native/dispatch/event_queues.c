@@ -67,11 +67,10 @@ void dead_done(struct events *events) {
     events->dead = (struct table){0};
 }
 
-int dead_add(struct events *events, const struct taken *taken, struct place origin) {
+static int dead_keep(struct events *events, const struct taken *taken, struct place origin) {
     struct queue_view *view = queue_view(events, taken->queue);
     struct dead_event *dead;
 
-    queues_let_go(&events->queues, taken);
     if (table_get(&events->dead, place_key(taken->place)) != NULL)
         return 0;            /* its segment was sealed, and it was found again */
     if (origin.segment != 0) /* it was moved */
@@ -91,6 +90,22 @@ int dead_add(struct events *events, const struct taken *taken, struct place orig
         dead_remove(events, dead->taken.place, true);
     }
     return 0;
+}
+
+int dead_add(struct events *events, const struct taken *taken, struct place origin) {
+    queues_let_go(&events->queues, taken);
+    return dead_keep(events, taken, origin);
+}
+
+int event_give_up(struct events *events, const struct taken *taken, struct place origin) {
+    struct record_change change = {
+        .place = taken->place, .attempts = taken->attempts, .phase = PHASE_FAILED, .at_ms = events->queues.now_ms};
+    int r = log_change(&events->queues.log, &change, NULL);
+    if (r < 0)
+        return r;
+    events_changed(events);
+    count_one(&events_counters(events)->events_dead);
+    return dead_keep(events, taken, origin);
 }
 
 /* ---- what becomes of an attempt --------------------------------------------------------------------------------- */
@@ -143,8 +158,8 @@ static void ended(struct events *events, const struct attempt *attempt, enum out
     uint32_t random;
 
     random_bytes(&events->randomness, (uint8_t *)&random, sizeof(random));
-    struct decision decision = policy_after(
-        &policy, outcome, attempt->taken.attempts, attempt->accepted_ms, events->queues.now_ms, queue->gates, random);
+    struct decision decision = policy_after(&policy, outcome, attempt->taken.attempts,
+        event_clock_accepted(&events->clock, attempt->accepted_ms), events->queues.now_ms, queue->gates, random);
     if (outcome != OUTCOME_THROTTLED) {
         queue->gates = 0;
         if (queue->in_flight >= queue->cap && queue->cap < EVENTS_QUEUE_MOST)
@@ -157,7 +172,7 @@ static void gone(struct events *events, const struct attempt *attempt) {
     const struct rule *rule = rules_find(&events->rules, attempt->uid, attempt->head.qualifier);
     uint64_t due = events->queues.now_ms + GONE_MS;
     struct decision decision = {.verdict = VERDICT_RETRY, .attempts = attempt->taken.attempts, .due_ms = due};
-    if (due > attempt->accepted_ms + rule->max_age_ms)
+    if (due > event_clock_accepted(&events->clock, attempt->accepted_ms) + rule->max_age_ms)
         decision.verdict = VERDICT_DELIVER, decision.condition = CONDITION_EVENT_AGE_EXCEEDED;
     apply(events, &attempt->taken, &decision);
 }
@@ -174,6 +189,7 @@ void events_finish(struct events *events, struct note *note) {
         free(attempt);
         return;
     }
+    event_clock_look(&events->clock);
     events->queues.now_ms = MAX(events->queues.now_ms, clock_real_us() / 1000);
     queue_dirty(events, attempt->taken.queue);
     switch (attempt->result) {
@@ -253,7 +269,8 @@ static int begin(struct events *events, const struct taken *taken, const struct 
     if (event_head_read(attempt->bytes, record->event.head_size, &attempt->head) < 0)
         goto give_up;
     const struct policy policy = policy_of(rules_find(&events->rules, attempt->uid, attempt->head.qualifier));
-    decision = policy_before(&policy, taken->attempts, attempt->accepted_ms, events->queues.now_ms);
+    decision = policy_before(
+        &policy, taken->attempts, event_clock_accepted(&events->clock, attempt->accepted_ms), events->queues.now_ms);
     if (decision.verdict == VERDICT_INVOKE && chain_max > 0 && attempt->depth >= chain_max) {
         count_one(&events_counters(events)->events_chains_cut);
         decision.verdict = VERDICT_DELIVER;
@@ -278,6 +295,28 @@ give_up:
     return 0;
 }
 
+static void say_unreadable(struct events *events, int error) {
+    struct counters_node *node = events_counters(events);
+    uint64_t n = events->queues.unreadable - events->unreadable;
+
+    if (n == 0) {
+        fprintf(stderr,
+            "runtimed-dispatch: event log: DAMAGED: an event cannot be read, and no copy of its file be kept (%s): it "
+            "waits for the next start\n",
+            strerror(-error));
+        return;
+    }
+    events->unreadable += n;
+    count_add(&node->events_unreadable, n);
+    fprintf(stderr,
+        "runtimed-dispatch: event log: DAMAGED: an event cannot be read and is lost; a copy of its file is kept as "
+        "copy-*.damaged\n");
+    if (events->queues.log.copies != events->copies)
+        events->damaged_files += events->queues.log.copies - events->copies;
+    events->copies = events->queues.log.copies;
+    atomic_store_explicit(&node->events_damaged_files, events->damaged_files, memory_order_relaxed);
+}
+
 void events_take(struct events *events) {
     struct taken taken;
     struct record record;
@@ -289,8 +328,8 @@ void events_take(struct events *events) {
         int r = queues_take(&events->queues, &taken, &record, &ignored);
         if (r == 0)
             return;
-        if (r == -EBADMSG) { /* left where it is; the next start says more of it */
-            fprintf(stderr, "runtimed-dispatch: event log: an event cannot be read: its record is damaged\n");
+        if (r < 0 && r != -ENOMEM) {
+            say_unreadable(events, r);
             continue;
         }
         if (r < 0)

@@ -108,6 +108,11 @@ static void say_found(const struct log_found *found) {
             "runtimed-dispatch: event log: DAMAGED: %" PRIu64 " segments with %" PRIu64 " unreadable bytes, %" PRIu64
             " segments missing; %" PRIu64 " events were saved; damaged files are kept as *.damaged\n",
             found->damaged_segments, found->damaged_bytes, found->missing_segments, found->salvaged);
+    if (found->unsaved_segments > 0)
+        fprintf(stderr,
+            "runtimed-dispatch: event log: %" PRIu64 " damaged segments stay as they are, for want of room: make some, "
+            "and start the node again\n",
+            found->unsaved_segments);
 }
 
 static void open_log(struct events *events, uint64_t now_us) {
@@ -128,6 +133,8 @@ static void open_log(struct events *events, uint64_t now_us) {
         return;
     }
     say_found(&found);
+    events->damaged_files = found.damaged_files;
+    atomic_store_explicit(&events_counters(events)->events_damaged_files, events->damaged_files, memory_order_relaxed);
     events->broken = 0;
     events->state = EVENTS_OPEN;
     events->dirty = true;
@@ -205,6 +212,7 @@ static void write_log(struct events *events, uint64_t now_us) {
 static void turn(struct events *events) {
     uint64_t now_us = clock_monotonic_us();
 
+    event_clock_look(&events->clock);
     if (events->state == EVENTS_WAITING && !events->giving && now_us >= events->retry_us)
         open_log(events, now_us);
     if (events->broken != 0 || events->state == EVENTS_OPEN)
@@ -300,6 +308,7 @@ static int make(struct events **ret_events, struct loops *loops, const struct ev
         return -ENOMEM;
     events->loops = loops;
     events->directory = options->directory;
+    event_clock_begin(&events->clock);
     events->lock = -1;
     events->confine = options->confine;
     files_open(&events->files, options->directory);

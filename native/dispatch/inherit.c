@@ -94,7 +94,7 @@ static bool is_level(size_t index) {
         index == AT(counters_node, environments_idle) || index == AT(counters_node, environments_frozen) ||
         index == AT(counters_node, payload_bytes) || index == AT(counters_node, connections) ||
         index == AT(counters_node, arenas) || index == AT(counters_node, events_waiting) ||
-        index == AT(counters_node, events_full);
+        index == AT(counters_node, events_full) || index == AT(counters_node, events_damaged_files);
 }
 
 static void copy_node(struct inheritance *inheritance) {

@@ -117,6 +117,7 @@ int log_keep_copy(struct log *log, struct log_segment *segment) {
     if (r < 0)
         (void)op->remove(log->files, making);
     segment->copied = r == 0;
+    log->copies += r == 0;
     return r;
 }
 

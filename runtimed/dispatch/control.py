@@ -120,6 +120,10 @@ class Dispatcher:
         """When it returns, nobody gets in with that key."""
         await self._mirror.delete(wire.PutPrincipal, wire.DelPrincipal(), principal, GENERATION_LAST)
 
+    async def delete_async(self, function: int) -> None:
+        """The function's rule for events."""
+        await self._mirror.delete(wire.PutAsync, wire.DelAsync(), function, GENERATION_LAST)
+
     async def operate(self, message: wire.QueueOp) -> tuple[list[wire.QueueEvent], wire.QueueDone]:
         """One step of an operation on queues. Raises Refused, and Unconnected when nobody answers."""
         self._operation += 1

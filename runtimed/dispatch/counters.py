@@ -34,7 +34,7 @@ NODE = (
     "arenas arena_payloads streams forwarded forwards_refused environment_rests "
     "events_accepted events_duplicate events_refused "
     "events_attempts events_succeeded events_failed events_throttled events_retried events_dead events_dropped "
-    "events_chains_cut events_waiting events_full event_groups event_bytes"
+    "events_chains_cut events_waiting events_full event_groups event_bytes events_unreadable events_damaged_files"
 ).split()
 HISTOGRAMS = ("call_us", "overhead_us", "wait_us", "launch_us", "init_us", "duration_us")
 SLOT = (

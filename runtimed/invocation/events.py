@@ -3,6 +3,8 @@ about its queues. The events themselves are the dispatcher's."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -34,12 +36,16 @@ PAGE = 1000
 LIST_DEFAULT = 50
 LIST_TRIES = 50
 """Pages of nothing that are asked for before an empty one is answered."""
+GONE_SECONDS = 5.0
+"""Between looks for events of functions that were deleted."""
 NOBODY = bytes(16)
 STATES = {
     EventState.WAITING: wire.EventState.WAITING,
     EventState.RUNNING: wire.EventState.RUNNING,
     EventState.DEAD: wire.EventState.DEAD,
 }
+log = logging.getLogger(__name__)
+
 _STATES_BACK = {int(theirs): ours for ours, theirs in STATES.items()}
 
 
@@ -73,11 +79,46 @@ class Events:
         self._identity = identity
         self._delay_ms = delay_ms
         self._now_ms = now_ms
+        self._told: dict[int, bytes] = {}
 
     async def load(self) -> None:
         """Tells the dispatcher's mirror what is kept, before the first connection."""
         for rule in await self._rules.all():
             self._dispatcher.preload(self._message(rule), rule.function, rule.generation)
+            self._told[rule.function] = rule.uid
+
+    async def run(self) -> None:
+        """Gives up what waits for functions that were deleted; for ever."""
+        while True:
+            await asyncio.sleep(GONE_SECONDS)
+            try:
+                await self.sweep()
+            except errors.ApiError as error:
+                log.info("events of deleted functions: %s", error)
+
+    async def sweep(self) -> None:
+        """Once. A function's uid is never used again: nothing can handle its events any more. They are kept as dead.
+        Its rule goes too, since a queue that was paused would stay so. Raises ServiceUnavailable."""
+        waiting = {bytes(state.function_uid) for state in self._dispatcher.queues.values() if state.depth > 0}
+        told = dict(self._told)
+        if not waiting and not told:
+            return
+        names = await self._functions.names()  # read behind what is compared with it: a new function is among them
+        for function, uid in told.items():
+            if uid not in names:
+                await self._dispatcher.delete_async(function)
+                del self._told[function]
+        for uid in waiting - names.keys():
+            given_up = await self._change(
+                wire.QueueOp(
+                    operation=wire.QueueOperation.GIVE_UP,
+                    function_uid=uid,
+                    event=NOBODY,
+                    state=wire.EventState.WAITING,
+                )
+            )
+            if given_up.changed:
+                log.info("%d events of a function that was deleted are given up", given_up.changed)
 
     # ---- queues ------------------------------------------------------------------------------------------------
 
@@ -199,6 +240,7 @@ class Events:
             paused=rule.paused,
         )
         try:
+            self._told[kept.function] = kept.uid
             await self._dispatcher.put(self._message(kept), kept.function, kept.generation)
         except (Refused, Unconnected) as error:
             raise errors.ServiceUnavailable(f"The dispatcher cannot be told: {error}. It is kept; try again.") from None

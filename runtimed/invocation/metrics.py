@@ -43,7 +43,7 @@ INITS = Bounds((0.01, 0.1, 0.5, 1, 5, 10), MIDDLES)
 
 LEVELS = frozenset(
     "calls_open invocations_in_flight waiting environments environments_idle environments_frozen payload_bytes "
-    "connections arenas events_waiting events_full".split()
+    "connections arenas events_waiting events_full events_damaged_files".split()
 )
 """Of the node's counters those that go down too."""
 COUNTS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (

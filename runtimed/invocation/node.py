@@ -97,7 +97,9 @@ class NodeReader:
     async def diagnose(self) -> Diagnosis:
         found = await asyncio.to_thread(checks.host, checks.Machine(state_dir=self._state))
         told = [_proven(check) for check in found]
-        return Diagnosis(checks=[*told, *map(_of_runtime, self.runtimes()), self._of_dispatcher()])
+        return Diagnosis(
+            checks=[*told, *map(_of_runtime, self.runtimes()), self._of_dispatcher(), self._of_event_log()]
+        )
 
     async def account(self) -> GetAccountSettingsResponse:
         return GetAccountSettingsResponse(
@@ -125,6 +127,25 @@ class NodeReader:
             found="connected" if ready else "not connected",
             purpose="runs invocations",
             advice="" if ready else "It is restarted by itself; if this stays, see the node's log.",
+        )
+
+    def _of_event_log(self) -> Check:
+        page = self._dispatcher.counters
+        node = {} if page is None else page.node()
+        files, lost = node.get("events_damaged_files", 0), node.get("events_unreadable", 0)
+        trouble = f"{files} damaged files, {lost} events lost" if files or lost else ""
+        if node.get("events_full"):
+            trouble = f"{trouble}; takes no events" if trouble else "takes no events"
+        return Check(
+            group=CheckGroup.PROCESS,
+            name="event log",
+            state=CheckState.UNKNOWN if page is None else CheckState.WARNING if trouble else CheckState.OK,
+            found="not known" if page is None else trouble or "whole",
+            purpose="keeps events until they are handled",
+            advice=f"Look at the node's log and the disk of {self._state / 'queue'}. Damaged files are kept there as "
+            "*.damaged, for whoever wants to read them; remove them when done: they are counted at each start."
+            if trouble
+            else "",
         )
 
 

@@ -174,6 +174,7 @@ class QueueOperation(IntEnum):
     CANCEL = 2
     REDRIVE = 3
     PURGE = 4
+    GIVE_UP = 5
 
 
 class EventState(IntEnum):

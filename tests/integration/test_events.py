@@ -136,6 +136,30 @@ def test_event_invoke_configuration_and_boto3(node: Node, client: Client) -> Non
     made.close()
 
 
+def test_events_of_a_deleted_function_are_given_up(node: Node, client: Client) -> None:
+    """Also where its queue is paused; a function of the same name that comes later has nothing to do with them."""
+    client.deploy("gone", zipped(SOURCE), runtime="python3.11", handler="app.handler", timeout=30)
+    client.pause_queue("gone")
+    accepted = {client.invoke_async("gone", {"n": f"gone-{n}"}) for n in range(3)}
+    client.delete_function("gone")
+    dead = ListEventsRequest(state=EventState.DEAD, payloads=True)
+    await_true(
+        lambda: {event.event_id for event in client.list_events(dead).events} == accepted,
+        SECONDS,
+        "them to be given up",
+    )
+    assert {event.function_name for event in client.list_events(dead).events} == {"gone"}
+    assert b'"gone-' in client.list_events(dead).events[0].payload
+    client.deploy("gone", zipped(SOURCE), runtime="python3.11", handler="app.handler", timeout=30)
+    client.invoke_async("gone", {"n": "new"})
+    await_true(
+        lambda: any(event.message.strip() == "handled new" for event in client.logs("gone")), SECONDS, "the new event"
+    )
+    for number in accepted:
+        assert client.cancel_events(CancelEventsRequest(event_id=number)).changed == 1
+    client.delete_function("gone")
+
+
 def test_state_is_private(node: Node) -> None:
     queue = Path(node.state_dir) / "queue"
     assert queue.stat().st_mode & 0o7777 == 0o700

@@ -117,7 +117,9 @@
     X(events_waiting)          /* level: in the log, not given up */ \
     X(events_full)             /* level: 1 while the log takes no event */ \
     X(event_groups)            /* writes to the log, one sync each */ \
-    X(event_bytes)             /* of them */
+    X(event_bytes)             /* of them */ \
+    X(events_unreadable)       /* lost: their records on the disk could not be read */ \
+    X(events_damaged_files)    /* level: files of the log that are kept aside, damaged; found when it was opened or since */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

@@ -10,6 +10,7 @@
  *   event_queues.c   the thread's side: what is taken, what becomes of it, events that were given up
  *   event_rules.c    how often, how long: what the control plane put
  *   event_ops.c      lists, cancels, puts back; tells the queues' states
+ *   event_clock.c    what a clock that is set does to ages
  *   event_head.c     what of a call is kept beside its payload
  *
  * The log's directory has a file `lock` that is locked while the log is open. A dispatcher that is to replace another

@@ -144,6 +144,7 @@ enum wire_queue_operation {
     WIRE_QUEUE_OPERATION_CANCEL = 2,
     WIRE_QUEUE_OPERATION_REDRIVE = 3,
     WIRE_QUEUE_OPERATION_PURGE = 4,
+    WIRE_QUEUE_OPERATION_GIVE_UP = 5,
 };
 
 enum wire_event_state {

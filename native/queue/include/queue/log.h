@@ -131,6 +131,7 @@ struct log {
     uint64_t compacting;               /* where compaction is in the oldest segment's footer */
     uint64_t moved;                    /* events, by compaction */
     uint64_t moving;                   /* under way */
+    uint64_t copies;                   /* of files with records that cannot be read */
     bool stuck;                        /* there was no room for a move: not again before there may be */
     uint64_t batches;                  /* number of the open batch */
     uint64_t collected;                /* all batches up to this number are done */
