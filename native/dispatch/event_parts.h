@@ -176,7 +176,8 @@ struct attempt {
     uint64_t accepted_ms;
     uint8_t id[16], uid[16];
     uint8_t depth;
-    struct event_head head;
+    struct event_head head; /* of `bytes`, but for the qualifier, which is looked for when they are gone */
+    uint8_t qualifier[WIRE_CALL_QUALIFIER_MAX];
     struct wire_slice payload;
     uint8_t *bytes; /* head and payload; the loop's to free */
     uint32_t size;

@@ -266,8 +266,12 @@ static int begin(struct events *events, const struct taken *taken, const struct 
     attempt = make(taken, record);
     if (attempt == NULL)
         return -ENOMEM;
-    if (event_head_read(attempt->bytes, record->event.head_size, &attempt->head) < 0)
+    if (event_head_read(attempt->bytes, record->event.head_size, &attempt->head) < 0 ||
+        attempt->head.qualifier.size > sizeof(attempt->qualifier))
         goto give_up;
+    if (attempt->head.qualifier.size > 0)
+        memcpy(attempt->qualifier, attempt->head.qualifier.data, attempt->head.qualifier.size);
+    attempt->head.qualifier.data = attempt->qualifier;
     const struct policy policy = policy_of(rules_find(&events->rules, attempt->uid, attempt->head.qualifier));
     decision = policy_before(
         &policy, taken->attempts, event_clock_accepted(&events->clock, attempt->accepted_ms), events->queues.now_ms);
