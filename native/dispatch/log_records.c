@@ -115,12 +115,12 @@ struct log_tag log_tag_of(const struct environment *environment, const struct in
 }
 
 static void emit_report(struct environment *environment, const struct invocation *invocation, enum log_kind kind,
-    const struct log_report *report) {
+    uint64_t now, const struct log_report *report) {
     struct log_tag tag = log_tag_of(environment, invocation);
     uint8_t packed[LOG_REPORT_SIZE];
 
     log_report_pack(packed, report);
-    log_emit(environment, kind, &tag, clock_real_us(), (struct wire_slice){packed, sizeof(packed)},
+    log_emit(environment, kind, &tag, now, (struct wire_slice){packed, sizeof(packed)},
         (struct wire_slice){(const uint8_t *)report->error_type, report->error_type_size});
 }
 
@@ -143,7 +143,7 @@ void logs_report(
     char line[RENDER_MAX];
 
     log_emit(environment, LOG_KIND_END, &tag, now, (struct wire_slice){0}, (struct wire_slice){0});
-    emit_report(environment, invocation, LOG_KIND_REPORT, report);
+    emit_report(environment, invocation, LOG_KIND_REPORT, now, report);
     if (invocation->tail == NULL)
         return;
     log_tail_append(invocation->tail, line, render_end(line, json, invocation->id));
@@ -158,15 +158,15 @@ void logs_init_start(struct environment *environment) {
 
 void logs_init_report(struct environment *environment, const struct log_report *report) {
     struct log_tail *early;
+    uint64_t now = clock_real_us(); /* the tail says what the log does */
     char line[RENDER_MAX];
 
-    emit_report(environment, NULL, LOG_KIND_INIT_REPORT, report);
+    emit_report(environment, NULL, LOG_KIND_INIT_REPORT, now, report);
     if (report->status == LOG_STATUS_SUCCESS)
         return; /* for the log alone, as INIT_START is */
     early = logs_early(environment);
     if (early != NULL)
-        log_tail_append(
-            early, line, render_init_report(line, environment->target->log_format, clock_real_us(), report));
+        log_tail_append(early, line, render_init_report(line, environment->target->log_format, now, report));
 }
 
 /* ---- before the first invocation ------------------------------------------------------------------------------- */

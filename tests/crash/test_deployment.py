@@ -24,13 +24,16 @@ OLD = build(plain(), plain("package/module.py"))
 NEW = build(plain(content=b"new = True\n"))
 KILLED = 77
 
-CHILD = """
+CHILDREN = """
 import asyncio, os, sys
 from pathlib import Path
+from runtimed.store import database
+from tests.crash.test_deployment import NEW, OLD
+from tests.integration.control_stage import staged
 
-left = int(sys.argv[2])
+left = 0
 
-def step(*arguments):
+def step():
     global left
     left -= 1
     if left == 0:
@@ -44,22 +47,8 @@ def counted(function):
         return result
     return call
 
-for name in ("fsync", "rename", "mkdir", "unlink", "rmdir"):
-    setattr(os, name, counted(getattr(os, name)))
-
-from runtimed.store import database
-run = database._Request.run
-def counting_run(self, connection):
-    step()
-    run(self, connection)
-    step()
-database._Request.run = counting_run
-
-from tests.crash.test_deployment import NEW, OLD
-from tests.integration.control_stage import staged
-
-async def main():
-    async with staged(Path(sys.argv[1])) as stage:
+async def main(state):
+    async with staged(state) as stage:
         await stage.create("kept", package=OLD); print("created kept", flush=True)
         await stage.settled("kept"); print("active kept", flush=True)
         await stage.update("kept", NEW); print("updated kept", flush=True)
@@ -67,28 +56,67 @@ async def main():
         await stage.create("gone", package=OLD); print("created gone", flush=True)
         await stage.deployer.delete("gone"); print("deleted gone", flush=True)
 
-asyncio.run(main())
-os._exit(0)
+def child(n, state):
+    global left
+    left = n
+    for name in ("fsync", "rename", "mkdir", "unlink", "rmdir"):
+        setattr(os, name, counted(getattr(os, name)))
+    run = database._Request.run
+    def counting_run(self, connection):
+        step()
+        run(self, connection)
+        step()
+    database._Request.run = counting_run
+    told = os.open(state + ".told", os.O_WRONLY | os.O_CREAT)
+    os.dup2(told, 1)
+    os.dup2(told, 2)
+    asyncio.run(main(Path(state)))
+    os._exit(0)
+
+for line in sys.stdin:
+    n, state = line.split()
+    pid = os.fork()
+    if pid == 0:
+        child(int(n), state)
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
-def crash_at(state: Path, n: int) -> tuple[int, set[str]]:
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(state), str(n)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode in (0, KILLED), done.stderr
-    return done.returncode, set(done.stdout.splitlines())
+class Children:
+    """A process that has imported everything, and forks a child for each n."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CHILDREN],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def crash_at(self, state: Path, n: int) -> tuple[int, set[str]]:
+        """Its exit status, and what it told before."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{n} {state}\n")
+        self._process.stdin.flush()
+        status = int(self._process.stdout.readline())
+        told = Path(f"{state}.told").read_text()
+        assert status in (0, KILLED), told
+        return status, set(told.splitlines())
 
 
 async def check(state: Path, told: set[str]) -> None:
     async with staged(state) as stage:
         await stage.deployer.recover()
-        await asyncio.wait_for(stage.deployer.settle(), 20)
+        await asyncio.wait_for(stage.deployer.settle(), 60)
         functions = {function.function_name: function for function in await stage.functions.page("", 10)}
         assert "created kept" not in told or "kept" in functions, "an acknowledged function is missing"
         assert "deleted gone" not in told or "gone" not in functions
@@ -115,9 +143,10 @@ async def check(state: Path, told: set[str]) -> None:
 @pytest.mark.timeout(1200)
 async def test_killed_at_every_step(tmp_path: Path) -> None:
     n, status = 0, KILLED
-    while status == KILLED:
-        n += 1
-        state = tmp_path / str(n)
-        status, told = await asyncio.to_thread(crash_at, state, n)
-        await check(state, told)
+    with Children() as children:
+        while status == KILLED:
+            n += 1
+            state = tmp_path / str(n)
+            status, told = await asyncio.to_thread(children.crash_at, state, n)
+            await check(state, told)
     assert n > 60, "the steps are counted"

@@ -4,17 +4,20 @@ environments go on."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from bench.node import Node, await_true
 from runtimed.client import Client
+from runtimed.model import wire
 from tests.conftest import need_root
-from tests.crash import census, steady
+from tests.crash import census, load, steady
 from tests.outcomes import Outcome
 
 SECONDS = 60.0
@@ -23,7 +26,9 @@ SECONDS = 60.0
 @pytest.fixture(scope="module", params=[1, 2], ids=["one loop", "two loops"])
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     need_root()
-    with Node.start({"RUNTIMED_DISPATCH_LOOPS": str(request.param)}) as node:
+    # As long as it takes: on a machine that is busy enough, clients read their GOAWAY late.
+    settings = {"RUNTIMED_NODE_DRAIN_SECONDS": "60", "RUNTIMED_NODE_HANG_SECONDS": "120"}
+    with Node.start({"RUNTIMED_DISPATCH_LOOPS": str(request.param), **settings}) as node:
         with Client(node.address) as client:
             steady.deploy(client)
         yield node
@@ -80,6 +85,41 @@ def test_nobody_notices_the_control_plane(node: Node, outcome: Outcome) -> None:
         await_service(pressure)
     assert not pressure.faults, "\n".join(pressure.faults) + census.output(node)
     outcome("no call fails over HTTP/1.1, gRPC and the dispatcher's socket")
+
+
+@pytest.mark.case("crash", "kill -9 of every environment of a function while the control plane does nothing")
+def test_environments_are_replaced_without_the_control_plane(node: Node, outcome: Outcome) -> None:
+    """It is held, not killed: so it cannot be back in time to help."""
+    caller = load.Caller(node)
+    calls = itertools.count()
+
+    def served() -> str | None:
+        """Which environment answered; none where the call met one that was just ending."""
+        nonce = f"alone {next(calls)}"
+        answer, body = caller.call(steady.NAME, {"nonce": nonce})
+        if answer.outcome != wire.Outcome.SUCCESS:
+            assert b"Runtime.ExitError" in body or answer.status >= 500, (answer, body)
+            return None
+        found = msgspec.json.decode(body)
+        assert found["nonce"] == nonce
+        return str(found["me"])
+
+    first = served()
+    [control] = census.by_kind(node)["control"]
+    os.kill(control, signal.SIGSTOP)
+    try:
+        for pid in census.by_kind(node)["environment"]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await_true(lambda: served() not in (None, first), SECONDS, "another environment")
+        assert census.by_kind(node)["control"] == [control]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(control, signal.SIGCONT)
+        caller.close()
+    await_true(node.answers, SECONDS, "the control plane's answer")
+    await_true(lambda: not census.consistent(node), SECONDS, "counters that agree")
+    outcome("others take their place; calls are answered all the while")
 
 
 @pytest.mark.case("crash", "kill -9 of the new dispatcher and of the old one while one replaces the other")

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import random
-import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,8 +23,6 @@ from tests.integration.dispatch_stage import (
     PATIENCE,
     ROUTE,
     Control,
-    Environment,
-    Link,
     Stage,
     await_true,
     counters,
@@ -76,6 +73,7 @@ class Ledger:
         self.calls: dict[int, Call] = {}
         self.handled: Counter[int] = Counter()
         self.nameless = 0
+        self.shared = 0  # events and answers that went through arenas
         self.told: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.answered: dict[int, str] = {}
@@ -131,127 +129,6 @@ class Ledger:
             self.complain(f"{call}: throttled, and handled")
 
 
-class Handlers:
-    """The environments that the dispatcher asks for, as many as it likes: the ledger's witnesses."""
-
-    def __init__(self, stage: Stage, ledger: Ledger) -> None:
-        self.stage, self.ledger = stage, ledger
-        self.environments: dict[int, Environment] = {}
-        self.held_up: dict[int, asyncio.Future[None]] = {}
-        self.flows: set[asyncio.Task[None]] = set()
-        self.loop = asyncio.get_running_loop()
-        self.loop.add_reader(stage.launcher.sock, self._launcher)
-
-    def close(self) -> None:
-        self.loop.remove_reader(self.stage.launcher.sock)
-        for environment in list(self.environments.values()):
-            self._leave(environment)
-
-    def _launcher(self) -> None:
-        header, message = Link.next(self.stage.launcher)  # who asks for an arena gets none
-        if isinstance(message, wire.Launch):
-            environment = Environment(
-                self.stage.launcher, header.object, self.stage.directory, peak=10 << 20, frozen="0\n"
-            )
-            environment.start()
-            self.environments[environment.number] = environment
-            self.loop.add_reader(environment.sock, self._event, environment)
-        elif isinstance(message, wire.End) and header.object in self.environments:
-            self._leave(self.environments[header.object], signal.SIGKILL)
-
-    def _leave(self, environment: Environment, status: int = 1 << 8) -> None:
-        del self.environments[environment.number]
-        self.loop.remove_reader(environment.sock)
-        if environment.number in self.held_up:
-            self.held_up.pop(environment.number).set_exception(ConnectionResetError("ended"))
-            self.loop.remove_writer(environment.sock)
-        for fd in environment.received:
-            os.close(fd)
-        environment.received.clear()
-        environment.exit(status)
-
-    def _event(self, environment: Environment) -> None:
-        try:
-            invoke, body = environment.invoke()
-        except (EOFError, ConnectionError):
-            self.loop.remove_reader(environment.sock)  # its END comes
-            return
-        call = self.ledger.take(body)
-        if call.do == "die":
-            self._leave(environment)
-        elif call.do == "slow":
-            self.loop.call_later(SLOW, self._answer, environment, invoke.id, call)
-        else:
-            self._answer(environment, invoke.id, call)
-
-    def _answer(self, environment: Environment, number: bytes, call: Call) -> None:
-        if environment.number not in self.environments:
-            return
-        try:
-            environment.print(f"call {call.number}\n" * (1 + call.number % 5))
-            if call.do in STREAMING:
-                flow = self.loop.create_task(self._flow(environment, number, call))
-                self.flows.add(flow)
-                flow.add_done_callback(self.flows.discard)
-            elif call.do in ("parts", "cut"):
-                self._answer_in_parts(environment, number, call)
-            elif call.do == "error":
-                environment.result(number, b'{"errorType":"Mine","errorMessage":"as asked"}', error="Mine")
-            else:
-                environment.result(number, call.result)
-        except ConnectionError as error:
-            self.ledger.complain(f"call {call.number}: the dispatcher hung up on an honest environment: {error}")
-
-    async def _put(self, environment: Environment, message: wire.Message, flags: int = 0) -> None:
-        """Waits for the dispatcher, which waits for the caller."""
-        packet = wire.encode(message, flags=flags)
-        while environment.number in self.environments:
-            environment.sock.settimeout(0)
-            try:
-                environment.sock.send(packet)
-                return
-            except BlockingIOError:
-                room = self.held_up[environment.number] = self.loop.create_future()
-                self.loop.add_writer(environment.sock, self._go_on, environment)
-                await room
-        raise ConnectionResetError("ended")
-
-    def _go_on(self, environment: Environment) -> None:
-        self.loop.remove_writer(environment.sock)
-        self.held_up.pop(environment.number).set_result(None)
-
-    async def _flow(self, environment: Environment, number: bytes, call: Call) -> None:
-        data = call.result if call.do != "endless" else b"e" * ENDLESS
-        if call.do == "break":
-            data = data[: len(data) // 2]
-        # Few: each takes turns of everybody's loop.
-        size = min(max(self.ledger.rng.choice((5_000, 20_000, 60_000)), len(data) // 20), 60_000)
-        error = call.do == "break"
-        end = wire.StreamEnd(
-            error=int(error),
-            error_type="Mine" if error else "",
-            body=b'{"errorType":"Mine","errorMessage":"in the middle"}' if error else b"",
-        )
-        try:
-            await self._put(environment, wire.StreamHead(id=number, content_type="application/json"))
-            for at in range(0, len(data), size):
-                await self._put(environment, wire.StreamChunk(data=data[at : at + size]))
-            await self._put(environment, end, wire.HeaderFlags.READY)
-        except ConnectionError as gone:
-            if environment.number in self.environments:
-                self.ledger.complain(f"call {call.number}: the dispatcher hung up in the middle of its parts: {gone}")
-
-    def _answer_in_parts(self, environment: Environment, number: bytes, call: Call) -> None:
-        first, *rest = (call.result[at : at + 9000] for at in range(0, len(call.result), 9000))
-        environment.send(wire.StreamHead(id=number, content_type="application/json", data=first))
-        if call.do == "cut":
-            self._leave(environment)
-            return
-        for part in rest:
-            environment.send(wire.StreamChunk(data=part))
-        environment.send(wire.StreamEnd(), flags=wire.HeaderFlags.READY)
-
-
 class Measured(Struct, frozen=True):
     """What the dispatcher holds."""
 
@@ -278,6 +155,7 @@ def open_doors(stage: Stage) -> Control:
 async def storm(stage: Stage, control: Control, ledger: Ledger, callers: int, seconds: float) -> dict[str, int]:
     """So many callers at once for so long, then each ends what it is at. The node's counters when all have gone."""
     from tests.integration.crowd_callers import Caller
+    from tests.integration.crowd_handlers import Handlers
 
     handlers = Handlers(stage, ledger)
     until = time.monotonic() + seconds
@@ -324,6 +202,7 @@ def balance(ledger: Ledger, seen: dict[str, int]) -> list[str]:
         "each invocation was handled": seen["invocations"] == handled,
         "each invocation had one result": results == handled,
         "no time-out, no violation": not (seen["timeouts"] or seen["violations"] or seen["logic_errors"]),
+        "each body in an arena is counted": seen["arena_payloads"] == ledger.shared,
         "no line of a log was lost": not (seen["log_records_dropped"] or seen["log_write_errors"]),
         "who left was asked to": seen["exits"] == sum(ledger.calls[n].do in LEAVING for n in ledger.handled),
         # What goes on and on is one as long as somebody is there to be told.
@@ -351,7 +230,8 @@ async def withstand(stage: Stage, *, callers: int, seconds: float, seed: int, gr
     wrong = ledger.wrong + balance(ledger, seen)
     told = (
         f"seed {seed}: {len(ledger.calls)} calls, {seen['invocations']} invocations, {seen['abandoned']} abandoned, "
-        f"{seen['http_malformed']} malformed; honest callers: {dict(ledger.told)}; {between} -> {after}"
+        f"{seen['http_malformed']} malformed, {ledger.shared} bodies in arenas; honest callers: "
+        f"{dict(ledger.told)}; {between} -> {after}"
     )
     assert not wrong, "\n".join([told, *wrong[:20], str(seen)])
     assert min(ledger.told[what] for what in ("success", "error", "deadline")) > 0, told

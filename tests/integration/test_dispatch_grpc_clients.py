@@ -14,7 +14,8 @@ import pytest
 
 from runtimed.gateway.grpc.pb import invocations_pb2 as pb
 from runtimed.model import wire
-from tests.integration.crowd import KEY, TOKEN, Handlers, Ledger
+from tests.integration.crowd import KEY, TOKEN, Ledger
+from tests.integration.crowd_handlers import Handlers
 from tests.integration.dispatch_stage import ROUTE, Control, Stage, await_true, counters, staged, target
 from tests.integration.grpc_caller import PATH
 from tests.integration.node_caller import NodeCaller
@@ -124,6 +125,12 @@ def test_node_streams(stage: Stage, control: Control) -> None:
         node.cancel(call)
         assert node.told(call).status == "CANCELLED"
         await_true(lambda: page.node()["cancelled"] == 1, "the caller is released")
+        environment.send(wire.StreamEnd(), flags=wire.HeaderFlags.READY)
+        late = node.start(stream=True, milliseconds=300)
+        invoke, _ = environment.invoke()
+        environment.send(wire.StreamHead(id=invoke.id, data=b"a"))
+        assert node.told(late).status == "DEADLINE_EXCEEDED"
+        await_true(lambda: page.node()["cancelled"] == 2, "and this one")
         environment.send(wire.StreamEnd(), flags=wire.HeaderFlags.READY)
         again = node.start(b"3")
         environment.serve(b"4")

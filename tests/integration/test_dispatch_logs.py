@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -194,8 +195,9 @@ def test_a_flood_is_throttled(stage: Stage) -> None:
     invoker.call()
     invoke, _ = environment.invoke()
     os.set_blocking(environment.log, False)
+    fcntl.fcntl(environment.log, fcntl.F_SETPIPE_SZ, 1 << 20)  # much at once: more a second than it may, however busy
     page = counters(control)
-    text = (b"y" * 999 + b"\n") * 33
+    text = (b"y" * 999 + b"\n") * 1000
     written = 0
 
     def throttled() -> bool:

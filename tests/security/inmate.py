@@ -1,6 +1,7 @@
 """Run by test_dispatch_jail.py, in an interpreter of its own with one thread: becomes what another process is and tries
-what it is told. JSON on standard input: {pid, program (the filter's instructions, in hexadecimal), logs (a descriptor),
-calls, paths}; on standard output the errno of each, 0 for what succeeded."""
+what it is told. JSON on standard input: {pid, program (the filter's instructions, in hexadecimal), directories
+(descriptors), calls, paths}; on standard output the errno of each, 0 for what succeeded. A relative path is tried from
+each of the directories; its errno is that of the last, unless one let it be opened."""
 
 from __future__ import annotations
 
@@ -44,25 +45,27 @@ def confine(pid: int, program: bytes) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def tried(logs: int, calls: dict[str, list[int]], paths: list[str]) -> dict[str, int]:
+def tried(directories: list[int], calls: dict[str, list[int]], paths: list[str]) -> dict[str, int]:
     found = {}
     for name, (number, *arguments) in calls.items():
         ctypes.set_errno(0)
         result = LIBC.syscall(number, *(ctypes.c_long(argument) for argument in arguments))
         found[name] = ctypes.get_errno() if result == -1 else 0
     for path in paths:
-        try:
-            os.close(os.open(path, os.O_RDONLY, dir_fd=None if path.startswith("/") else logs))
-            found[path] = 0
-        except OSError as error:
-            found[path] = error.errno
+        for directory in (None,) if path.startswith("/") else directories:
+            try:
+                os.close(os.open(path, os.O_RDONLY, dir_fd=directory))
+                found[path] = 0
+                break
+            except OSError as error:
+                found[path] = error.errno
     return found
 
 
 def main() -> None:
     told: dict[str, Any] = json.load(sys.stdin)
     confine(told["pid"], bytes.fromhex(told["program"]))
-    answer = json.dumps(tried(told["logs"], told["calls"], told["paths"])).encode()
+    answer = json.dumps(tried(told["directories"], told["calls"], told["paths"])).encode()
     while answer:
         answer = answer[os.write(1, answer) :]
     os._exit(0)

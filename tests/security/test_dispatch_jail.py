@@ -5,6 +5,7 @@ for it, and tries.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -57,13 +58,15 @@ def filter_of(pid: int) -> bytes:
         ptrace(DETACH, pid)
 
 
-def attempt(pid: int, program: bytes, logs: int, calls: dict[str, tuple[int, ...]], paths: list[str]) -> dict[str, int]:
-    """From within: the errno of each system call, and of opening each path (0: it succeeded). `logs`: the dispatcher's
-    descriptor of its directory of logs, from which it may open."""
-    told = {"pid": pid, "program": program.hex(), "logs": logs, "calls": calls, "paths": paths}
+def attempt(
+    pid: int, program: bytes, directories: list[int], calls: dict[str, tuple[int, ...]], paths: list[str]
+) -> dict[str, int]:
+    """From within: the errno of each system call, and of opening each path (0: it succeeded). `directories`: the
+    dispatcher's descriptors of those of its logs and of its events, from which it may open."""
+    told = {"pid": pid, "program": program.hex(), "directories": directories, "calls": calls, "paths": paths}
     done = subprocess.run(
         [sys.executable, "-I", inmate.__file__], input=json.dumps(told), capture_output=True, text=True,
-        pass_fds=(logs,), timeout=120,
+        pass_fds=directories, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, (done.returncode, done.stderr)
     found: dict[str, int] = json.loads(done.stdout)
@@ -93,11 +96,16 @@ NOT_THERE = {"clone3", "io_uring_setup", "io_uring_enter"}
 
 
 def secrets(node: Node) -> list[str]:
-    """Paths of what is none of the dispatcher's business: as they are, and from its logs."""
+    """Paths of what is none of the dispatcher's business: as they are, and from its logs and its events, which lie
+    beside each other."""
     private = [
         Path(at, name) for top in (node.state_dir, node.run_dir) for at, _, files in os.walk(top) for name in files
     ]
-    private = [path for path in private if "logs" not in path.parts and not path.is_relative_to(node.state_dir / "tmp")]
+    private = [
+        path
+        for path in private
+        if not {"logs", "queue"} & set(path.parts) and not path.is_relative_to(node.state_dir / "tmp")
+    ]
     private = sorted(private, key=lambda path: len(path.parts))[:500]
     assert {"runtimed.db", "environment.key", "control.sock", "app.py"} <= {path.name for path in private}
     paths = [str(path) for path in private]
@@ -130,11 +138,17 @@ def test_what_the_dispatcher_could_do(node: Node, tmp_path: Path, compiler: Any,
         if name in numbers and numbers[name][column] >= 0
     }
     assert len(calls) > 50
-    logs = os.open(f"/proc/{pid}/fd/5", os.O_RDONLY)
+    directories: list[int] = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # others come and go
+            if os.readlink(link).startswith("/") and link.is_dir():
+                directories.append(os.open(link, os.O_RDONLY))
     try:
-        found = attempt(pid, program, logs, calls, secrets(node))
+        assert sorted(Path(os.readlink(f"/proc/self/fd/{fd}")).name for fd in directories) == ["logs", "queue"]
+        found = attempt(pid, program, directories, calls, secrets(node))
     finally:
-        os.close(logs)
+        for fd in directories:
+            os.close(fd)
     wrong = {name: found[name] for name in calls if found[name] != (errno.ENOSYS if name in NOT_THERE else errno.EPERM)}
     assert not wrong, "calls that the filter answers otherwise"
     opened = {path: found[path] for path in found.keys() - calls if found[path] not in (errno.ENOENT, errno.EACCES)}
