@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import fcntl
 import json
 import os
 import re
 import resource
+import termios
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +211,13 @@ def test_a_flood_is_throttled(stage: Stage) -> None:
     while not throttled():
         pass
     assert written > 8 << 20, "twice the rate of a second at once"
+
+    def left() -> int:
+        held = array.array("i", [0])
+        fcntl.ioctl(environment.log, termios.FIONREAD, held)
+        return held[0]
+
+    await_true(lambda: left() <= 32 << 10, "it is read as its budget allows, to no more than a pipe mostly holds")
     environment.result(invoke.id)
     assert invoker.answer()[0].status == 200
     await_true(lambda: len(lines(stage.records(), invoke.id)) == -(-written // 1000), "nothing is lost")
