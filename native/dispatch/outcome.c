@@ -53,6 +53,19 @@ static void refuse(struct environment *environment, const char *message) {
     }
 }
 
+/* Its invocation stays in the queue, or goes back to it; the target waits a little. */
+static void try_again(struct environment *environment, const char *why) {
+    struct target *target = environment->target;
+    struct invocation *reserved = environment->reserved_for;
+
+    environment->reserved_for = NULL;
+    if (reserved != NULL)
+        schedule_push_back(reserved);
+    target->backoff_ms = MAX(SCHEDULE_BACKOFF_MIN_MS, MIN(target->backoff_ms * 2, SCHEDULE_BACKOFF_MAX_MS));
+    target->retry_us = environment->dispatch->loop.now_us + (uint64_t)target->backoff_ms * 1000;
+    note(environment, why);
+}
+
 /* The id that goes into the text, before the victim is unqueued. */
 static const uint8_t *victim_id(struct environment *environment) {
     static const uint8_t none[16];
@@ -140,6 +153,12 @@ uint64_t outcome_init_limit_us(const struct environment *environment) {
 
 /* ---- other ends ------------------------------------------------------------------------------------------------ */
 
+/* The launcher's words (launcher/exits.c) are "zygote": it died before it told of the process; "shell": the one it was to
+ * be forked into died. */
+static bool is_step(const struct environment_detail *detail, const char *step) {
+    return detail->step.size == strlen(step) && memcmp(detail->step.data, step, detail->step.size) == 0;
+}
+
 void outcome_exit(struct environment *environment, const struct environment_detail *detail) {
     struct dispatch *dispatch = environment->dispatch;
     bool initializing = environment->invocations[0] == NULL;
@@ -148,7 +167,15 @@ void outcome_exit(struct environment *environment, const struct environment_deta
 
     count_one(&dispatch->counters.node->exits);
     count_one(&environment->target->slot->exits);
-    if (detail->step.size > 0) {
+    if (initializing && is_step(detail, "zygote")) {
+        try_again(environment, "its zygote died");
+        return;
+    }
+    if (initializing && is_step(detail, "shell")) {
+        try_again(environment, "its shell died");
+        return;
+    }
+    if (detail->step.size > 0 && !is_step(detail, "zygote")) {
         /* The jail was not finished: no code of the function has run, the fault is the node's. */
         snprintf(text, sizeof(text), "Sandbox.Failure: %.*s: %s", (int)detail->step.size,
             (const char *)detail->step.data, strerror((int)detail->errno_value));
@@ -188,20 +215,12 @@ void outcome_violation(struct environment *environment, const struct environment
     fail(environment, &failure, LOG_STATUS_FAILURE);
 }
 
-/* A launch that may be tried again leaves its invocation in the queue; the target waits a little. */
 void outcome_launch(struct environment *environment, const struct environment_detail *detail) {
-    struct target *target = environment->target;
-    struct invocation *reserved = environment->reserved_for;
     char text[384];
 
     count_one(&environment->dispatch->counters.node->launch_failures);
     if (detail->retryable) {
-        environment->reserved_for = NULL;
-        if (reserved != NULL)
-            schedule_push_back(reserved);
-        target->backoff_ms = MAX(SCHEDULE_BACKOFF_MIN_MS, MIN(target->backoff_ms * 2, SCHEDULE_BACKOFF_MAX_MS));
-        target->retry_us = environment->dispatch->loop.now_us + (uint64_t)target->backoff_ms * 1000;
-        note(environment, "the launcher has no room");
+        try_again(environment, "the launcher has no room");
         return;
     }
     snprintf(text, sizeof(text), "Sandbox.Failure: %.*s: %s", (int)detail->step.size, (const char *)detail->step.data,

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "launcher.h"
+#include "zygote/serve.h"
 
 void environment_kill(struct environment *environment) {
     struct server *server = environment->server;
@@ -68,9 +69,18 @@ static void finish(struct environment *environment) {
     environment_free(environment);
 }
 
+/* On its way to being an environment it sees the zygote's socket end, and can tell nobody. */
+static bool died_with_its_zygote(const struct environment *environment, int status) {
+    const struct zygote *zygote = environment->zygote;
+    return WIFEXITED(status) && WEXITSTATUS(status) == SERVE_EXIT_JAIL && environment->error.error == 0 &&
+        (zygote->incarnation != environment->incarnation || zygote->state == ZYGOTE_ABSENT);
+}
+
 static void child_exited(void *owner, int status) {
     struct environment *environment = owner;
 
+    if (died_with_its_zygote(environment, status))
+        (void)jail_fail(&environment->error, "zygote", EPIPE);
     environment->status = status;
     environment->child_gone = true;
     environment->phase = ENVIRONMENT_DYING;
@@ -151,8 +161,9 @@ static void take_failed(
     char step[JAIL_STEP_MAX];
 
     link_copy_text(message->step, step, sizeof(step));
-    if (environment->error.error == 0)
-        (void)jail_fail(&environment->error, step, (int)MIN(message->error, 4095u));
+    if (environment->error.error == 0) /* the shell's anchor was killed */
+        (void)jail_fail(&environment->error, strcmp(step, "setns") == 0 && message->error == ESRCH ? "shell" : step,
+            (int)MIN(message->error, 4095u));
     if (!has_no_child(step) || environment->child_gone || environment->child.pid != 0)
         return;
     zygote_reseat(zygote);

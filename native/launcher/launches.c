@@ -211,9 +211,9 @@ static void launch(struct environment *environment, struct takings *t) {
     zygote->runtime->turn = zygote->index + 1;
     zygote->runtime->limits = environment->plan->limits;
     r = send_fork(environment, t);
-    if (r == 0)
-        r = leaf_set_limits(server, &environment->leaf, &environment->plan->limits);
     if (r < 0)
+        environment_fail(environment, "zygote", r);
+    else if ((r = leaf_set_limits(server, &environment->leaf, &environment->plan->limits)) < 0)
         environment_fail(environment, "limits", r);
     send_launched(environment);
     if (server->cgroups.version == 2)

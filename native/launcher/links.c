@@ -56,6 +56,8 @@ static bool read_one(struct link *link) {
     struct wire_header header;
     int n = packet_receive(link->fd, &packet, MSG_DONTWAIT);
 
+    if (n == -ECONNRESET) /* told once, of a peer that died with messages unread; its own are still there */
+        n = packet_receive(link->fd, &packet, MSG_DONTWAIT);
     if (n == -EAGAIN)
         return false;
     if (n > 0)

@@ -70,8 +70,14 @@ static bool is_of(const struct snapshot *snapshot, const struct zygote *zygote) 
         snapshot->ready.incarnation == zygote->incarnation;
 }
 
+/* Between a zygote's death and its next start its incarnation is still the old one. */
+static bool lives(const struct zygote *zygote, uint32_t incarnation) {
+    return zygote->incarnation == incarnation && zygote->state == ZYGOTE_READY;
+}
+
 bool snapshot_fits(const struct snapshot *snapshot, const struct zygote *zygote) {
-    return snapshot->ready.file < 0 || is_of(snapshot, zygote);
+    return snapshot->ready.file < 0 || is_of(snapshot, zygote) ||
+        !lives(snapshot->ready.zygote, snapshot->ready.incarnation);
 }
 
 /* ---- making one -------------------------------------------------------------------------------------------------- */
@@ -145,7 +151,7 @@ static void finish(struct snapshot *snapshot) {
     snapshot->ready.since_us = snapshot->ready.last_us = snapshot->server->loop.now_us;
     snapshot->ready.size = size;
     stop_making(snapshot);
-    if (snapshot->ready.incarnation != zygote->incarnation) /* it died meanwhile */
+    if (!lives(zygote, snapshot->ready.incarnation)) /* it died meanwhile */
         drop_ready(snapshot);
     plan_tell(snapshot->server, snapshot->plan);
     make_room(snapshot->server);

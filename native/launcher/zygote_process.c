@@ -83,6 +83,7 @@ static void zygote_exited(void *owner, int status) {
     zygote_kill(zygote);
     loop_timer_off(&zygote->limit);
     loop_timer_off(&zygote->reseat);
+    link_drain(&zygote->link); /* processes that it told of live on */
     link_close(&zygote->link);
     cleanup_close(&zygote->pidfd);
     list_for_each_safe(node, &zygote->cells) {

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.node import await_true
 from runtimed.model import wire
 from tests.integration.launcher_stage import Played, played
 from tests.integration.snapshot_stage import Refusal, Stage, State, begin, expect, made, run, send_start
@@ -233,6 +234,27 @@ def test_a_snapshot_ends_with_its_zygote(own: Stage) -> None:
     born = run(again, "result = None")["born"]
     assert born != run(maker, "result = None")["born"]
     assert run(begin(stage), "result = None")["born"] == born
+
+
+def test_a_snapshot_that_is_done_after_its_zygote_died(own: Stage) -> None:
+    """It is good for nobody, and nobody waits for the zygote that it would be good for."""
+    stage = own
+    stage.put("import select\nif os.getpid() == 30000:\n    os.write(1, b'here\\n')\n    select.select([3], [], [])")
+    maker = stage.launch()
+    send_start(maker)
+    os.set_blocking(maker.fds[wire.LaunchedFlags.LOG], False)
+    await_true(lambda: b"here" in maker.log(), 60, "the end of its init phase")
+    zygote = stage.played.control.expect(wire.RuntimeState, 0, lambda told: told.pid != 0)[1].pid
+    os.kill(zygote, signal.SIGKILL)
+    for one in (maker, None):
+        one = one or stage.launch()
+        if one is not maker:
+            send_start(one)
+        one.send_invoke({})  # lets it go on
+        assert isinstance(one.receive(), wire.InitDone)
+        assert isinstance(one.receive(), wire.Result)
+    expect(stage, State.READY)
+    assert run(begin(stage), "result = None")["count"] == 1
 
 
 # ---- a maker that lies ------------------------------------------------------------------------------------------
