@@ -40,7 +40,7 @@ static void on_launched(struct launcher_link *link, struct packet *packet) {
     if (environment != NULL && environment->state == ENVIRONMENT_LAUNCHING) {
         struct environment_detail detail = {.fds = fds};
         environment->uid = message.uid;
-        if (message.restored != 0)
+        if (message.restored != 0 && environment->init_type == WIRE_INIT_TYPE_ON_DEMAND)
             environment->init_type = WIRE_INIT_TYPE_SNAP_START;
         environment_handle(environment, EVENT_LAUNCHED, &detail);
         return;

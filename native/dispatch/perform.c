@@ -101,7 +101,6 @@ static void close_all(struct environment *environment) {
 
 static void start(struct environment *environment, const struct environment_detail *detail) {
     struct dispatch *dispatch = environment->dispatch;
-    const struct target *target = environment->target;
     uint64_t now = dispatch->loop.now_us;
 
     histogram_add(&dispatch->counters.histograms->launch_us, now - environment->launched_us);
@@ -114,7 +113,7 @@ static void start(struct environment *environment, const struct environment_deta
     if (environment->reserved_for != NULL)
         timer_set(&dispatch->loop.timers, &environment->timer, environment->reserved_for->deadline_us);
     else
-        timer_set(&dispatch->loop.timers, &environment->timer, now + (uint64_t)target->init_timeout_ms * 1000);
+        timer_set(&dispatch->loop.timers, &environment->timer, now + outcome_init_limit_us(environment));
     /* It is gone already: EXITED will say why. */
     if (channel_attach(environment, detail->fds[0]) < 0 || channel_start(environment) < 0)
         environment_handle(environment, EVENT_HANGUP, NULL);
@@ -209,6 +208,10 @@ static void reinit(struct environment *environment) {
     struct invocation *invocation;
 
     count_one(&dispatch->counters.node->init_timeouts);
+    if (environment->init_type == WIRE_INIT_TYPE_SNAP_START) {
+        outcome_restore_timeout(environment);
+        return;
+    }
     logs_init_report(environment, &report);
     invocation = schedule_pop(target);
     if (invocation == NULL)
@@ -299,6 +302,8 @@ static void initialized(struct environment *environment) {
     ahead_made(environment);
     histogram_add(&dispatch->counters.histograms->init_us, environment->init_us);
     histogram_add(&environment->target->slot->init_us, environment->init_us);
+    if (environment->init_type == WIRE_INIT_TYPE_SNAP_START)
+        outcome_restored(environment);
     logs_drain(environment);
 }
 

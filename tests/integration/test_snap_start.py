@@ -73,6 +73,7 @@ def test_a_function_with_snap_start(node: Node, tmp_path: Path) -> None:
                 client,
                 "snap-on",
                 r"RESTORE_START Runtime Version: python:3",
+                r"RESTORE_REPORT Restore Duration: \d+\.\d\d ms$",
                 r"REPORT .*\tRestore Duration: \d+\.\d\d ms\tBilled Restore Duration: \d+ ms$",
                 r"REPORT .*\tInit Duration: ",  # of the one that was copied
             )
