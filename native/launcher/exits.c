@@ -156,14 +156,19 @@ static bool has_no_child(const char *step) {
     return strcmp(step, "setns") == 0 || strcmp(step, "clone") == 0;
 }
 
+/* The anchor was killed, or is being: its namespace takes no process any more, for which the kernel's word is ENOMEM. */
+static bool has_no_shell(const char *step, uint32_t error) {
+    return (strcmp(step, "setns") == 0 && error == ESRCH) || (strcmp(step, "clone") == 0 && error == ENOMEM);
+}
+
 static void take_failed(
     struct zygote *zygote, struct environment *environment, const struct wire_fork_failed *message) {
     char step[JAIL_STEP_MAX];
 
     link_copy_text(message->step, step, sizeof(step));
-    if (environment->error.error == 0) /* the shell's anchor was killed */
-        (void)jail_fail(&environment->error, strcmp(step, "setns") == 0 && message->error == ESRCH ? "shell" : step,
-            (int)MIN(message->error, 4095u));
+    if (environment->error.error == 0)
+        (void)jail_fail(
+            &environment->error, has_no_shell(step, message->error) ? "shell" : step, (int)MIN(message->error, 4095u));
     if (!has_no_child(step) || environment->child_gone || environment->child.pid != 0)
         return;
     zygote_reseat(zygote);
