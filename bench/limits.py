@@ -20,6 +20,7 @@ from bench import calls, http, measure
 from bench.http import Served
 from bench.loops import counters
 from bench.measure import Report
+from bench.processor import of_process, ran
 
 SECONDS = 2.0
 CONNECTIONS = 64
@@ -31,13 +32,6 @@ LOOPS_MAX = 64
 
 Spent = dict[str, float]
 """Microseconds of processor time by part."""
-
-
-def ran(task: pathlib.Path) -> float:
-    try:
-        return int((task / "schedstat").read_text().split()[0]) / 1000
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
 
 
 def spent(served: Served) -> Spent:
@@ -52,9 +46,9 @@ def spent(served: Served) -> Spent:
             found["loops"] += ran(task)
             found["first loop"] += ran(task) if int(task.name) == roles["dispatch"] else 0.0
     for process in served.node.processes():
-        for task in pathlib.Path(f"/proc/{process.pid}/task").iterdir() if process.pid not in roles.values() else ():
-            found["environments"] += ran(task)
-    found["launcher"] = ran(pathlib.Path(f"/proc/{roles['launcher']}"))
+        if process.pid not in roles.values():
+            found["environments"] += of_process(process.pid)
+    found["launcher"] = of_process(roles["launcher"])
     return found
 
 

@@ -213,7 +213,7 @@ class LimitSettings(Section, frozen=True, kw_only=True):
 class DispatchSettings(Section, frozen=True, kw_only=True):
     """The dispatcher, which serves invocations."""
 
-    loops: Annotated[int, Meta(ge=0, le=16, description="a whole number from 0 to 16")] = 1
+    loops: Annotated[int, Meta(ge=0, le=64, description="a whole number from 0 to 64")] = 1
     """Event loops, a thread each, that connections are spread over. 0: one on machines with fewer than four cores, else
     one for two cores, eight at most. Each takes a core when it is busy, and about 8 MB."""
 

@@ -37,6 +37,7 @@ static int open_own(
     dispatch->loop.epoll = -1;
     dispatch->counters.fd = -1;
     dispatch->budget.common = &loops->budget;
+    dispatch->budget.loop = number;
     room_init(&dispatch->room);
     list_init(&dispatch->in_order);
     list_init(&dispatch->dead);

@@ -65,23 +65,36 @@ bool budget_is_pressed(const struct budget *budget) {
         left_of(budget) < budget->common->limit / BUDGET_PRESSED_PARTS * (BUDGET_PRESSED_PARTS - 1);
 }
 
+static uint64_t held(const struct budget_common *common, uint16_t share) {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < LOOPS_MAX; i++)
+        sum += atomic_load_explicit(&common->shares[i][share], memory_order_relaxed);
+    return sum;
+}
+
+static void hold(struct budget *budget, uint16_t share, uint64_t size) {
+    _Atomic uint64_t *own = &budget->common->shares[budget->loop][share];
+    atomic_store_explicit(own, atomic_load_explicit(own, memory_order_relaxed) + size, memory_order_relaxed);
+}
+
 bool budget_take_share(struct budget *budget, uint16_t share, uint64_t size) {
-    struct budget_common *common = budget->common;
+    const struct budget_common *common = budget->common;
     uint64_t left;
 
     if (common == NULL)
         return budget_take(budget, size);
     left = left_of(budget);
-    if (size > left || atomic_load_explicit(&common->shares[share], memory_order_relaxed) > left - size ||
+    /* No function holds more than what is in use. */
+    if (size > left || (left - size < common->limit / 2 && held(common, share) > left - size) ||
         !budget_take(budget, size))
         return false;
-    atomic_fetch_add_explicit(&common->shares[share], size, memory_order_relaxed);
+    hold(budget, share, size);
     return true;
 }
 
 void budget_give_back_share(struct budget *budget, uint16_t share, uint64_t size) {
     if (budget->common != NULL)
-        atomic_fetch_sub_explicit(&budget->common->shares[share], size, memory_order_relaxed);
+        hold(budget, share, -size);
     budget_give_back(budget, size);
 }
 

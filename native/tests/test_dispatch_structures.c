@@ -279,6 +279,25 @@ static void test_budget(void) {
     CHECK(request_new(&request, &budget, &call) == -EMSGSIZE);
 }
 
+/* What a function holds counts over all loops, and matters once half of all is in use. */
+static void test_budget_shares(void) {
+    struct budget_common *common = calloc(1, sizeof(*common));
+    CHECK(common != NULL);
+    common->limit = common->left = 16 * BUDGET_CHUNK;
+    struct budget one = {.common = common}, other = {.common = common, .loop = LOOPS_MAX - 1};
+    CHECK(budget_take_share(&one, 7, 5 * BUDGET_CHUNK) && budget_take_share(&other, 7, 2 * BUDGET_CHUNK));
+    CHECK(!budget_take_share(&other, 7, 4 * BUDGET_CHUNK)); /* it would leave less than it has */
+    CHECK(budget_take_share(&other, 8, 4 * BUDGET_CHUNK));  /* another one may */
+    CHECK(!budget_take_share(&one, 7, BUDGET_CHUNK));
+    budget_give_back_share(&other, 7, 2 * BUDGET_CHUNK);
+    budget_give_back_share(&one, 7, 5 * BUDGET_CHUNK);
+    CHECK(budget_take_share(&other, 7, 2 * BUDGET_CHUNK));
+    budget_give_back_share(&other, 7, 2 * BUDGET_CHUNK);
+    budget_give_back_share(&other, 8, 4 * BUDGET_CHUNK);
+    CHECK(one.used == 0 && other.used == 0 && common->left + one.limit + other.limit == common->limit);
+    free(common);
+}
+
 static void test_histogram(void) {
     static struct histogram histogram;
     for (uint64_t value = 0; value < 5000000; value += 1 + value / 50) {
@@ -357,6 +376,7 @@ int main(void) {
     test_ring();
     test_bucket();
     test_budget();
+    test_budget_shares();
     test_histogram();
     test_counters();
     return 0;

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOOPS_MAX 16u
+#define LOOPS_MAX 64u
 #define POOL_BATCH 64u /* tokens drawn at once, at most */
 #define POOL_TRIES 16u
 #define POOL_ENDLESS (INT64_C(1) << 40)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dispatch/pool.h"
 #include "protocol/wire.h"
 
 #define REQUEST_BODY_MAX (6u << 20)           /* Lambda: synchronous payload */
@@ -20,13 +21,15 @@ struct budget_common {
     _Atomic uint64_t left; /* not drawn by any loop */
     /* Of events that are coming or at work, by function: each may hold as much as then is left for all others, so one
      * that is flooded has half of all, two have a third each, and there is always some for the next. Functions whose
-     * uids fall together share. */
-    _Atomic uint64_t shares[BUDGET_SHARES];
+     * uids fall together share. By loop, each of which writes its own alone: what all hold together is added up where it
+     * may matter, once half of all is in use. */
+    _Atomic uint64_t shares[LOOPS_MAX][BUDGET_SHARES];
 };
 struct budget {
     uint64_t limit; /* drawn */
     uint64_t used;
     struct budget_common *common; /* NULL: the limit is all there is */
+    unsigned loop;                /* whose it is */
 };
 #define BUDGET_CHUNK (1ull << 20)
 #define BUDGET_MIN (64ull << 20)
