@@ -178,7 +178,10 @@ static int report(struct dispatch *dispatch) {
 
 int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
     struct counters_node *node = dispatch->counters.node;
-    int r = loop_turn(&dispatch->loop, dispatch->in_flight <= 1, patience_us);
+    int r;
+
+    dispatch->loop.at_work = dispatch->in_flight > 0;
+    r = loop_turn(&dispatch->loop, dispatch->in_flight <= 1, patience_us);
     if (r < 0)
         return r;
     if (dispatch->number == 0)

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/list.h"
@@ -11,6 +13,7 @@
 #include "dispatch/log_ring.h"
 #include "dispatch/log_sweep.h"
 #include "dispatch/logs.h"
+#include "dispatch/loop.h"
 #include "dispatch/request.h"
 #include "dispatch/route.h"
 #include "dispatch/table.h"
@@ -298,6 +301,40 @@ static void test_budget_shares(void) {
     free(common);
 }
 
+static void swallow(struct watch *watch, uint32_t events) {
+    char byte;
+    CHECK((events & EPOLLIN) && read(watch->fd, &byte, 1) == 1);
+}
+
+/* After each spin in vain there are twice as many turns without; one that finds something makes up for all. */
+static void test_spinning(void) {
+    static const uint32_t skips[] = {1, 2, 4, 8, 16, 32, 32};
+    struct loop loop;
+    int ends[2];
+
+    CHECK(loop_open(&loop) == 0 && pipe(ends) == 0);
+    struct watch watch = {.fd = ends[0], .ready = swallow};
+    CHECK(loop_add(&loop, &watch, EPOLLIN) == 0);
+    loop.gap_us = 0; /* hot */
+    for (size_t i = 0; i < ARRAY_SIZE(skips); i++) {
+        CHECK(loop_turn(&loop, true, 1) == 0 && loop.spinning[0].skip == skips[i]);
+        while (loop.spinning[0].skip > 0)
+            CHECK(loop_turn(&loop, true, 1) == 0);
+    }
+    CHECK(loop.spins == 0 && loop.spinning[1].skip == 0); /* who waits for an environment has its own count */
+    CHECK(write(ends[1], "x", 1) == 1 && loop_turn(&loop, true, 1000) == 0);
+    CHECK(loop.spins == 1 && loop.spinning[0].last == 0);
+    loop.gap_us = 0;
+    CHECK(loop_turn(&loop, true, 1) == 0 && loop.spinning[0].skip == 1);
+    /* Without a spin events come all the same. */
+    CHECK(write(ends[1], "x", 1) == 1 && loop_turn(&loop, true, 1000) == 0);
+    CHECK(loop.spins == 1 && loop.spinning[0].skip == 0);
+    loop_remove(&loop, &watch);
+    loop_close(&loop);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void test_histogram(void) {
     static struct histogram histogram;
     for (uint64_t value = 0; value < 5000000; value += 1 + value / 50) {
@@ -377,6 +414,7 @@ int main(void) {
     test_bucket();
     test_budget();
     test_budget_shares();
+    test_spinning();
     test_histogram();
     test_counters();
     return 0;

@@ -24,7 +24,7 @@ struct common_function {
 /* Written by its loop, looked at by the others: may be out of date by the time that they act on it, never wrong for
  * long. What they look at with each invocation has a line that hardly ever changes. */
 struct common_view {
-    _Alignas(64) _Atomic uint32_t hungry; /* invocations that waited long enough and can have no new environment */
+    _Alignas(64) _Atomic uint32_t hungry;   /* invocations that waited long enough and can have no new environment */
     _Alignas(64) _Atomic uint64_t since_us; /* when the oldest of those arrived */
     _Atomic uint32_t idle;                  /* environments in the idle stack */
     _Atomic uint32_t established;           /* of which one may free up */

@@ -2,7 +2,9 @@
  *
  * Spinning: waking an idle core costs about 40 us, so the loop polls for at most LOOP_SPIN_US before it sleeps, but
  * only when that is likely to pay: the moving average of the gaps between events is below LOOP_SPIN_US, and the
- * caller says that at most one invocation is in flight. */
+ * caller says that at most one invocation is in flight. Who is waited for may be on this very core, and cannot come as long
+ * as the loop spins: a spin in vain is followed by turns without, twice as many each time up to LOOP_SKIP_MAX, until one is
+ * not in vain. An environment and a caller are waited for in turn, so each has its own count. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,14 +16,22 @@
 
 #define LOOP_BATCH 128
 #define LOOP_SPIN_US 50u
+#define LOOP_SKIP_MAX 32u
 
 struct watch {
     int fd;
     void (*ready)(struct watch *watch, uint32_t events);
 };
 
+struct spin {
+    uint32_t skip; /* turns without, from now on */
+    uint32_t last; /* how many there were after the last one in vain */
+};
+
 struct loop {
     int epoll;
+    struct spin spinning[2];
+    bool at_work; /* an invocation is in flight: says which of them counts; the caller's */
     struct timers timers;
     uint64_t now_us;  /* monotonic; when the batch began */
     uint64_t last_us; /* when the last batch with events began */
