@@ -183,6 +183,8 @@ static void talk(const uint8_t *data, size_t size) {
         (void)endpoint_take_start(&endpoint, &start);
     while (endpoint_wait(&endpoint) > 0 && endpoint_take_invoke(&endpoint, &invoke) == 0) {
         hear_all(pair[0]);
+        if (endpoint.arena != NULL && invoke.body.data == endpoint.arena && invoke.body.size > endpoint.arena_size)
+            abort(); /* behind it lies whatever was mapped there */
         if (!take_body(&endpoint, &invoke) || !answer(&endpoint, &invoke, pair[0]))
             break;
     }
