@@ -56,7 +56,7 @@ static void open_queues(const char *path) {
     /* As in the dispatcher (dispatch/events.c). */
     struct queues_options options = {
         .log = {.segment_bytes = SEGMENT,
-            .segment_events = SEGMENT / 1024,
+            .segment_events = SEGMENT / 512,
             .group_bytes = 4u << 20,
             .pending_bytes = 16u << 20,
             .salt = salt},

@@ -178,12 +178,14 @@ static int report(struct dispatch *dispatch) {
 
 int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
     struct counters_node *node = dispatch->counters.node;
+    bool calm = dispatch->in_flight + dispatch->events.waiting <= 1;
     int r;
 
     dispatch->loop.at_work = dispatch->in_flight > 0;
-    r = loop_turn(&dispatch->loop, dispatch->in_flight <= 1, patience_us);
+    r = loop_turn(&dispatch->loop, calm, patience_us);
     if (r < 0)
         return r;
+    events_depart(dispatch);
     if (dispatch->number == 0)
         control_flush(&dispatch->control);
     handover_step(dispatch);

@@ -24,7 +24,8 @@ void accept_done(struct events *events, struct accept *accept, int result) {
         count_one(&node->events_duplicate);
     else
         count_one(&node->events_refused);
-    events_reply(accept->dispatch, &accept->note.mail, answer);
+    accept->note.mail.deliver = answer;
+    events_bundle(&accept->dispatch->events.answers, &accept->note.mail);
 }
 
 void accept_stored(void *context, uint64_t tag, int result, struct place place) {
@@ -106,8 +107,8 @@ static void answer(struct dispatch *dispatch, struct mail *mail) {
     struct exchange *exchange = accept->exchange;
     const struct answer accepted = {.status = 202, .outcome = WIRE_OUTCOME_SUCCESS, .id = accept->id};
     struct answer told = accepted;
-    (void)dispatch;
 
+    dispatch->events.waiting--;
     if (exchange != NULL) {
         exchange->accept = NULL;
         if (accept->result == 0 || accept->result == -EALREADY)
@@ -185,5 +186,7 @@ void events_accept(struct exchange *exchange, const struct target *target) {
     exchange->request = NULL;
     exchange->accept = accept;
     list_init(&accept->node);
-    events_post(dispatch->loops->events, &accept->note, take);
+    accept->note.handle = take;
+    dispatch->events.waiting++;
+    events_bundle(&dispatch->events.accepts, &accept->note.mail);
 }

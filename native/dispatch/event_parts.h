@@ -138,6 +138,8 @@ static inline uint64_t place_key(struct place place) {
 void events_post(struct events *events, struct note *note, void (*handle)(struct events *events, struct note *note));
 void events_reply(
     struct dispatch *dispatch, struct mail *mail, void (*deliver)(struct dispatch *dispatch, struct mail *mail));
+void events_bundle(struct events_bundle *bundle, struct mail *mail);
+void events_post_bundle(struct events_bundle *bundle, struct mailbox *box);
 struct counters_node *events_counters(const struct events *events);
 void events_changed(struct events *events);
 

@@ -5,11 +5,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -21,12 +24,13 @@
 #define AGAIN_US 2000000u /* between attempts to open a log that cannot be opened */
 #define ROOM_US 500000u   /* between looks whether a full disk has room again */
 #define IDLE_US 60000000u
+#define SLICE_NS 100000u  /* the shortest there is */
 #define FLUSHES_MAX 16u
 #define GROUP_BYTES (4u << 20)
 #define PENDING_BYTES (16u << 20)
 #define DISK_SHARE 32u
 #define SEGMENT_BYTES_MIN (4ull << 20)
-#define EVENT_BYTES 1024u /* about so many an event: how many a segment is made for */
+#define EVENT_BYTES 512u /* about so many an event: how many a segment is made for */
 #define KEY_WINDOW_S 300u
 #define KEYS_MOST 1000000u
 
@@ -40,6 +44,33 @@ void events_post(struct events *events, struct note *note, void (*handle)(struct
 void events_reply(struct dispatch *dispatch, struct mail *mail, void (*deliver)(struct dispatch *, struct mail *)) {
     mail->deliver = deliver;
     mailbox_post(&dispatch->events.box, mail);
+}
+
+void events_bundle(struct events_bundle *bundle, struct mail *mail) {
+    mail->next = bundle->newest;
+    bundle->newest = mail;
+    if (bundle->oldest == NULL)
+        bundle->oldest = mail;
+}
+
+void events_post_bundle(struct events_bundle *bundle, struct mailbox *box) {
+    const struct events_bundle all = *bundle;
+    *bundle = (struct events_bundle){0};
+    if (all.newest != NULL)
+        mailbox_post_all(box, all.newest, all.oldest);
+}
+
+void events_depart(struct dispatch *dispatch) {
+    if (dispatch->events.accepts.newest != NULL)
+        events_post_bundle(&dispatch->events.accepts, &dispatch->loops->events->box);
+}
+
+/* What the thread found out in this turn. */
+static void answer_all(struct events *events) {
+    for (unsigned i = 0; i < events->loops->n; i++) {
+        struct events_port *port = &events->loops->each[i]->events;
+        events_post_bundle(&port->answers, &port->box);
+    }
 }
 
 struct counters_node *events_counters(const struct events *events) {
@@ -261,12 +292,29 @@ static int patience_ms(struct events *events) {
     return (int)((wait + 999) / 1000);
 }
 
+/* The thread works a little and waits for the disk, in turns, and callers wait for it: where there are fewer processors
+ * than threads at work it should not wait for the others' slices. A short slice of its own lets it in (Linux 6.12 and
+ * later; earlier ones take no notice). */
+static void be_prompt(void) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime_ns, deadline_ns, period_ns;
+    } attributes = {.size = sizeof(attributes), .policy = SCHED_OTHER, .runtime_ns = SLICE_NS};
+    int nice = getpriority(PRIO_PROCESS, 0);
+    attributes.nice = nice;
+    (void)syscall(SYS_sched_setattr, 0, &attributes, 0u);
+}
+
 static void *run(void *argument) {
     struct events *events = argument;
     struct pollfd poller = {.fd = events->box.watch.fd, .events = POLLIN};
     struct mail *mail;
 
     pthread_setname_np(pthread_self(), "event-log");
+    be_prompt();
     if (events->confine != NULL && events->confine() < 0)
         abort();
     pthread_barrier_wait(&events->confined);
@@ -285,8 +333,10 @@ static void *run(void *argument) {
             ((events->quiet && events->attempts.size == 0 && list_empty(&events->waiting)) ||
                 clock_monotonic_us() >= events->giving_us + EVENTS_GIVE_US))
             close_log(events);
+        answer_all(events);
     }
     close_log(events);
+    answer_all(events);
     return NULL;
 }
 
@@ -360,6 +410,8 @@ int events_start(struct events **ret_events, struct loops *loops, const struct e
 void events_stop(struct events *events) {
     if (events == NULL)
         return;
+    for (unsigned i = 0; i < events->loops->n; i++)
+        events_depart(events->loops->each[i]);
     mailbox_post(&events->box, &events->stop);
     pthread_join(events->thread, NULL);
 }
@@ -381,6 +433,7 @@ void events_free(struct events *events) {
 
 static void post_plain(struct dispatch *dispatch, void (*handle)(struct events *, struct note *)) {
     struct note *note = dispatch->loops->events != NULL ? calloc(1, sizeof(*note)) : NULL;
+    events_depart(dispatch); /* what came before is told before */
     if (note != NULL)
         events_post(dispatch->loops->events, note, handle);
 }

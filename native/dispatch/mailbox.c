@@ -19,14 +19,18 @@ void mailbox_close(struct mailbox *mailbox) {
 }
 
 bool mailbox_post(struct mailbox *mailbox, struct mail *mail) {
+    return mailbox_post_all(mailbox, mail, mail);
+}
+
+bool mailbox_post_all(struct mailbox *mailbox, struct mail *newest, struct mail *oldest) {
     static const uint64_t one = 1;
     struct mail *before = atomic_load_explicit(&mailbox->posted, memory_order_relaxed);
     ssize_t n;
 
     do
-        mail->next = before;
+        oldest->next = before;
     while (!atomic_compare_exchange_weak_explicit(
-        &mailbox->posted, &before, mail, memory_order_release, memory_order_relaxed));
+        &mailbox->posted, &before, newest, memory_order_release, memory_order_relaxed));
     if (before != NULL)
         return false;
     /* Cannot fail but for a count of 2^64 - 2, at which the loop is awake. */

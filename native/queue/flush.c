@@ -155,7 +155,7 @@ static int write_group(struct log *log, struct batch *batch, uint64_t now_ms) {
     batch->offset = w->offset;
     for (size_t at = GROUP_HEADER; at < batch->size;) {
         struct record record;
-        r = record_parse(batch->bytes + at, batch->size - at, seed, &record);
+        r = record_look(batch->bytes + at, batch->size - at, &record);
         if (r == 0)
             r = builder_add(&w->builder, &record, w->offset + at);
         if (r < 0)

@@ -102,7 +102,10 @@ static int by_queue_and_due(const void *a, const void *b) {
 int builder_footer(struct builder *b, struct footer *ret_footer) {
     struct footer f = {
         .n_events = b->n_events, .n_changes = b->n_changes, .keyed_ms = b->keyed_ms, .ordinals = b->ordinals};
-    if (b->n_events > 0)
+    uint32_t sorted = 1; /* of one queue they mostly are */
+    while (sorted < b->n_events && by_queue_and_due(&b->events[sorted - 1], &b->events[sorted]) < 0)
+        sorted++;
+    if (sorted < b->n_events)
         qsort(b->events, b->n_events, sizeof(*b->events), by_queue_and_due);
     for (uint32_t i = 0; i < b->n_events; i++)
         f.n_queues += i == 0 || memcmp(b->events[i].uid, b->events[i - 1].uid, 16) != 0;

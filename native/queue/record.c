@@ -107,19 +107,28 @@ static int parse_event(const uint8_t *bytes, struct record *record) {
 }
 
 int record_parse(const uint8_t *bytes, size_t left, uint32_t seed, struct record *ret_record) {
-    struct record record = {0};
-    uint32_t crc;
+    uint32_t crc, size;
 
     if (left < RECORD_PREFIX)
         return -EBADMSG;
     memcpy(&crc, bytes, 4);
+    memcpy(&size, bytes + 4, 4);
+    if (size < RECORD_PREFIX || size > RECORD_MAX || record_padded(size) > left ||
+        crc32c(seed, bytes + 4, size - 4) != crc)
+        return -EBADMSG;
+    return record_look(bytes, left, ret_record);
+}
+
+int record_look(const uint8_t *bytes, size_t left, struct record *ret_record) {
+    struct record record = {0};
+
+    if (left < RECORD_PREFIX)
+        return -EBADMSG;
     memcpy(&record.size, bytes + 4, 4);
     if (record.size < RECORD_PREFIX || record.size > RECORD_MAX || record_padded(record.size) > left)
         return -EBADMSG;
     if (bytes[8] < RECORD_ACCEPT || bytes[8] > RECORD_CHANGE || bytes[9] != 0 || bytes[10] > ATTEMPTS_MAX ||
         bytes[11] > PHASE_SETTLED)
-        return -EBADMSG;
-    if (crc32c(seed, bytes + 4, record.size - 4) != crc)
         return -EBADMSG;
     record.kind = bytes[8];
     record.padded = (uint32_t)record_padded(record.size);

@@ -81,8 +81,7 @@ int writer_seal(struct log *log, struct batch *batch) {
         r = footer_encode(&footer, w->header.salt, w->offset, &bytes, &size);
     if (r == 0)
         r = op->write(log->files, w->file, bytes, size, w->offset);
-    if (r == 0)
-        r = op->sync(log->files, w->file);
+    /* Not synced: callers wait. What a power cut leaves of it is recognised, and made anew of the groups. */
     free(bytes);
     if (r == 0 && batch != NULL) {
         batch->sealed = w->header.sequence;

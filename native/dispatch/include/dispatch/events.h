@@ -51,10 +51,18 @@ struct events_options {
     int (*confine)(void);   /* applies the seccomp filter to the calling thread; NULL: none */
 };
 
+/* What goes together: one waking for all. Linked from the newest to the oldest. */
+struct events_bundle {
+    struct mail *newest, *oldest;
+};
+
 /* A loop's end of the exchange of notes. */
 struct events_port {
     struct mailbox box;
     struct dispatch *dispatch;
+    struct events_bundle accepts; /* the loop's, of this turn */
+    struct events_bundle answers; /* the thread's, of one group */
+    unsigned waiting;             /* callers, for their event to be on the disk */
 };
 
 /* Before the process is confined. *ret_events NULL: there is no directory. */
@@ -74,8 +82,11 @@ void events_pause_all(struct dispatch *dispatch);
 /* Another dispatcher waits for the log. quiet: nobody is about to bring an event any more. */
 void events_give(struct dispatch *dispatch, bool quiet);
 
-/* Instead of admission; takes the exchange's request. */
+/* Instead of admission; takes the exchange's request. It goes to the thread at the end of the loop's turn, with all that
+ * came in the same turn: a group of the log is as large as what is there when the thread wakes. */
 void events_accept(struct exchange *exchange, const struct target *target);
+/* The end of a loop's turn. */
+void events_depart(struct dispatch *dispatch);
 void events_refuse_size(struct exchange *exchange, uint32_t total);
 /* Nobody waits any more. */
 void events_forget(struct accept *accept);

@@ -35,6 +35,8 @@ int mailbox_open(struct mailbox *mailbox);
 void mailbox_close(struct mailbox *mailbox);
 /* From any thread. True: the box was empty, the loop has been woken. */
 bool mailbox_post(struct mailbox *mailbox, struct mail *mail);
+/* The same of several, linked from the newest to the oldest: they are delivered from the oldest on. */
+bool mailbox_post_all(struct mailbox *mailbox, struct mail *newest, struct mail *oldest);
 /* The loop's: the oldest, or NULL. */
 struct mail *mailbox_take(struct mailbox *mailbox);
 /* While the loop stands still: looks at what is in the box, oldest last among what was not taken yet. */

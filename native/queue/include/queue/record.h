@@ -90,3 +90,5 @@ size_t record_put_change(uint8_t *ret_bytes, const struct record_change *change)
 void record_finish(uint8_t *bytes, uint32_t seed, uint32_t ordinal);
 /* The record at the start of `bytes`, its pointers into them. -EBADMSG when there is none that is whole. */
 int record_parse(const uint8_t *bytes, size_t left, uint32_t seed, struct record *ret_record);
+/* The same without a look at the checksum, for a record that was made a moment ago. */
+int record_look(const uint8_t *bytes, size_t left, struct record *ret_record);
