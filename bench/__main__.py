@@ -10,6 +10,8 @@ from bench import (
     creation_rate,
     density,
     event_accept,
+    event_drain,
+    event_recover,
     fairness,
     limits,
     loops,
@@ -43,6 +45,8 @@ BENCHES = {
     "density": density.run,
     "metrics": metrics.run,
     "event_accept": event_accept.run,
+    "event_drain": event_drain.run,
+    "event_recover": event_recover.run,
 }
 
 

@@ -17,9 +17,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
-from bench import calls, http, measure, peers
+from bench import calls, events, http, measure, peers
 from bench.measure import Compiled, Figure, Report
-from bench.node import ROOT
 
 CLIENTS = (1, 16, 64, 256)
 SIZES = {"256 B": 256, "64 KB": 65536}
@@ -28,22 +27,6 @@ SECONDS = 0.75
 SECONDS_ALONE = 0.5
 MEMORY_MB = 128
 Sides = dict[str, Callable[[], dict[str, float]]]
-
-
-def program(compiled: Compiled) -> str:
-    """The log by itself: floors/event_log.c with the library's own files."""
-    native = ROOT / "native"
-    sources = [*sorted((native / "queue").glob("*.c")), native / "base" / "crc32c.c"]
-    include = [f"-I{native / folder / 'include'}" for folder in ("queue", "base")]
-    return compiled.program("event_log", *include, *map(str, sources), "-lpthread")
-
-
-def payload(size: int) -> bytes:
-    return b'{"name": "%s"}' % (b"x" * (size - 12))
-
-
-def asynchronous(name: str, body: bytes) -> bytes:
-    return http.post(name, body).replace(b"\r\nHost:", b"\r\nX-Amz-Invocation-Type: Event\r\nHost:", 1)
 
 
 @contextlib.contextmanager
@@ -79,7 +62,7 @@ class Stores:
         self.folder = stack.enter_context(folder())
         self.events = self.compiled.program("events")
         self.rows = peers.sqlite(self.compiled)
-        self.log = program(self.compiled)
+        self.log = events.log_program(self.compiled)
         served = stack.enter_context(http.served())
         calls.deploy(served.client, "hello", calls.HELLO, MEMORY_MB)
         served.client.pause_queue("hello")  # accepting is measured: bench/event_drain.py does the rest
@@ -89,7 +72,7 @@ class Stores:
         self._number = 0
 
     def sides(self, clients: int, size: int) -> Sides:
-        body = payload(size)
+        body = events.payload(size)
 
         def over(kind: str, address: str, request: bytes) -> dict[str, float]:
             path = self.compiled.file(kind, request)
@@ -110,7 +93,7 @@ class Stores:
             return found
 
         return {
-            "runtimed": functools.partial(over, "http", self.socket, asynchronous("hello", body)),
+            "runtimed": functools.partial(over, "http", self.socket, events.asynchronous("hello", body)),
             "redis": redis,
             "postgres": functools.partial(over, "postgres", self.postgres, body),
             "sqlite": sqlite,

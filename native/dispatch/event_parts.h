@@ -55,6 +55,7 @@ uint64_t event_clock_accepted(const struct event_clock *clock, uint64_t accepted
 
 struct rule {
     struct note note;
+    struct rule *next; /* of the same function and qualifier, or the same hash of them */
     uint64_t object;
     uint32_t mark;
     uint8_t uid[16];
@@ -67,13 +68,18 @@ struct rule {
 
 struct rules {
     struct table by_object;
-    struct rule node; /* of all that have none */
+    struct table by_name; /* hash of function and qualifier: what an event is looked up by */
+    struct rule node;     /* of all that have none */
 };
 
 /* Of those that were put before there were queues. */
 void events_apply_pauses(struct events *events);
 void rules_init(struct rules *rules);
 void rules_done(struct rules *rules);
+/* Takes the rule over; replaces one of the same object. -ENOMEM: it stays the caller's, and one that was there is gone. */
+int rules_put(struct rules *rules, struct rule *rule);
+/* The caller's from then on; NULL: there is none. */
+struct rule *rules_take(struct rules *rules, uint64_t object);
 const struct rule *rules_find(const struct rules *rules, const uint8_t uid[16], struct wire_slice qualifier);
 
 /* ---- the thread's ------------------------------------------------------------------------------------------------ */

@@ -21,22 +21,66 @@ void rules_done(struct rules *rules) {
     while ((rule = table_next(&rules->by_object, &at)) != NULL)
         free(rule);
     table_done(&rules->by_object);
+    table_done(&rules->by_name);
+}
+
+/* FNV-1a. Functions' uids are the control plane's, a qualifier is its function's: nobody can lengthen another's chain. */
+static uint64_t name_key(const uint8_t uid[16], const void *qualifier, size_t size) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < 16 + size; i++)
+        hash = (hash ^ (i < 16 ? uid[i] : ((const uint8_t *)qualifier)[i - 16])) * 0x100000001b3u;
+    return hash;
+}
+
+static uint64_t key_of(const struct rule *rule) {
+    return name_key(rule->uid, rule->qualifier, rule->qualifier_size);
+}
+
+struct rule *rules_take(struct rules *rules, uint64_t object) {
+    struct rule *rule = table_remove(&rules->by_object, object);
+    if (rule == NULL)
+        return NULL;
+    struct rule *first = table_get(&rules->by_name, key_of(rule)), **at = &first;
+    while (*at != rule)
+        at = &(*at)->next;
+    *at = rule->next;
+    if (first == NULL)
+        (void)table_remove(&rules->by_name, key_of(rule));
+    else
+        (void)table_put(&rules->by_name, key_of(rule), first); /* its key is there: cannot fail */
+    return rule;
+}
+
+int rules_put(struct rules *rules, struct rule *rule) {
+    free(rules_take(rules, rule->object));
+    int r = table_put(&rules->by_object, rule->object, rule);
+    if (r < 0)
+        return r;
+    rule->next = table_get(&rules->by_name, key_of(rule));
+    r = table_put(&rules->by_name, key_of(rule), rule);
+    if (r < 0)
+        (void)table_remove(&rules->by_object, rule->object);
+    return r;
+}
+
+static const struct rule *find_named(const struct rules *rules, const uint8_t uid[16], const void *name, size_t size) {
+    const struct rule *rule = table_get(&rules->by_name, name_key(uid, name, size));
+    while (rule != NULL &&
+        (memcmp(rule->uid, uid, 16) != 0 || rule->qualifier_size != size ||
+            (size > 0 && memcmp(rule->qualifier, name, size) != 0)))
+        rule = rule->next;
+    return rule;
 }
 
 const struct rule *rules_find(const struct rules *rules, const uint8_t uid[16], struct wire_slice qualifier) {
-    const struct rule *rule, *found = &rules->node;
-    size_t at = 0;
     if (qualifier.size == 0)
         qualifier = (struct wire_slice){(const uint8_t *)"$LATEST", 7};
-    while ((rule = table_next(&rules->by_object, &at)) != NULL) {
-        if (memcmp(rule->uid, uid, 16) != 0)
-            continue;
-        if (rule->qualifier_size == qualifier.size && memcmp(rule->qualifier, qualifier.data, qualifier.size) == 0)
-            return rule;
-        if (rule->qualifier_size == 0 && rule->max_age_ms != 0)
-            found = rule;
-    }
-    return found;
+    const struct rule *rule = find_named(rules, uid, qualifier.data, qualifier.size);
+    if (rule != NULL)
+        return rule;
+    rule = find_named(rules, uid, NULL, 0);
+    return rule != NULL && rule->max_age_ms != 0 ? rule
+                                                 : &rules->node; /* 0: it only says that its queue stands still */
 }
 
 /* ---- in the thread ---------------------------------------------------------------------------------------------- */
@@ -52,7 +96,7 @@ static void pause_queue(struct events *events, const struct rule *rule, bool pau
 }
 
 static void drop_rule(struct events *events, uint64_t object) {
-    struct rule *rule = table_remove(&events->rules.by_object, object);
+    struct rule *rule = rules_take(&events->rules, object);
     if (rule != NULL && events->state == EVENTS_OPEN)
         pause_queue(events, rule, false);
     free(rule);
@@ -81,9 +125,7 @@ static void take_rule(struct events *events, struct note *note) {
     const struct rule *before = table_get(&events->rules.by_object, rule->object);
     if (before != NULL && (memcmp(before->uid, rule->uid, 16) != 0 || (before->paused && !rule->paused)))
         drop_rule(events, rule->object);
-    else if (before != NULL)
-        free(table_remove(&events->rules.by_object, rule->object));
-    if (table_put(&events->rules.by_object, rule->object, rule) < 0) {
+    if (rules_put(&events->rules, rule) < 0) {
         free(rule);
         return;
     }

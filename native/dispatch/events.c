@@ -24,7 +24,7 @@
 #define AGAIN_US 2000000u /* between attempts to open a log that cannot be opened */
 #define ROOM_US 500000u   /* between looks whether a full disk has room again */
 #define IDLE_US 60000000u
-#define SLICE_NS 100000u  /* the shortest there is */
+#define SLICE_NS 100000u /* the shortest there is */
 #define FLUSHES_MAX 16u
 #define GROUP_BYTES (4u << 20)
 #define PENDING_BYTES (16u << 20)

@@ -1,4 +1,4 @@
-/* The table of idempotency; see the header. Open addressing, linear probing; what is too old goes when the table is made
+/* The table of idempotency; see the header. Open addressing, linear probing; what is too old goes when a part is made
  * anew: as it grows, or when it is full. */
 #include "queue/idempotency.h"
 
@@ -9,14 +9,15 @@
 #include "base/cleanup.h"
 
 #define PENDING 0x80000000u
-#define FIRST 1024u
+#define FIRST 16u
 
 void idempotency_init(struct idempotency *t, uint32_t window_s, uint32_t most) {
-    *t = (struct idempotency){.window_s = window_s, .most = most};
+    *t = (struct idempotency){.window_s = window_s, .most = most / IDEMPOTENCY_PARTS / 16 * 17 + 16};
 }
 
 void idempotency_done(struct idempotency *t) {
-    free(t->entries);
+    for (unsigned i = 0; i < IDEMPOTENCY_PARTS; i++)
+        free(t->parts[i].entries);
     *t = (struct idempotency){0};
 }
 
@@ -30,59 +31,71 @@ static bool is_old(const struct idempotency *t, const struct known *known, uint3
         (known->second + t->window_s < now_s || known->second > now_s + t->window_s);
 }
 
+static uint64_t spread(uint64_t key) {
+    return key * 0x9e3779b97f4a7c15u;
+}
+
+static struct idempotency_part *part_of(struct idempotency *t, uint64_t key) {
+    return &t->parts[spread(key) >> 58];
+}
+
 /* Where it stands, or the free place where it would. */
-static struct known *probe(const struct idempotency *t, uint64_t key) {
-    for (uint64_t at = key * 0x9e3779b97f4a7c15u >> 32;; at++) {
-        struct known *known = &t->entries[at & (t->capacity - 1)];
+static struct known *probe(const struct idempotency_part *part, uint64_t key) {
+    uint64_t at = (spread(key) >> 26 & UINT32_MAX) * part->capacity >> 32;
+    for (;; at = at + 1 < part->capacity ? at + 1 : 0) {
+        struct known *known = &part->entries[at];
         if (known->key == key || known->key == 0)
             return known;
     }
 }
 
-static int make_room(struct idempotency *t, uint32_t now_s) {
-    uint32_t young = 0, before = t->capacity;
-    struct known *old = t->entries;
-    if (before != 0 && t->n < before / 4 * 3)
+static int make_room(const struct idempotency *t, struct idempotency_part *part, uint32_t now_s) {
+    struct idempotency_part anew = {0};
+    uint32_t young = 0;
+    if ((uint64_t)(part->n + 1) * 5 <= (uint64_t)part->capacity * 4)
         return 0;
-    for (uint32_t i = 0; i < before; i++)
-        young += old[i].key != 0 && !is_old(t, &old[i], now_s);
+    if (part->n > 0 && part->made_s == now_s && part->n >= t->most)
+        return -ENOBUFS; /* nothing became old within a second */
+    for (uint32_t i = 0; i < part->capacity; i++)
+        young += part->entries[i].key != 0 && !is_old(t, &part->entries[i], now_s);
+    part->made_s = now_s;
     if (young >= t->most)
         return -ENOBUFS;
-    uint32_t capacity = MAX(FIRST, before);
-    while (young >= capacity / 2)
-        capacity *= 2;
-    t->entries = calloc(capacity, sizeof(*t->entries));
-    if (t->entries == NULL) {
-        t->entries = old;
+    anew.made_s = now_s;
+    anew.capacity = MIN(young + young / 2 + FIRST, t->most + t->most / 4 + 1);
+    anew.n = young;
+    anew.entries = calloc(anew.capacity, sizeof(*anew.entries));
+    if (anew.entries == NULL)
         return -ENOMEM;
-    }
-    t->capacity = capacity;
-    t->n = young;
-    for (uint32_t i = 0; i < before; i++)
-        if (old[i].key != 0 && !is_old(t, &old[i], now_s))
-            *probe(t, old[i].key) = old[i];
-    free(old);
+    for (uint32_t i = 0; i < part->capacity; i++)
+        if (part->entries[i].key != 0 && !is_old(t, &part->entries[i], now_s))
+            *probe(&anew, part->entries[i].key) = part->entries[i];
+    free(part->entries);
+    *part = anew;
     return 0;
 }
 
 int idempotency_begin(struct idempotency *t, uint64_t key, uint64_t digest, uint64_t now_ms) {
+    struct idempotency_part *part = part_of(t, key);
     uint32_t now_s = seconds(now_ms);
-    int r = make_room(t, now_s);
-    if (r < 0)
-        return r;
-    struct known *known = probe(t, key);
-    if (known->key != 0 && !is_old(t, known, now_s)) {
+    struct known *known = part->capacity > 0 ? probe(part, key) : NULL;
+    if (known != NULL && known->key != 0 && !is_old(t, known, now_s)) {
         if (known->digest != (uint32_t)digest)
             return KNOWN_CONFLICT;
         return (known->second & PENDING) != 0 ? KNOWN_PENDING : KNOWN_DUPLICATE;
     }
-    t->n += known->key == 0;
+    int r = make_room(t, part, now_s);
+    if (r < 0)
+        return r;
+    known = probe(part, key);
+    part->n += known->key == 0;
     *known = (struct known){.key = key, .digest = (uint32_t)digest, .second = now_s | PENDING};
     return KNOWN_NEW;
 }
 
 void idempotency_end(struct idempotency *t, uint64_t key, int accepted) {
-    struct known *known = t->capacity > 0 ? probe(t, key) : NULL;
+    const struct idempotency_part *part = part_of(t, key);
+    struct known *known = part->capacity > 0 ? probe(part, key) : NULL;
     if (known == NULL || known->key != key)
         return;
     /* Refused: as old as can be, since a place in the middle of a chain cannot be freed. */
@@ -90,11 +103,12 @@ void idempotency_end(struct idempotency *t, uint64_t key, int accepted) {
 }
 
 int idempotency_restore(struct idempotency *t, uint64_t key, uint64_t digest, uint64_t accepted_ms, uint64_t now_ms) {
-    int r = make_room(t, seconds(now_ms));
+    struct idempotency_part *part = part_of(t, key);
+    int r = make_room(t, part, seconds(now_ms));
     if (r < 0)
         return r;
-    struct known *known = probe(t, key);
-    t->n += known->key == 0;
+    struct known *known = probe(part, key);
+    part->n += known->key == 0;
     *known = (struct known){.key = key, .digest = (uint32_t)digest, .second = seconds(accepted_ms)};
     return 0;
 }

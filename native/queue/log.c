@@ -26,6 +26,8 @@ void log_segment_free(struct log *log, struct log_segment *segment) {
     if (log->sink.removed != NULL)
         log->sink.removed(log->sink.context, segment);
     list_remove(&segment->node);
+    if (log->recent[segment->sequence % LOG_RECENT] == segment)
+        log->recent[segment->sequence % LOG_RECENT] = NULL;
     if (segment->file >= 0)
         log->files->operations->close(log->files, segment->file);
     free(segment->states);
@@ -47,11 +49,16 @@ int log_segment_grow(struct log_segment *segment, uint32_t ordinals) {
 }
 
 struct log_segment *log_segment_of(struct log *log, uint64_t sequence) {
+    struct log_segment *recent = log->recent[sequence % LOG_RECENT];
+    if (recent != NULL && recent->sequence == sequence)
+        return recent;
     /* From the end: what changes is mostly young. */
     for (struct list *node = log->segments.previous; node != &log->segments; node = node->previous) {
         struct log_segment *segment = list_entry(node, struct log_segment, node);
-        if (segment->sequence <= sequence)
-            return segment->sequence == sequence ? segment : NULL;
+        if (segment->sequence < sequence)
+            return NULL;
+        if (segment->sequence == sequence)
+            return log->recent[sequence % LOG_RECENT] = segment;
     }
     return NULL;
 }

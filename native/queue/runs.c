@@ -7,7 +7,10 @@
 #include "queue_parts.h"
 
 struct run *runs_find(struct log_segment *segment, const struct queue *queue) {
-    /* From the end: of an open segment the last ones are wanted again. */
+    const struct run *youngest = queue->youngest;
+    if (youngest != NULL && youngest->segment->sequence <= segment->sequence)
+        return youngest->segment == segment ? queue->youngest : NULL;
+    /* From the end: what was made last is wanted again. */
     for (struct list *node = segment->runs.previous; node != &segment->runs; node = node->previous) {
         struct run *run = list_entry(node, struct run, in_segment);
         if (run->queue == queue)
@@ -36,6 +39,8 @@ static void run_free(struct queues *q, struct run *run) {
     drop_entries(q, run);
     list_remove(&run->in_segment);
     list_remove(&run->in_queue);
+    if (run->queue->youngest == run)
+        run->queue->youngest = NULL;
     queue_rouse(q, run->queue);
     free(run);
 }
@@ -52,6 +57,8 @@ static struct run *run_make(struct queues *q, struct log_segment *segment, const
     run->segment = segment;
     list_init(&run->in_queue);
     list_push_back(&segment->runs, &run->in_segment);
+    if (queue->youngest == NULL || queue->youngest->segment->sequence < segment->sequence)
+        queue->youngest = run;
     return run;
 }
 

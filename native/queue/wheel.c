@@ -31,6 +31,7 @@ void wheel_done(struct wheel *w) {
 
 static void place(struct wheel *w, uint32_t index) {
     struct timed *item = item_at(w, index);
+    w->steps++;
     if (item->due_ms <= w->at_ms) {
         item->next = w->due;
         w->due = index;

@@ -68,6 +68,36 @@ static void check_against_list(uint64_t start) {
     wheel_done(&wheel);
 }
 
+/* A million items, and the time passes in the smallest steps: what is done is counted. Each item comes down once a level at
+ * most, and a step in time looks at no item that is not due or passing. */
+static void test_steps(void) {
+    enum { MILLION = 1000000, TURNS = 100000 };
+    struct wheel wheel;
+    struct timed item;
+    uint64_t now = 1700000000000u, taken = 0, start = now;
+    wheel_init(&wheel, now);
+    for (unsigned i = 0; i < MILLION; i++) {
+        item = (struct timed){.due_ms = now + 1 + draw(i % 2 == 0 ? 300000 : 365ull * 86400000), .where = i};
+        CHECK(wheel_add(&wheel, &item) == 0);
+    }
+    CHECK(wheel.steps == MILLION);
+    for (unsigned i = 0; i < TURNS; i++) {
+        uint64_t before = wheel.steps, there = wheel.n;
+        wheel_advance(&wheel, ++now);
+        (void)wheel_next(&wheel);
+        while (wheel_take(&wheel, &item)) {
+            CHECK(item.due_ms <= now);
+            taken++;
+        }
+        /* Seldom more than a slot of the next level passes. */
+        CHECK(now % 64 == 0 || wheel.steps - before <= WHEEL_LEVELS + (there - wheel.n) + 1);
+    }
+    CHECK(taken > MILLION / 2 / 4 && wheel.n == MILLION - taken);
+    CHECK(wheel.steps <= MILLION + (uint64_t)MILLION * WHEEL_LEVELS / 2 + TURNS);
+    CHECK(now == start + TURNS);
+    wheel_done(&wheel);
+}
+
 static void test_clock_set_back(void) {
     struct wheel wheel;
     struct timed item = {.due_ms = 10000000, .kind = 2, .where = 2};
@@ -131,7 +161,37 @@ static void test_idempotency(void) {
         n += r == KNOWN_NEW;
     }
     CHECK(n >= 5000 && n < 13000);
-    CHECK(idempotency_begin(&table, 99999, 1, 2301000) == KNOWN_NEW); /* the old ones make room */
+    CHECK(idempotency_begin(&table, 100, 100, 2000000) == KNOWN_DUPLICATE); /* known, although there is no room */
+    CHECK(idempotency_begin(&table, 99999, 1, 2301000) == KNOWN_NEW);       /* the old ones make room */
+    idempotency_done(&table);
+}
+
+static uint64_t table_bytes(const struct idempotency *table) {
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < IDEMPOTENCY_PARTS; i++)
+        bytes += (uint64_t)table->parts[i].capacity * sizeof(struct known);
+    return bytes;
+}
+
+/* Of a million names all are known, in the memory that was said, and while they become old no more is taken. */
+static void test_a_million_names(void) {
+    enum { MOST = 1000000 };
+    struct idempotency table;
+    idempotency_init(&table, 300, MOST);
+    for (uint64_t key = 1; key <= MOST; key++) {
+        CHECK(idempotency_begin(&table, key, key, 1000000) == KNOWN_NEW);
+        idempotency_end(&table, key, 1);
+    }
+    CHECK(table_bytes(&table) <= IDEMPOTENCY_BYTES(MOST) && IDEMPOTENCY_BYTES(MOST) < 22 << 20);
+    for (uint64_t key = 1; key <= MOST; key += 997)
+        CHECK(idempotency_begin(&table, key, key, 1200000) == KNOWN_DUPLICATE);
+    for (uint64_t key = MOST + 1; key <= 3 * MOST; key++) {
+        uint64_t now_ms = 1200000 + (key - MOST) / 2; /* a thousand seconds: each name is forgotten in its turn */
+        int r = idempotency_begin(&table, key, key, now_ms);
+        CHECK(r == KNOWN_NEW || r == -ENOBUFS);
+        idempotency_end(&table, key, r == KNOWN_NEW);
+    }
+    CHECK(table_bytes(&table) <= IDEMPOTENCY_BYTES(MOST));
     idempotency_done(&table);
 }
 
@@ -142,5 +202,7 @@ int main(void) {
     test_clock_set_back();
     test_policy();
     test_idempotency();
+    test_a_million_names();
+    test_steps();
     return 0;
 }

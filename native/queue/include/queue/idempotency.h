@@ -1,5 +1,8 @@
 /* Which events were accepted lately under which name of the client's: a window of time, and of so many names. The key is a
- * hash of function and name that a client cannot steer, the digest one of the payload. Pure. */
+ * hash of function and name that a client cannot steer, the digest one of the payload. Pure.
+ *
+ * The table stands in parts that grow, and let go of what is too old, each for itself: none of it takes long, nor twice the
+ * memory. A million names take 22 MB at most (IDEMPOTENCY_BYTES). */
 #pragma once
 
 #include <stdint.h>
@@ -10,11 +13,21 @@ struct known {
     uint32_t second; /* accepted; PENDING: not on the disk yet */
 };
 
-struct idempotency {
+#define IDEMPOTENCY_PARTS 64u
+
+struct idempotency_part {
     struct known *entries;
-    uint32_t capacity, n; /* a power of two */
-    uint32_t window_s, most;
+    uint32_t capacity, n;
+    uint32_t made_s; /* when what was too old was last let go */
 };
+
+struct idempotency {
+    struct idempotency_part parts[IDEMPOTENCY_PARTS];
+    uint32_t window_s, most; /* most: of a part */
+};
+
+/* What so many names take at most, in bytes: a part takes some more than its share, and is at most four fifths full. */
+#define IDEMPOTENCY_BYTES(most) (((uint64_t)(most) / 16 * 17 + 16 * IDEMPOTENCY_PARTS) * 5 / 4 * sizeof(struct known))
 
 enum known_state { KNOWN_NEW, KNOWN_PENDING, KNOWN_DUPLICATE, KNOWN_CONFLICT };
 

@@ -29,6 +29,8 @@
 
 #define EVENT_TAKEN 0x80u /* in a state byte, in memory only: not to be found through its run */
 
+#define LOG_RECENT 16u
+
 struct log_options {
     uint64_t segment_bytes;  /* of a file */
     uint32_t segment_events; /* at most SEGMENT_EVENTS_MAX */
@@ -125,7 +127,8 @@ struct log {
     struct log_options options;
     struct log_sink sink;
     struct list segments;
-    struct log_segment *last; /* the loop's idea of the one in use; NULL: none yet */
+    struct log_segment *last;               /* the loop's idea of the one in use; NULL: none yet */
+    struct log_segment *recent[LOG_RECENT]; /* that were looked up, by sequence; NULL: none */
     uint64_t live;
     uint64_t dropping, dropping_batch; /* a segment whose end is being recorded; 0: none */
     uint64_t compacting;               /* where compaction is in the oldest segment's footer */

@@ -19,9 +19,9 @@
 #include "queue/wheel.h"
 
 #define WINDOW 1024u
-#define WINDOWS_MAX 256u
+#define WINDOWS_MAX 128u
 #define RETRY_NEAR_MS 300000u
-#define RETRIES_NEAR_MAX 500000u
+#define RETRIES_NEAR_MAX 250000u
 
 struct run {
     struct list in_segment, in_queue; /* in_queue: of those that are due */
@@ -41,8 +41,9 @@ struct taken {
 };
 
 struct queue {
-    struct list active; /* in queues.active while there is something to take */
-    struct list runs;   /* that are due */
+    struct list active;   /* in queues.active while there is something to take */
+    struct list runs;     /* that are due */
+    struct run *youngest; /* in the youngest segment that has one; NULL: not known */
     uint8_t uid[16];
     uint32_t number;
     struct policy policy;

@@ -24,6 +24,7 @@ struct wheel {
     uint32_t due; /* list of what is due */
     struct timed **blocks;
     uint32_t n_blocks, free, n;
+    uint64_t steps; /* items put into a slot, ever: what tests count */
 };
 
 void wheel_init(struct wheel *wheel, uint64_t now_ms);
