@@ -140,12 +140,16 @@ static inline uint64_t place_key(struct place place) {
     return place.segment << 17 | (uint64_t)place.ordinal << 1 | 1;
 }
 
-/* events.c */
+/* event_notes.c */
 void events_post(struct events *events, struct note *note, void (*handle)(struct events *events, struct note *note));
 void events_reply(
     struct dispatch *dispatch, struct mail *mail, void (*deliver)(struct dispatch *dispatch, struct mail *mail));
 void events_bundle(struct events_bundle *bundle, struct mail *mail);
 void events_post_bundle(struct events_bundle *bundle, struct mailbox *box);
+/* What was found out in this turn, to the loops. */
+void events_answer(struct events *events);
+
+/* events.c */
 struct counters_node *events_counters(const struct events *events);
 void events_changed(struct events *events);
 

@@ -5,6 +5,7 @@
  * the log is what came while it wrote the one before. Loops and thread exchange notes; on a loop, nothing waits for a disk.
  *
  *   events.c         the thread: the lock, the log's opening, its turns, its end
+ *   event_notes.c    what goes between it and the loops
  *   event_accept.c   a caller's event: into the log, and 202 once it is on the disk
  *   event_attempt.c  the loops' side of an attempt: admission, invocation, outcome
  *   event_queues.c   the thread's side: what is taken, what becomes of it, events that were given up
