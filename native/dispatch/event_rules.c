@@ -44,10 +44,9 @@ struct rule *rules_take(struct rules *rules, uint64_t object) {
     while (*at != rule)
         at = &(*at)->next;
     *at = rule->next;
-    if (first == NULL)
-        (void)table_remove(&rules->by_name, key_of(rule));
-    else
-        (void)table_put(&rules->by_name, key_of(rule), first); /* its key is there: cannot fail */
+    (void)table_remove(&rules->by_name, key_of(rule));
+    if (first != NULL)
+        (void)table_put(&rules->by_name, key_of(rule), first); /* there is room: one was just removed */
     return rule;
 }
 
