@@ -131,6 +131,7 @@ struct cell *zygote_take_cell(struct zygote *zygote, struct environment *environ
 
 void cell_kill(struct cell *cell) {
     cell->stocked = false;
+    cell->killed = true;
     if (cell->shell.anchor_pidfd >= 0)
         (void)pidfd_send_signal(cell->shell.anchor_pidfd, SIGKILL, NULL, 0);
 }

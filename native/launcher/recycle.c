@@ -118,7 +118,7 @@ bool recycle_cell(struct environment *environment) {
     struct cell *cell = environment->cell;
     struct plan *plan = environment->plan;
 
-    if (cell == NULL || cell->anchor.pid == 0 || plan == NULL || plan->retired || environment->last ||
+    if (cell == NULL || cell->killed || cell->anchor.pid == 0 || plan == NULL || plan->retired || environment->last ||
         server->phase == PHASE_STOPPING || environment->zygote->state != ZYGOTE_READY ||
         environment->incarnation != environment->zygote->incarnation)
         return false;

@@ -39,6 +39,7 @@ struct cell {
     struct list node; /* of the zygote's stock, or of the recycled */
     struct list of_plan;
     bool stocked;
+    bool killed;           /* its anchor dies: no good to anybody */
     struct plan *plan;     /* recycled: for whom */
     uint64_t left_us;      /* recycled: since when */
     struct zygote *zygote; /* the slot; its incarnation may have ended */
