@@ -132,7 +132,7 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     environment takes about a megabyte."""
     environments: Annotated[int, Meta(ge=0, le=10_000, description="a whole number up to 10000")] = 0
     """Environments that the node may have at a time, over all functions; 0: one for each two megabytes of the share
-    above. When another is needed, the idle one that was used longest ago ends."""
+    above. When another is needed, the idle one that is least likely to be used soon ends."""
     keep_alive_seconds: Seconds = 600
     """How long an idle environment is kept, unless its room is needed. Of a function that was seen at work it is by its
     own idle times, longer or shorter."""
@@ -160,6 +160,9 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     """After so many periods in a row below nine tenths of the target there is less."""
     launches_per_second: Count = 1000
     """Environments of one function version started in a second, at most."""
+    burst: Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number up to 1000000")] = 1000
+    """Environments that one function may get beyond those it has at once, and as many again, evenly, in every ten
+    seconds; its further invocations wait for environments that become free. 0: without limit. As in Lambda."""
     waiting: Annotated[int, Meta(ge=0, le=100_000, description="a whole number up to 100000")] = 1000
     """Invocations of one function version that may wait for an environment; further ones are throttled."""
 

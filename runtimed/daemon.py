@@ -235,6 +235,7 @@ class Daemon:
             stream_rate=limits.stream_rate_kb << 10,
             stall_ms=limits.stall_seconds * 1000,
             ration=limits.environment_ration,
+            burst=self._settings.pools.burst,
         )
         self.dispatcher.preload(limit, 0, 1)
         self.dispatcher.preload(self._node_rule(), 0, 1)

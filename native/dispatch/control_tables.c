@@ -76,6 +76,7 @@ static int put_limit(struct control *control, const uint8_t *packet, size_t size
     dispatch->account_generation = header.generation;
     account_limit(&dispatch->loops->account, message.concurrency);
     dispatch->loops->room.limit = message.environments;
+    dispatch->loops->burst = message.burst;
     dispatch->loops->stream_limits = stream_limits(message.stream_bytes, message.stream_burst, message.stream_rate);
     dispatch->loops->stall_us = message.stall_ms != 0 ? (uint64_t)message.stall_ms * 1000 : HTTP_STALL_US;
     dispatch->loops->ration = message.ration != 0 ? MIN(message.ration, RATION_RATE_MAX) : RATION_RATE;

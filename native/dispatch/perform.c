@@ -143,6 +143,10 @@ static void invoke(struct environment *environment, const struct environment_det
         count_one(&dispatch->counters.node->cold_starts);
         count_one(&target->slot->cold_starts);
     }
+    if (ahead_is_provisioned(environment))
+        count_one(&target->slot->provisioned);
+    else if (target->ahead.provisioned > 0)
+        count_one(&target->slot->spillover);
     timer_set(&dispatch->loop.timers, &environment->timer, invocation->deadline_us);
     logs_hand_over(environment, invocation);
     logs_start(environment, invocation);

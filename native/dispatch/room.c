@@ -1,10 +1,13 @@
 /* Room; see the header. */
 #include "dispatch/room.h"
 
+#include "base/cleanup.h"
+#include "base/clock.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
 #include "dispatch/schedule.h"
+#include "dispatch/worth.h"
 
 void room_init(struct room *room) {
     *room = (struct room){0};
@@ -73,18 +76,54 @@ static bool is_short(const struct dispatch *dispatch) {
     return leaving < value(&room->wanted) || value(&room->environments) > (uint64_t)room->limit + leaving;
 }
 
-static struct environment *least_needed(const struct dispatch *dispatch) {
+static double rate_of(const struct environment *environment, uint64_t now) {
+    return worth_rate(environment->target->idle_times.counts, now - MIN(environment->idle_us, now));
+}
+
+/* For the memory that it takes. */
+static double worth_of(const struct environment *environment, uint64_t now) {
+    return rate_of(environment, now) / (double)MAX(environment->peak_kb, ROOM_LEAST_KB);
+}
+
+/* Of each target the one used longest ago is looked at, and of so many of those who did so longest ago. */
+static struct environment *least_valuable(struct dispatch *dispatch) {
+    const uint64_t now = clock_monotonic_us();
+    const uint32_t look = ++dispatch->room.look;
+    struct environment *least = NULL;
+    double least_worth = 0;
+    uint32_t seen = 0, candidates = 0;
+
     list_for_each(node, &dispatch->room.idle) {
         struct environment *environment = list_entry(node, struct environment, by_use);
-        if (!ahead_is_provisioned(environment))
-            return environment;
+        double worth;
+        if (++seen > ROOM_LOOK_MAX || candidates >= ROOM_CANDIDATES_MAX)
+            break;
+        if (ahead_is_provisioned(environment) || environment->target->room_look == look)
+            continue;
+        environment->target->room_look = look;
+        candidates++;
+        worth = worth_of(environment, now);
+        if (least == NULL || worth < least_worth) {
+            least = environment;
+            least_worth = worth;
+        }
     }
-    return NULL;
+    return least;
+}
+
+bool room_can_wait(const struct target *target, uint64_t now) {
+    const struct invocation *head = schedule_head(target);
+    const struct environment *least;
+
+    if (head == NULL || head->arrived_us + ROOM_PATIENCE_US <= now || target_established_anywhere(target) == 0)
+        return false;
+    least = least_valuable(target->dispatch);
+    return least == NULL || rate_of(least, now) >= ROOM_HOT_RATE;
 }
 
 static void make(struct dispatch *dispatch) {
     struct environment *environment;
-    while (is_short(dispatch) && (environment = least_needed(dispatch)) != NULL)
+    while (is_short(dispatch) && (environment = least_valuable(dispatch)) != NULL)
         environment_handle(environment, EVENT_RETIRE, NULL);
 }
 

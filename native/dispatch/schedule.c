@@ -8,6 +8,7 @@
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
 #include "dispatch/travel.h"
+#include "dispatch/worth.h"
 
 /* With several loops: so many invocations that nothing can be started for are looked at. */
 #define HUNGRY_MAX 16u
@@ -184,6 +185,7 @@ static uint32_t launch(struct target *target, uint32_t launches, uint64_t now, u
     struct dispatch *dispatch = target->dispatch;
     const uint64_t not_before = MAX(target->retry_us, takeover_expected_us(dispatch));
     uint32_t launched = 0;
+    uint64_t again;
 
     if (launches > 0 && now < not_before) {
         *next = MIN(*next, not_before);
@@ -201,6 +203,16 @@ static uint32_t launch(struct target *target, uint32_t launches, uint64_t now, u
             *ret_missing = launches - launched;
             if (dispatch->loops->n > 1) /* others may have had room in mind that they do not take */
                 *next = MIN(*next, now + ROOM_AGAIN_US);
+            if (room_can_wait(target, now)) {
+                *ret_missing = 0;
+                *next = MIN(*next, now + ROOM_AGAIN_US);
+            }
+            return launches;
+        }
+        again = burst_take(&target->function->common->burst_us, dispatch->loops->burst, now);
+        if (again != 0) {
+            unclaim(target);
+            *next = MIN(*next, again);
             return launches;
         }
         if (schedule_launch(target, NULL, 0) == NULL) {

@@ -553,6 +553,7 @@ int wire_put_limit_encode(const struct wire_header *header, const struct wire_pu
     put(&w, message->stream_rate, 4);
     put(&w, message->stall_ms, 4);
     put(&w, message->ration, 4);
+    put(&w, message->burst, 4);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -568,6 +569,7 @@ int wire_put_limit_decode(const uint8_t *data, size_t size, struct wire_header *
     message.stream_rate = (uint32_t)get(&r, 4);
     message.stall_ms = (uint32_t)get(&r, 4);
     message.ration = (uint32_t)get(&r, 4);
+    message.burst = (uint32_t)get(&r, 4);
     if (r.bad || r.at != r.end || header.type != WIRE_PUT_LIMIT)
         return -EBADMSG;
     *ret_header = header;

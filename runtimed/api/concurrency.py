@@ -21,6 +21,7 @@ from runtimed.model.concurrency import (
     PutFunctionConcurrencyRequest,
     PutProvisionedConcurrencyConfigRequest,
 )
+from runtimed.model.function import SnapStartApplyOn
 from runtimed.model.shape import UNSET
 
 if TYPE_CHECKING:
@@ -91,6 +92,12 @@ class Concurrency:
         self, request: PutProvisionedConcurrencyConfigRequest
     ) -> ProvisionedConcurrency:
         name, qualifier = await self._version(request.function_name, request.qualifier)
+        found = await self._functions.get(name)
+        if found is not None and found.snap_start.apply_on is not SnapStartApplyOn.NONE:
+            raise errors.InvalidParameterValue(
+                f"Provisioned concurrency is not supported where SnapStart is on, as it is for {name}. "
+                "Turn that off (`runtimectl deploy` with --no-snap-start), or leave it at that."
+            )
         return await self._reserve.provision(name, qualifier, request.provisioned_concurrent_executions)
 
     @operation(safe=True, route=Route("GET", _PROVISIONED))

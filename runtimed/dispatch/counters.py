@@ -40,7 +40,7 @@ HISTOGRAMS = ("call_us", "overhead_us", "wait_us", "launch_us", "init_us", "dura
 SLOT = (
     "calls success function_errors timeouts exits throttles cold_starts init_errors waited request_bytes "
     "response_bytes billed_ms log_lines log_bytes peak_kb environments_frozen failures wait_us waits_1ms "
-    "waits_10ms waits_100ms waits_1s waits_longer"
+    "waits_10ms waits_100ms waits_1s waits_longer provisioned spillover"
 ).split()
 
 

@@ -52,6 +52,8 @@ COUNTS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (
     ("throttles_total", ("throttles",), 1, "Invocations refused for a limit"),
     ("timeouts_total", ("timeouts",), 1, "Invocations over the function's timeout"),
     ("cold_starts_total", ("cold_starts",), 1, "First invocations of an environment"),
+    ("provisioned_concurrency_invocations_total", ("provisioned",), 1, "Invocations by provisioned concurrency"),
+    ("provisioned_concurrency_spillover_invocations_total", ("spillover",), 1, "Invocations beyond it"),
     ("queued_total", ("waited",), 1, "Invocations that waited for an environment"),
     ("billed_seconds_total", ("billed_ms",), 0.001, "Billed duration"),
     ("log_bytes_total", ("log_bytes",), 1, "Bytes of log lines"),

@@ -391,6 +391,7 @@ class PutLimit(Message, frozen=True, kw_only=True):
         ("stream_rate", "u32", 0),
         ("stall_ms", "u32", 0),
         ("ration", "u32", 0),
+        ("burst", "u32", 0),
     )
     concurrency: int = 0
     environments: int = 0
@@ -399,6 +400,7 @@ class PutLimit(Message, frozen=True, kw_only=True):
     stream_rate: int = 0
     stall_ms: int = 0
     ration: int = 0
+    burst: int = 0
 
 
 class EnvRetire(Message, frozen=True, kw_only=True):

@@ -133,6 +133,9 @@ def test_what_is_too_much(caller: Any, made: str) -> None:
     assert code(lambda: provision(caller, 901)) == refused
     caller.put_function_concurrency(FunctionName=made, ReservedConcurrentExecutions=5)
     assert code(lambda: provision(caller, 6)) == refused
+    caller.update_function_configuration(FunctionName=made, SnapStart={"ApplyOn": "PublishedVersions"})
+    caller.get_waiter("function_updated_v2").wait(FunctionName=made, WaiterConfig={"Delay": 1})
+    assert code(lambda: provision(caller, 1)) == refused
     missing = "ResourceNotFoundException"
     assert code(lambda: caller.put_function_concurrency(FunctionName="no", ReservedConcurrentExecutions=1)) == missing
     call = caller.put_provisioned_concurrency_config

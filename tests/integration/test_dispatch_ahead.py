@@ -162,6 +162,8 @@ def test_provisioned_ones_are_launched_as_such_and_used_first(stage: Stage) -> N
     spill.serve()
     invoker.answer(numbers[2])
     assert stage.ended(spill) is wire.EndReason.SPINDOWN  # its keep-alive ends; that of the others does not
+    (slot,) = counters(control).targets()
+    assert (slot.counts["provisioned"], slot.counts["spillover"]) == (2, 1)
     for environment, number in ids.items():
         environment.result(number)
     invoker.answer()

@@ -79,6 +79,7 @@ def test_one_that_ends_where_it_went_is_replaced_once(stage: Stage) -> None:
     control = stage.ready(**PATIENT)
     put(control, provisioned=1)
     environment = begin(stage, PROVISIONED)
+    demand(control, provisioned=1)  # else who calls meanwhile waits for one of its own
     callers = invokers(stage, control)
     for number in range(3):
         for caller in callers:

@@ -18,7 +18,8 @@ struct common_function {
     struct concurrency concurrency;
     struct log_file *log;
     struct bucket log_bucket;
-    uint32_t users; /* loops that have it */
+    _Atomic uint64_t burst_us; /* worth.h */
+    uint32_t users;            /* loops that have it */
 };
 
 /* Written by its loop, looked at by the others: may be out of date by the time that they act on it, never wrong for

@@ -152,7 +152,9 @@
     X(waits_10ms)              /* longer and up to ten, */ \
     X(waits_100ms) \
     X(waits_1s) \
-    X(waits_longer)
+    X(waits_longer) \
+    X(provisioned)             /* invocations that a provisioned environment took */ \
+    X(spillover)               /* those that another one took, where some are provisioned */
 /* clang-format on */
 
 struct counters_head {
@@ -186,7 +188,7 @@ struct counters_slot {
 #define X(name) _Atomic uint64_t name;
     COUNTERS_SLOT(X)
 #undef X
-    uint8_t padding[256 - 32 - 23 * 8];
+    uint8_t padding[256 - 32 - 25 * 8];
     struct histogram duration_us; /* at 256 */
     struct histogram init_us;     /* at 2176 */
 };

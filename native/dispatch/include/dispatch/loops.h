@@ -76,6 +76,7 @@ struct loops {
     struct log_writer *log_writer;
     struct events *events; /* NULL: this node has no event log */
     struct room_common room;
+    uint32_t burst; /* environments more of a function at once, and again in each BURST_WINDOW_US; 0: without limit */
     struct timer reaper;        /* retired targets are looked at again */
     uint64_t handed[LOOPS_MAX]; /* connections given to each: the first loop's */
 

@@ -1,9 +1,12 @@
 /* The node's room for environments: how many there may be over all functions, and whose go when another function needs
  * one. Runs in the loop.
  *
- * Every environment counts from its LAUNCH until its EXITED. When there is no room for one that is needed, the idle
- * environment that was used longest ago (of a loop, each in its turn) ends, whosever it is; when none is idle, the next that frees up does, and
- * targets that wait for room get it in turn. An environment serves its own function's queue first, unless somebody of
+ * Every environment counts from its LAUNCH until its EXITED. When there is no room for one that is needed, the least
+ * valuable idle environment (of a loop, each in its turn) ends, whosever it is: by how soon it is likely to be used
+ * (worth.h) and by its memory. When none is idle, the next that frees up does, and targets that wait for room get it in
+ * turn. While even the least valuable one is likely to be used within seconds (ROOM_HOT_RATE), or none is idle, an invocation
+ * whose function has environments at work waits for these, for ROOM_PATIENCE_US at most: two functions do not end each
+ * other's environments in turn. An environment serves its own function's queue first, unless somebody of
  * another function has waited ROOM_PATIENCE_US longer than the head of that queue: a busy function does not keep
  * others out for ever. (An init repeated inside an invocation is launched while its predecessor ends: one above.) */
 #pragma once
@@ -16,6 +19,10 @@
 #include "dispatch/pool.h"
 
 #define ROOM_PATIENCE_US 100000u
+#define ROOM_HOT_RATE 0.1       /* uses a second */
+#define ROOM_LEAST_KB 1024u     /* an environment is taken to have so much memory at least */
+#define ROOM_CANDIDATES_MAX 64u /* targets whose environments are weighed against each other */
+#define ROOM_LOOK_MAX 1024u     /* environments that are looked at for it */
 
 struct dispatch;
 struct environment;
@@ -32,8 +39,9 @@ struct room_common {
 
 /* Of one loop. */
 struct room {
-    struct list idle;    /* environments, used longest ago first */
+    struct list idle;    /* environments, idle for the longest time first */
     struct list waiting; /* targets that miss some, in turn */
+    uint32_t look;       /* how often idle ones were looked through: a target that was seen has the same number */
 };
 
 void room_init(struct room *room);
@@ -49,6 +57,8 @@ bool room_is_left(const struct dispatch *dispatch);
 void room_leaving(struct dispatch *dispatch, int change);
 /* The target needs so many more than there is room for; 0: none. Ends idle environments of others. */
 void room_want(struct target *target, uint32_t missing);
+/* May the head of the target's queue, for which there is no room, still wait for one of its own function? */
+bool room_can_wait(const struct target *target, uint64_t now);
 /* Must this environment, which is free, make room instead of going on? */
 bool room_is_owed(const struct environment *environment);
 /* An environment is gone. */

@@ -66,6 +66,7 @@ struct target {
     struct demand_elsewhere
         *elsewhere;   /* as the other loops said last, one a loop; the first loop's; NULL: nobody did */
     struct list room; /* in room.waiting */
+    uint32_t room_look;
 
     struct timer timer; /* the head gets ripe, or has waited too long, or a launch may be tried again */
     uint64_t retry_us;  /* no launch before: the launcher had no room */

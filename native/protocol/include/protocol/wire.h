@@ -516,6 +516,7 @@ struct wire_put_limit {
     uint32_t stream_rate;
     uint32_t stall_ms;
     uint32_t ration;
+    uint32_t burst;
 };
 int wire_put_limit_encode(const struct wire_header *header, const struct wire_put_limit *message,
     uint8_t *buffer, size_t size);
