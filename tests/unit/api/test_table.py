@@ -64,4 +64,4 @@ def test_proto_and_model_have_the_same_fields(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_only_what_changes_nothing_is_safe(name: str) -> None:
-    assert TABLE[name].safe == name.startswith(("Get", "List", "Tail", "Diagnose", "Watch"))
+    assert TABLE[name].safe == name.startswith(("Get", "List", "Describe", "Tail", "Diagnose", "Watch"))

@@ -14,6 +14,7 @@ from runtimed.model import wire
 EMPTY = struct.pack("<240Q", *[0] * 240)
 FAMILIES = {
     "invocations", "errors", "throttles", "timeouts", "cold_starts", "queued", "billed_seconds", "log_bytes",
+    "provisioned_concurrency_invocations", "provisioned_concurrency_spillover_invocations",
     "concurrent_executions", "environments", "memory_peak_bytes", "duration_seconds", "init_duration_seconds",
     "queue_wait_seconds",
 }  # fmt: skip
