@@ -223,17 +223,17 @@ static uint32_t launch(struct target *target, uint32_t launches, uint64_t now, u
     return launched;
 }
 
-/* With several loops an idle environment of another is better than a new one. Returns how many invocations neither can be
- * had for. */
+/* With several loops an idle environment of another is better than a new one. Returns how many invocations none is on its way
+ * to: what is being launched may take long, and they take what becomes free first, wherever that is. */
 static uint32_t wish_or_launch(
     struct target *target, struct start_view *view, uint64_t now, uint64_t *next, uint32_t *ret_missing) {
-    uint32_t demand = target_established(target) == 0 ? view->waiting : view->ripe, started;
+    uint32_t demand = target_established(target) == 0 ? view->waiting : view->ripe;
 
     if (demand > view->starting)
         view->starting += travel_wish(target, demand - view->starting);
-    started = launch(target, start_count(view), now, next, ret_missing);
+    (void)launch(target, start_count(view), now, next, ret_missing);
     demand = view->established == 0 ? view->waiting : view->ripe;
-    return demand > view->starting + started ? demand - view->starting - started : 0;
+    return demand > target->wished ? demand - target->wished : 0;
 }
 
 /* Which are more than can be started now; shown before they are looked for once more (travel.h). */

@@ -81,6 +81,25 @@ def test_a_busy_function_has_environments_of_both_loops(stage: Stage) -> None:
     assert [level(control, loop, "invocations") for loop in range(LOOPS)] == [1, 1]
 
 
+def test_what_frees_up_in_another_loop_comes_before_a_launch_that_takes_long(stage: Stage) -> None:
+    control = stage.ready(**PATIENT)
+    one, other = invokers(stage, control)
+    environment = stage.warm(one)
+    for _ in range(3):  # it changes loops each time
+        running = one.call()
+        invoke, _ = environment.invoke()
+        waiting = other.call()
+        if counters(control).node()["launches"] == 1:
+            stage.launch()  # and nothing more is heard of it
+        environment.result(invoke.id)
+        assert one.answer(running)[0].status == 200
+        environment.serve()
+        assert other.answer(waiting)[0].status == 200
+        one, other = other, one
+    node = counters(control).node()
+    assert (node["launches"], node["cold_starts"], node["logic_errors"]) == (2, 1, 0)
+
+
 @pytest.mark.parametrize("limit", [{"max_concurrency": 1}, {"max_environments": 1}])
 def test_one_environment_and_whoever_calls(stage: Stage, limit: dict[str, int]) -> None:
     """A reservation of one is refused while it is used, whichever loop asks, and works from any; with one environment

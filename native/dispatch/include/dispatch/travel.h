@@ -4,9 +4,9 @@
  * Why one goes:
  * - A loop has waiting invocations for which it would launch an environment, and another loop shows idle ones: it
  *   wishes for one instead (the wish counts as an environment that is starting). Whoever has none any more refuses.
- * - A loop is hungry: invocations waited long enough and nothing can be launched (the target has as many environments
- *   as it may). Whose environment frees up gives it, when it has nobody waiting itself, or those came
- *   TRAVEL_PATIENCE_US later: a busy loop does not keep others out for ever.
+ * - A loop is hungry: invocations waited long enough, whether an environment is being launched for them or cannot be (the
+ *   target has as many as it may). Whose environment frees up gives it, when it has nobody waiting itself, or those
+ *   came TRAVEL_PATIENCE_US later: a busy loop does not keep others out for ever.
  *
  * That nobody misses the other: a loop first shows that it is hungry and then looks for idle ones; one with an idle
  * environment first shows it and then looks for hungry ones. */
@@ -24,7 +24,7 @@ struct target;
 
 /* Wishes for up to `n`; returns for how many. */
 uint32_t travel_wish(struct target *target, uint32_t n);
-/* So many invocations, the oldest of them since then, can have no environment here; 0: none. */
+/* So many invocations, the oldest of them since then, have no environment here; 0: none. */
 void travel_show_hungry(struct target *target, uint32_t n, uint64_t since_us);
 /* A free environment goes to a loop that is hungry, if there is one with better right to it than `own` (NULL: nobody).
  * True: it is going; nothing else may be done with it. */
