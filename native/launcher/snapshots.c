@@ -119,6 +119,18 @@ static void make_room(struct server *server) {
     }
 }
 
+/* Those that are being made have a share of their own: however many begin at once, and however much each writes. */
+static bool too_much_in_the_making(struct server *server) {
+    uint64_t size = 0;
+
+    table_for_each(node, &server->plans.table) {
+        const struct snapshot *snapshot = &table_entry(node, struct plan, node)->snapshot;
+        if (snapshot->making.environment != NULL)
+            size += snapshot->making.size;
+    }
+    return size > share();
+}
+
 /* An init phase that fails, or is ended, is the function's own matter: the next launch makes another attempt. So it does
  * when the snapshot breaks off, but not for ever. */
 static void broke_off(struct snapshot *snapshot) {
@@ -196,6 +208,8 @@ static void pipe_ready(void *owner, uint32_t events) {
         if (take_refusal(snapshot))
             return;
     }
+    if (too_much_in_the_making(snapshot->server))
+        broke_off(snapshot);
 }
 
 static int make(struct snapshot *snapshot, struct environment *environment) {

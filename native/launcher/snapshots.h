@@ -26,7 +26,8 @@ struct zygote;
 #define SNAPSHOT_AGE_US UINT64_C(3600000000)
 /* Beyond the function's memory, which its own pages fit into: tables, padding. */
 #define SNAPSHOT_EXTRA (UINT64_C(64) << 20)
-/* Of the machine's memory, all snapshots together: beyond it the one that was used longest ago goes. */
+/* Of the machine's memory, all snapshots together: beyond it the one that was used longest ago goes. As much again for all
+ * that are being made: beyond it the one that writes breaks off. */
 #define SNAPSHOT_SHARE 8
 /* Copies that ended at once, in a row, before no more are made. */
 #define SNAPSHOT_FAILURES 3u
