@@ -17,6 +17,7 @@ import pytest
 from bench.node import Node, await_true
 from runtimed.client import Client
 from runtimed.model.function import SnapStart, SnapStartApplyOn, SnapStartOptimizationStatus
+from runtimed.model.shape import UNSET
 from tests.conftest import need_root
 from tests.crash import census, load
 from tests.crash.test_kills import SECONDS, kill_one
@@ -49,9 +50,11 @@ def failures(pressure: load.Load) -> int:
 
 
 def has_snapshots(node: Node) -> bool:
+    """Or was told that there are none: three copies killed in a row as they begin are taken for no good ones."""
     with Client(node.address) as client:
-        states = [client.get_function(name).snap_start.optimization_status for name in FUNCTIONS]
-    return states == [SnapStartOptimizationStatus.ON] * len(FUNCTIONS)
+        found = [client.get_function(name) for name in FUNCTIONS]
+    on = SnapStartOptimizationStatus.ON
+    return all(one.snap_start.optimization_status is on or one.state_reason is not UNSET for one in found)
 
 
 def kill_environments(node: Node) -> int:
