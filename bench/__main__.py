@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from bench import (
+    burst,
     cold_start,
     creation_rate,
     density,
@@ -40,6 +41,7 @@ BENCHES = {
     "limits": limits.run,
     "restart": restart.run,
     "cold_start": cold_start.run,
+    "burst": burst.run,
     "snap_start": snap_start.run,
     "creation_rate": creation_rate.run,
     "density": density.run,

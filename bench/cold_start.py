@@ -124,7 +124,11 @@ class Bench:
 
 @contextlib.contextmanager
 def bench() -> Iterator[Bench]:
-    settings = {"RUNTIMED_POOLS_KEEP_ALIVE_SECONDS": "0", "RUNTIMED_POOLS_LAUNCHES_PER_SECOND": "10000"}
+    settings = {
+        "RUNTIMED_POOLS_KEEP_ALIVE_SECONDS": "0",
+        "RUNTIMED_POOLS_PARKED": "0",
+        "RUNTIMED_POOLS_LAUNCHES_PER_SECOND": "10000",
+    }
     with Compiled() as compiled, Node.start(settings) as node, Client(node.address) as client:
         yield Bench(compiled, node, client)
 

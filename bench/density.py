@@ -1,6 +1,8 @@
-"""Memory of an idle environment after one call: proportional set size, and what the kernel holds for it.
+"""Memory of an idle environment after one call, of a thousand: proportional set size, and what the kernel holds for it;
+and what warm calls of another function take beside them.
 
-Floor: children of a bare interpreter, forked into new namespaces, after one call.
+Floors: children of a bare interpreter, forked into new namespaces, after one call; the same warm calls on the node
+while nothing else is there.
 """
 
 from __future__ import annotations
@@ -18,10 +20,14 @@ from bench.node import Node, processes
 from runtimed.client import Client
 
 MEMORY_MB = 128
-ENVIRONMENTS = 100
-STAY_SECONDS = 2.0
+ENVIRONMENTS = 1000
+RUNS = 3
+STAY_SECONDS = 10.0
+KEEP_SECONDS = 30
+WARM_SECONDS = 2.0
 KERNEL = ("Slab", "KernelStack", "PageTables", "Percpu", "SecPageTables")
 UNITS = {"PSS": "KiB", "kernel": "KiB"}
+HELLO_MB = 1769  # one core
 
 
 def kernel_kib() -> int:
@@ -50,15 +56,29 @@ def pss_kib(pids: list[int]) -> int:
     return total
 
 
-def environments(node: Node, client: Client) -> dict[str, float]:
+def warm(compiled: Compiled, node: Node) -> dict[str, float]:
+    request = compiled.file("call", calls.request("hello"))
+    return measure.latency(
+        measure.load(compiled.program("load"), "call", calls.dispatch_socket(node), request, 1, WARM_SECONDS)
+    )
+
+
+def environments(compiled: Compiled, node: Node, client: Client) -> dict[str, float]:
     """A wave of calls; what is there afterwards and was not before, per environment."""
+    alone = warm(compiled, node)
     before = {process.pid for process in node.processes()}
     kernel = settled_kernel_kib()
     calls.wave(node, "wave", ENVIRONMENTS, {"until": time.time() + STAY_SECONDS})
+    idle = client.status().environments.idle
+    if idle < ENVIRONMENTS:
+        raise RuntimeError(f"only {idle} environments for {ENVIRONMENTS} calls at once: too slow a machine")
+    beside = warm(compiled, node)
     after = [process.pid for process in node.processes() if process.pid not in before]
     result = {"PSS": pss_kib(after) / ENVIRONMENTS, "kernel": (kernel_kib() - kernel) / ENVIRONMENTS}
-    measure.await_true(lambda: client.status().environments.idle == 0, 60, "the end of idle environments")
-    return result
+    measure.await_true(
+        lambda: client.status().environments.idle == 0, 60 + KEEP_SECONDS, "the end of idle environments"
+    )
+    return {**result, **beside, **{f"{name} alone": value for name, value in alone.items()}}
 
 
 def floor(compiled: Compiled, python: str) -> dict[str, float]:
@@ -76,21 +96,35 @@ def floor(compiled: Compiled, python: str) -> dict[str, float]:
 
 
 def run() -> Report:
-    settings = {"RUNTIMED_POOLS_KEEP_ALIVE_SECONDS": "3", "RUNTIMED_POOLS_OVERCOMMIT": "100"}
+    settings = {
+        "RUNTIMED_POOLS_KEEP_ALIVE": "fixed",
+        "RUNTIMED_POOLS_KEEP_ALIVE_SECONDS": str(KEEP_SECONDS),
+        "RUNTIMED_POOLS_LAUNCHES_PER_SECOND": "10000",
+        "RUNTIMED_POOLS_PARKED": "0",
+        "RUNTIMED_POOLS_OVERCOMMIT": "100",
+    }
     with Compiled() as compiled, Node.start(settings) as node, Client(node.address) as client:
         python = calls.deploy(client, "wave", calls.WAVE, MEMORY_MB)
+        calls.deploy(client, "hello", calls.HELLO, HELLO_MB)
         results = measure.interleave(
-            {"environments": lambda: environments(node, client), "forks": lambda: floor(compiled, python)}
+            {"environments": lambda: environments(compiled, node, client), "forks": lambda: floor(compiled, python)},
+            RUNS,
         )
     return Report(
         bench="density",
-        figures=measure.figures("environment", results["environments"], UNITS),
-        floor=measure.figures("forked child", results["forks"], UNITS),
-        ratio={"PSS / child's PSS": measure.ratio(results, "environments", "forks", "PSS")},
+        figures=measure.figures("environment", results["environments"], UNITS)
+        + measure.figures("warm call beside", results["environments"], measure.LATENCY),
+        floor=measure.figures("forked child", results["forks"], UNITS)
+        + measure.figures("warm call", results["environments"], {f"{name} alone": "us" for name in measure.LATENCY}),
+        ratio={
+            "PSS / child's PSS": measure.ratio(results, "environments", "forks", "PSS"),
+            "p99 beside / alone": measure.median(results["environments"], "p99")
+            / measure.median(results["environments"], "p99 alone"),
+        },
         environments=ENVIRONMENTS,
         memory_mb=MEMORY_MB,
         cpu_mode="weight",
-        note="with the anchor processes of the environments and of the namespaces made ahead meanwhile",
+        note="three runs; with the anchor processes of the environments and of the namespaces made ahead meanwhile",
     )
 
 

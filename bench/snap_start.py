@@ -77,7 +77,11 @@ def deploy(client: Client, name: str, directory: pathlib.Path, apply_on: SnapSta
 
 
 def run() -> Report:
-    settings = {"RUNTIMED_POOLS_KEEP_ALIVE_SECONDS": "0", "RUNTIMED_POOLS_LAUNCHES_PER_SECOND": "10000"}
+    settings = {
+        "RUNTIMED_POOLS_KEEP_ALIVE_SECONDS": "0",
+        "RUNTIMED_POOLS_PARKED": "0",
+        "RUNTIMED_POOLS_LAUNCHES_PER_SECOND": "10000",
+    }
     with (
         Compiled() as compiled,
         tempfile.TemporaryDirectory(prefix="runtimed-bench-") as made,
