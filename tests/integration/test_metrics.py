@@ -69,14 +69,15 @@ def measured() -> Iterator[Measured]:
 
 
 def at_rest(found: Samples, calls: float) -> bool:
-    """All counted, nothing running, and the log written: what is told a moment after the answer."""
+    """All counted, nothing running, the log written, the environment known: what is told a moment after the answer."""
     often = {name: found.get(of(f"function_{name}", function="often"), 0) for name in (
-        "invocations_total", "duration_seconds_count", "concurrent_executions", "log_bytes_total",
+        "invocations_total", "duration_seconds_count", "concurrent_executions", "log_bytes_total", "environments",
     )}  # fmt: skip
     return (
         often["invocations_total"] == often["duration_seconds_count"] == calls
         and often["concurrent_executions"] == 0
         and often["log_bytes_total"] > 0
+        and often["environments"] >= 1
     )
 
 
