@@ -3,16 +3,24 @@
 Who needs a second try is a fault to look for, not a pass: a race of the test's or of ours. The summary counts them
 ("rerun"), names them and prints the first failure in full. Who fails twice is red, and after MOST of them nobody gets
 one any more. Before the second try every fixture of the first is torn down, those of modules and of the session too:
-a node that the failure left broken is not handed on. RUNTIMED_RERUNS=0 turns it off, for whoever hunts such a fault.
+a node that the failure left broken is not handed on. What its frames held (sockets that nobody came to close) is freed
+there and then, without a complaint: freed later, it would be held against a test that has nothing to do with it. For the
+same reason garbage is collected at the end of each module. RUNTIMED_RERUNS=0 turns it off, for whoever hunts such a fault.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+import sys
+import warnings
+from collections.abc import Iterator
 
 import pytest
 import pytest_timeout
 from _pytest.runner import runtestprotocol
+from _pytest.unraisableexception import collect_unraisable
 
 # Tests of what they are named after, below tests/. The others are pure, or compare files: they fail for a reason.
 REAL = ("conformance", "crash", "integration", "sandbox", "security")
@@ -39,7 +47,27 @@ def attempt(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.Test
 def tear_everything_down(item: pytest.Item) -> pytest.TestReport:
     """Whatever the item's first try left, of every scope; what that came to."""
     call = pytest.CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(None), "teardown")
+    forget_frames()
     return pytest.TestReport.from_item_and_call(item, call)
+
+
+def forget_frames() -> None:
+    """Of the exception that ended a first try, with what they hold; its text is in the report."""
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        with contextlib.suppress(AttributeError):
+            delattr(sys, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """What a module forgot to close is said at its own end."""
+    yield
+    if folder(item) in REAL and (nextitem is None or nextitem.path != item.path):
+        gc.collect()
+        collect_unraisable(item.config)
 
 
 def set_timer_again(item: pytest.Item) -> None:

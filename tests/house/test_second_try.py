@@ -73,11 +73,12 @@ PURE = """
 """
 
 
-def run(pytester: pytest.Pytester, folder: str, source: str, tries: str = "1") -> pytest.RunResult:
+def run(pytester: pytest.Pytester, folder: str, source: str, *options: str, tries: str = "1") -> pytest.RunResult:
     os.environ["RUNTIMED_RERUNS"] = tries  # pytester restores the environment
     pytester.makeconftest('pytest_plugins = ["tests.second_try"]')
-    pytester.makepyfile(**{f"tests/{folder}/test_it": source, "tests/unit/test_after": "def test_after():\n    pass\n"})
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", "markers=soak: no second try")
+    after = "import gc\n\ndef test_after():\n    gc.collect()\n"
+    pytester.makepyfile(**{f"tests/{folder}/test_it": source, "tests/unit/test_after": after})
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", "markers=soak: no second try", *options)
 
 
 def test_a_second_try(pytester: pytest.Pytester) -> None:
@@ -117,3 +118,32 @@ def test_not_without_end(pytester: pytest.Pytester) -> None:
 def test_none_in_the_long_forms(pytester: pytest.Pytester) -> None:
     long = "import pytest\n\n@pytest.mark.soak\ndef test_wrong():\n    assert False\n"
     assert "rerun" not in run(pytester, "crash", long).parseoutcomes()
+
+
+LEAKS = """
+    import socket
+
+    class Holder:
+        def __init__(self):
+            self.itself = self  # only a collection of garbage frees it
+            self.socket = socket.socket()
+
+    tries = []
+
+    def test_wrong_once():
+        held = Holder()
+        tries.append("once")
+        assert len(tries) > {wrong}
+        {end}
+"""
+
+
+def test_what_a_first_try_left_open_is_nobody_elses(pytester: pytest.Pytester) -> None:
+    done = run(pytester, "crash", LEAKS.format(wrong=1, end="held.socket.close()"), "-p", "no:asyncio", "-W", "error")
+    assert done.parseoutcomes() == {"passed": 2, "rerun": 1}
+
+
+def test_what_a_module_left_open_is_its_own(pytester: pytest.Pytester) -> None:
+    done = run(pytester, "crash", LEAKS.format(wrong=0, end="pass"), "-p", "no:asyncio", "-W", "error", tries="0")
+    assert done.parseoutcomes() == {"passed": 2, "errors": 1}
+    done.stdout.fnmatch_lines(["*ERROR at teardown of test_wrong_once*"])
