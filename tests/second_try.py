@@ -4,8 +4,9 @@ Who needs a second try is a fault to look for, not a pass: a race of the test's 
 ("rerun"), names them and prints the first failure in full. Who fails twice is red, and after MOST of them nobody gets
 one any more. Before the second try every fixture of the first is torn down, those of modules and of the session too:
 a node that the failure left broken is not handed on. What its frames held (sockets that nobody came to close) is freed
-there and then, without a complaint: freed later, it would be held against a test that has nothing to do with it. For the
-same reason garbage is collected at the end of each module. RUNTIMED_RERUNS=0 turns it off, for whoever hunts such a fault.
+there and then, without a complaint: freed later, it would be held against a test that has nothing to do with it. For
+the same reason garbage is collected at the end of each module. RUNTIMED_RERUNS=0 turns the second try off, for whoever
+hunts such a fault.
 """
 
 from __future__ import annotations
