@@ -57,6 +57,12 @@ class Caller:
         self._socket: socket.socket | None = None
         self._numbers = itertools.count(1)
 
+    def __enter__(self) -> Caller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()

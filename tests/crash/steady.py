@@ -140,13 +140,12 @@ class Steady:
             )
 
     def _dispatch(self) -> None:
-        caller = load.Caller(self.node)
+        with load.Caller(self.node) as caller:
 
-        def call(event: dict[str, object]) -> bytes:
-            answer, body = caller.call(NAME, event)
-            if answer.outcome != wire.Outcome.SUCCESS:
-                raise ValueError(f"{answer.status} {answer.code} {answer.message} {body[:200]!r}")
-            return body
+            def call(event: dict[str, object]) -> bytes:
+                answer, body = caller.call(NAME, event)
+                if answer.outcome != wire.Outcome.SUCCESS:
+                    raise ValueError(f"{answer.status} {answer.code} {answer.message} {body[:200]!r}")
+                return body
 
-        self._until_closed("dispatch", call)
-        caller.close()
+            self._until_closed("dispatch", call)

@@ -69,8 +69,7 @@ def change_until_refused(client: Client) -> None:
 
 @pytest.mark.case("fault", "the disk of the state directory is full")
 def test_a_full_disk(small: Node, outcome: Outcome) -> None:
-    caller = load.Caller(small)
-    with Client(small.address, timeout=SECONDS) as client:
+    with load.Caller(small) as caller, Client(small.address, timeout=SECONDS) as client:
         filler = fill(small)
         with pytest.raises((errors.CodeStorageExceeded, errors.ServiceUnavailable), match="(?i)disk"):
             client.create_function(
@@ -91,27 +90,27 @@ def test_a_full_disk(small: Node, outcome: Outcome) -> None:
         assert client.invoke("room", {"nonce": 5}).value["nonce"] == 5
         client.wait_until_active("warm", SECONDS)
         assert client.invoke("warm", {"nonce": 6}).value["nonce"] == 6
-    caller.close()
     await_true(lambda: not census.consistent(small), SECONDS, "counters that agree")
     outcome("deployments are refused and say so, invocations go on; with room again everything works, nothing is lost")
 
 
 @pytest.mark.case("fault", "the control plane dies while the disk is full")
 def test_the_control_plane_returns_to_a_full_disk(small: Node, outcome: Outcome) -> None:
-    caller = load.Caller(small)
-    filler = fill(small)
-    os.kill(census.by_kind(small)["control"][0], signal.SIGKILL)
-    begun = small.log.stat().st_size
-    await_true(lambda: b"runtimed.db" in small.log.read_bytes()[begun:] or small.answers(), SECONDS, "a word about it")
-    assert small.launcher.poll() is None, "the launcher stays, and the data plane with it"
-    answer, body = caller.call("warm", {"nonce": 1})
-    assert answer.outcome == wire.Outcome.SUCCESS, (answer, body)
-    filler.unlink()
-    await_true(small.answers, SECONDS, "the control plane's return")
-    with Client(small.address) as client:
-        load.deploy(client, "after")
-        assert client.invoke("after", {"nonce": 2}).value["nonce"] == 2
-    caller.close()
+    with load.Caller(small) as caller:
+        filler = fill(small)
+        os.kill(census.by_kind(small)["control"][0], signal.SIGKILL)
+        begun = small.log.stat().st_size
+        await_true(
+            lambda: b"runtimed.db" in small.log.read_bytes()[begun:] or small.answers(), SECONDS, "a word about it"
+        )
+        assert small.launcher.poll() is None, "the launcher stays, and the data plane with it"
+        answer, body = caller.call("warm", {"nonce": 1})
+        assert answer.outcome == wire.Outcome.SUCCESS, (answer, body)
+        filler.unlink()
+        await_true(small.answers, SECONDS, "the control plane's return")
+        with Client(small.address) as client:
+            load.deploy(client, "after")
+            assert client.invoke("after", {"nonce": 2}).value["nonce"] == 2
     outcome("invocations go on without it; it is started again and again, and serves when there is room")
 
 

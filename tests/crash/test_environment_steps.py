@@ -108,19 +108,18 @@ def die_while_answering(node: Node, caller: load.Caller) -> None:
 def test_steps(shared: Node, outcome: Outcome) -> None:
     deploy(shared, "import", AT_IMPORT)
     deploy(shared, "mortal", MORTAL)
-    caller = load.Caller(shared)
-    assert not judge(*caller.call("import", {"nonce": 1}), 1)
-    assert not judge(*caller.call("mortal", {"nonce": 2, "die": "now"}), 2)
-    assert judge(*caller.call("mortal", {"nonce": 3}), 3), "the next call has a new environment"
-    die_while_answering(shared, caller)
-    for nonce in range(10, 40):  # five megabytes take some milliseconds on their way
-        event = {"nonce": nonce, "after": (nonce - 10) / 2000, "pad": 5_000_000}
-        judge(*caller.call("mortal", event), nonce, 5_000_000)
-    for nonce in range(40, 60):
-        judge(*caller.call("mortal", {"nonce": nonce, "after": 0.0}), nonce)
-    while not judge(*caller.call("mortal", {"nonce": 60}), 60):
-        pass
-    caller.close()
+    with load.Caller(shared) as caller:
+        assert not judge(*caller.call("import", {"nonce": 1}), 1)
+        assert not judge(*caller.call("mortal", {"nonce": 2, "die": "now"}), 2)
+        assert judge(*caller.call("mortal", {"nonce": 3}), 3), "the next call has a new environment"
+        die_while_answering(shared, caller)
+        for nonce in range(10, 40):  # five megabytes take some milliseconds on their way
+            event = {"nonce": nonce, "after": (nonce - 10) / 2000, "pad": 5_000_000}
+            judge(*caller.call("mortal", event), nonce, 5_000_000)
+        for nonce in range(40, 60):
+            judge(*caller.call("mortal", {"nonce": nonce, "after": 0.0}), nonce)
+        while not judge(*caller.call("mortal", {"nonce": 60}), 60):
+            pass
     with Client(shared.address) as client:
         for name in ("import", "mortal"):
             client.delete_function(name)
@@ -131,22 +130,21 @@ def test_steps(shared: Node, outcome: Outcome) -> None:
 @pytest.mark.case("crash", "an environment killed while it is frozen, and while it thaws")
 def test_frozen(shared: Node, outcome: Outcome) -> None:
     deploy(shared, "cold", MORTAL)
-    caller = load.Caller(shared)
-    dispatch = shared.roles()["dispatch"]
+    with load.Caller(shared) as caller:
+        dispatch = shared.roles()["dispatch"]
 
-    def all_frozen() -> bool:
-        page = census.counters(shared, dispatch)
-        return page["environments_frozen"] == page["environments"] > 0
+        def all_frozen() -> bool:
+            page = census.counters(shared, dispatch)
+            return page["environments_frozen"] == page["environments"] > 0
 
-    for nonce in range(3):
-        while not judge(*caller.call("cold", {"nonce": nonce}), nonce):
+        for nonce in range(3):
+            while not judge(*caller.call("cold", {"nonce": nonce}), nonce):
+                pass
+            await_true(all_frozen, SECONDS, "frozen environments")
+            for pid in census.by_kind(shared)["environment"]:
+                os.kill(pid, signal.SIGKILL)
+        while not judge(*caller.call("cold", {"nonce": 9}), 9):
             pass
-        await_true(all_frozen, SECONDS, "frozen environments")
-        for pid in census.by_kind(shared)["environment"]:
-            os.kill(pid, signal.SIGKILL)
-    while not judge(*caller.call("cold", {"nonce": 9}), 9):
-        pass
-    caller.close()
     for name in load.FUNCTIONS:  # those of others were killed too
         with Client(shared.address) as client:
             client.invoke(name, {"nonce": 1})

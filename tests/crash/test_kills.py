@@ -134,22 +134,21 @@ def test_side_processes(shared: Node, outcome: Outcome) -> None:
 
 @pytest.mark.case("crash", "an environment dies while the control plane is down")
 def test_an_environment_dies_while_the_control_plane_is_down(shared: Node, outcome: Outcome) -> None:
-    caller = load.Caller(shared)
-    answer, _ = caller.call(FUNCTIONS[0], {"nonce": 1})
-    assert answer.status == 200
-    kinds = census.by_kind(shared)
-    os.kill(kinds["control"][0], signal.SIGKILL)
-    for pid in kinds["environment"]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    for name in FUNCTIONS:
-        # Each of those that are dying, or died frozen, takes one call along.
-        for _ in [*kinds["environment"], "and one that is served"]:
-            _, body = caller.call(name, {"nonce": 2})
-            if b"errorType" not in body:
-                break
-        assert b'"nonce": 2' in body, body
-    caller.close()
+    with load.Caller(shared) as caller:
+        answer, _ = caller.call(FUNCTIONS[0], {"nonce": 1})
+        assert answer.status == 200
+        kinds = census.by_kind(shared)
+        os.kill(kinds["control"][0], signal.SIGKILL)
+        for pid in kinds["environment"]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for name in FUNCTIONS:
+            # Each of those that are dying, or died frozen, takes one call along.
+            for _ in [*kinds["environment"], "and one that is served"]:
+                _, body = caller.call(name, {"nonce": 2})
+                if b"errorType" not in body:
+                    break
+            assert b'"nonce": 2' in body, body
     await_true(shared.answers, SECONDS, "the control plane's return")
     await_true(lambda: not census.consistent(shared), SECONDS, "counters that agree")
     outcome("it is replaced at the next call, without the control plane")

@@ -80,21 +80,20 @@ def works(node: Node, *names: str) -> None:
 @pytest.mark.case("fault", "the dispatcher has no descriptors left")
 def test_the_dispatcher(shared: Node, outcome: Outcome) -> None:
     deploy(shared, "fresh-d")
-    caller = load.Caller(shared)
-    caller.call("echo-0", {"nonce": 1})
-    dispatch = shared.roles()["dispatch"]
-    with few_descriptors(dispatch, 3), contextlib.ExitStack() as idle:
-        before = census.cpu_seconds(dispatch)
-        for _ in range(50):
-            sock = idle.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-            sock.connect(dispatch_socket(shared))
-        for nonce in range(2, 30):
-            _, body = caller.call("echo-0", {"nonce": nonce})
-            assert f'"nonce": {nonce}'.encode() in body
-        answer, body = caller.call("fresh-d", {"nonce": 3})  # its environment's descriptors do not come through
-        assert answer.outcome != wire.Outcome.SUCCESS or b'"nonce": 3' in body
-        assert census.cpu_seconds(dispatch) - before < 2.0, "it spins"
-    caller.close()
+    with load.Caller(shared) as caller:
+        caller.call("echo-0", {"nonce": 1})
+        dispatch = shared.roles()["dispatch"]
+        with few_descriptors(dispatch, 3), contextlib.ExitStack() as idle:
+            before = census.cpu_seconds(dispatch)
+            for _ in range(50):
+                sock = idle.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+                sock.connect(dispatch_socket(shared))
+            for nonce in range(2, 30):
+                _, body = caller.call("echo-0", {"nonce": nonce})
+                assert f'"nonce": {nonce}'.encode() in body
+            answer, body = caller.call("fresh-d", {"nonce": 3})  # its environment's descriptors do not come through
+            assert answer.outcome != wire.Outcome.SUCCESS or b'"nonce": 3' in body
+            assert census.cpu_seconds(dispatch) - before < 2.0, "it spins"
     assert shared.roles()["dispatch"] == dispatch, "it was lost"
     works(shared, "echo-0", "fresh-d")
     delete(shared, "fresh-d")

@@ -56,15 +56,14 @@ def test_each_in_turn(shared: Node, outcome: Outcome) -> None:
 def test_an_environment(shared: Node, outcome: Outcome) -> None:
     with Client(shared.address) as client:
         client.deploy("brief", load.source("brief"), runtime="python3.11", handler="app.handler", timeout=2)
-        caller = load.Caller(shared)
-        before = set(census.by_kind(shared).get("environment", []))
-        caller.call("brief", {"nonce": 1})
-        (pid,) = set(census.by_kind(shared)["environment"]) - before
-        os.kill(pid, signal.SIGSTOP)
-        answer, body = caller.call("brief", {"nonce": 2})
-        assert answer.outcome == wire.Outcome.FUNCTION_ERROR and b"timed out" in body, body
-        answer, body = caller.call("brief", {"nonce": 3})
-        assert b'"nonce": 3' in body, body
-        caller.close()
+        with load.Caller(shared) as caller:
+            before = set(census.by_kind(shared).get("environment", []))
+            caller.call("brief", {"nonce": 1})
+            (pid,) = set(census.by_kind(shared)["environment"]) - before
+            os.kill(pid, signal.SIGSTOP)
+            answer, body = caller.call("brief", {"nonce": 2})
+            assert answer.outcome == wire.Outcome.FUNCTION_ERROR and b"timed out" in body, body
+            answer, body = caller.call("brief", {"nonce": 3})
+            assert b'"nonce": 3' in body, body
         client.delete_function("brief")
     outcome("its call ends with the function's time-out, and it is replaced")

@@ -48,10 +48,9 @@ def test_idle_connections(shared: Node, outcome: Outcome) -> None:
             connect(shared, idle)
         await_true(lambda: census.counters(shared, dispatch)["connections"] >= IDLE, SECONDS, "all taken")
         each = (census.resident_kb(dispatch) - before) * 1024 / IDLE
-        caller = load.Caller(shared)
-        _, body = caller.call("echo-0", {"nonce": 1})
-        assert b'"nonce": 1' in body
-        caller.close()
+        with load.Caller(shared) as caller:
+            _, body = caller.call("echo-0", {"nonce": 1})
+            assert b'"nonce": 1' in body
         assert each < BYTES_EACH, f"{each:.0f} bytes each"
     await_true(lambda: census.counters(shared, dispatch)["connections"] < 10, SECONDS, "all gone")
     await_true(lambda: not census.consistent(shared), SECONDS, "counters that agree")

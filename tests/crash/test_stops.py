@@ -24,18 +24,19 @@ def test_under_load(outcome: Outcome) -> None:
     with Node.start() as node:
         with Client(node.address) as client:
             load.deploy(client, "echo-0")
-        caller = load.Caller(node)
-        slow = threading.Thread(target=lambda: answers.append(caller.call("echo-0", {"nonce": 77, "pause": 1.0})))
-        dispatch = node.roles()["dispatch"]
-        with load.Load(node, ["echo-0"]) as pressure:
-            slow.start()
-            await_true(lambda: census.counters(node, dispatch)["invocations_in_flight"] > 1, SECONDS, "a running call")
-            await_true(lambda: pressure.told["deploy: right"] > 0, SECONDS, "a deployment")
-            pressure.expect_end()
-            node.launcher.send_signal(signal.SIGTERM)
-            assert node.launcher.wait(SECONDS) == 0, census.output(node)
-            slow.join()
-        caller.close()
+        with load.Caller(node) as caller:
+            slow = threading.Thread(target=lambda: answers.append(caller.call("echo-0", {"nonce": 77, "pause": 1.0})))
+            dispatch = node.roles()["dispatch"]
+            with load.Load(node, ["echo-0"]) as pressure:
+                slow.start()
+                await_true(
+                    lambda: census.counters(node, dispatch)["invocations_in_flight"] > 1, SECONDS, "a running call"
+                )
+                await_true(lambda: pressure.told["deploy: right"] > 0, SECONDS, "a deployment")
+                pressure.expect_end()
+                node.launcher.send_signal(signal.SIGTERM)
+                assert node.launcher.wait(SECONDS) == 0, census.output(node)
+                slow.join()
         assert not pressure.wrong, "\n".join(pressure.wrong)
         assert b'"nonce": 77' in answers[0][1], "what ran when the signal came is answered"
         node.start_again()  # as good as new
@@ -50,10 +51,9 @@ def test_twice(outcome: Outcome) -> None:
     with Node.start({"RUNTIMED_NODE_DRAIN_SECONDS": "300"}) as node:
         with Client(node.address) as client:
             client.deploy("echo", load.source("echo"), runtime="python3.11", handler="app.handler", timeout=300)
-        caller = load.Caller(node)
 
         def call() -> None:
-            with pytest.raises(load.Lost):
+            with load.Caller(node) as caller, pytest.raises(load.Lost):
                 caller.call("echo", {"nonce": 1, "pause": 250})
 
         slow = threading.Thread(target=call)

@@ -116,10 +116,8 @@ def long_call(node: Node) -> Iterator[None]:
     """An invocation that keeps the old one for a while; it is answered, refused or lost with its connection."""
 
     def call() -> None:
-        caller = load.Caller(node)
-        with contextlib.suppress(load.Lost):
+        with load.Caller(node) as caller, contextlib.suppress(load.Lost):
             caller.call(NAME, {"nonce": "long", "pause": 2})
-        caller.close()
 
     thread = threading.Thread(target=call)
     thread.start()

@@ -386,13 +386,14 @@ def test_who_may_call() -> None:
 
 def test_answers_wait_outside_the_environment_and_are_counted(stage: Stage, control: Control) -> None:
     """Fifty callers that do not read: the environment serves on, and every call is accounted for once."""
-    with Caller(stage) as first:
+    with contextlib.ExitStack() as within:
+        first = within.enter_context(Caller(stage))
         first.post()
         environment = stage.launch()
         environment.start()
         environment.serve()
         first.answer()
-        callers = [Caller(stage) for _ in range(50)]
+        callers = [within.enter_context(Caller(stage)) for _ in range(50)]
         body = b'"' + b"x" * 1_000_000 + b'"'
         for caller in callers:
             caller.post()
@@ -402,8 +403,6 @@ def test_answers_wait_outside_the_environment_and_are_counted(stage: Stage, cont
         assert first.answer().body == b"5"
         for caller in callers[:25]:
             assert caller.answer().body == body
-        for caller in callers:
-            caller.sock.close()
     await_true(lambda: counters(control).node()["payload_bytes"] == 0, "the budget is given back")
     node = counters(control).node()
     assert node["calls"] == node["answers_success"] == 52

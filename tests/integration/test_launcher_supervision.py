@@ -349,11 +349,12 @@ def test_a_second_launcher_is_refused(stage: Played) -> None:
 
 
 def test_the_service_manager_is_told(tmp_path: Path) -> None:
-    service_manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    service_manager.bind(str(tmp_path / "notify"))
-    service_manager.settimeout(PATIENCE)
-    stage = Played(tmp_path / "stage")
-    try:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager,
+        contextlib.closing(Played(tmp_path / "stage")) as stage,
+    ):
+        service_manager.bind(str(tmp_path / "notify"))
+        service_manager.settimeout(PATIENCE)
         stage.begin(environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         assert stage.control.request(wire.SyncEnd()) is None
         assert service_manager.recv(64).startswith(b"STATUS=Starting")
@@ -362,9 +363,6 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
         assert service_manager.recv(64) == b"STATUS=Serving; environments: 0"
         stage.stop()
         assert service_manager.recv(64).startswith(b"STOPPING=1\nEXTEND_TIMEOUT_USEC=")
-    finally:
-        stage.close()
-        service_manager.close()
 
 
 @pytest.mark.parametrize(

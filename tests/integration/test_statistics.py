@@ -27,11 +27,10 @@ def handler(event, context):
 def counted(node: Node, tmp_path: Path) -> Client:
     """A client, and a function of which nothing is counted yet."""
     (tmp_path / "app.py").write_text(CODE)
-    client = Client(node.address)
-    client.deploy("tallied", tmp_path / "app.py", handler="app.handler")
-    yield client
-    client.delete_function("tallied")
-    client.close()
+    with Client(node.address) as client:
+        client.deploy("tallied", tmp_path / "app.py", handler="app.handler")
+        yield client
+        client.delete_function("tallied")
 
 
 def seen(client: Client, **given: object) -> FunctionStatistics:
