@@ -129,6 +129,7 @@ int main(int argc, char **argv) {
             return 1;
         memcpy(current->data, seeds[0].data, seeds[0].size);
         driver_feed(current, seeds[0].size);
+        free(seeds);
         unlink(crash);
         return 0;
     }

@@ -11,21 +11,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/descriptor.h"
-#include "dispatch/dispatch.h"
 #include "dispatch/sigv4.h"
+#include "dispatcher.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define ANSWERS_MAX (1u << 20)
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
 struct stage {
     struct dispatch dispatch;
     int launcher, control;
@@ -65,17 +56,8 @@ static void put_tables(struct stage *stage) {
     struct wire_hello hello = {.role = WIRE_ROLE_CONTROL};
     struct wire_sync_begin begin = {0};
     struct wire_sync_end end = {0};
-    struct wire_put_target target = {.function_name = {(const uint8_t *)"f", 1},
-        .function_version = {(const uint8_t *)"1", 1},
-        .memory_mb = 128,
-        .timeout_ms = 60000,
-        .init_timeout_ms = 60000,
-        .max_environments = 3,
-        .max_concurrency = 4,
-        .max_waiting = 2,
-        .keep_alive_ms = 60000};
-    struct wire_put_route route = {
-        .name = {(const uint8_t *)"f", 1}, .qualifier = {(const uint8_t *)"$LATEST", 7}, .target = 1};
+    struct wire_put_target target = dispatcher_target();
+    struct wire_put_route route = dispatcher_route();
     struct wire_put_principal principal = {
         .key_id = {(const uint8_t *)"K", 1}, .token = {token, 32}, .signing = {signing, sizeof(signing)}};
     struct wire_credit credit = {.n = 2};
@@ -99,27 +81,12 @@ static void put_tables(struct stage *stage) {
 }
 
 static struct stage *stage_open(void) {
-    static char directory[] = "/tmp/fuzz-http-XXXXXX";
     struct stage *stage = calloc(1, sizeof(*stage));
-    int launcher[2], control[2];
 
-    CHECK(stage != NULL && mkdtemp(directory) != NULL);
-    CHECK(socketpair_seqpacket(launcher, 3) == 0 && socketpair_seqpacket(control, 3) == 0);
-    struct dispatch_options options = {.launcher = launcher[1],
-        .listener = -1,
-        .http = -1,
-        .http_tcp = -1,
-        .logs = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    CHECK(dispatch_open(&stage->dispatch, &options) == 0);
-    /* The writer holds the directory open: what it writes goes when we do. */
-    rmdir(directory);
-    stage->launcher = launcher[0];
-    stage->control = control[0];
-    control_adopt(&stage->dispatch.control, control[1], 1);
+    CHECK(stage != NULL);
+    dispatcher_open(&stage->dispatch, &stage->launcher, &stage->control);
     put_tables(stage);
-    for (unsigned i = 0; i < 4; i++)
-        CHECK(dispatch_turn(&stage->dispatch, 0) == 0);
-    CHECK(stage->dispatch.synced);
+    dispatcher_synced(&stage->dispatch);
     return stage;
 }
 

@@ -12,10 +12,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/descriptor.h"
-#include "dispatch/dispatch.h"
 #include "dispatch/environment.h"
 #include "dispatch/runtime_connection.h"
+#include "dispatcher.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -25,14 +24,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define EVENT_MAX 60000u
 #define ID "00000000-0000-0000-0000-000000000000"
 #define PATH "/2018-06-01/runtime/"
-
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 struct actor {
     uint64_t environment;  /* 0: none */
@@ -49,14 +40,6 @@ struct stage {
     uint8_t packet[WIRE_MESSAGE_MAX];
     uint8_t event[EVENT_MAX]; /* a JSON string, of which any length is one */
 };
-
-struct tape {
-    const uint8_t *at, *end;
-};
-
-static uint8_t take(struct tape *tape) {
-    return tape->at < tape->end ? *tape->at++ : 0;
-}
 
 static void turn(struct stage *stage) {
     CHECK(dispatch_turn(&stage->dispatch, 0) == 0);
@@ -282,20 +265,12 @@ static void put_tables(struct stage *stage) {
     struct wire_hello hello = {.role = WIRE_ROLE_CONTROL};
     struct wire_sync_begin begin = {0};
     struct wire_sync_end end = {0};
-    struct wire_put_target target = {.function_name = {(const uint8_t *)"f", 1},
-        .function_version = {(const uint8_t *)"1", 1},
-        .memory_mb = 128,
-        .timeout_ms = 60000,
-        .init_timeout_ms = 60000,
-        .max_environments = ACTORS,
-        .max_concurrency = 4,
-        .max_waiting = 2,
-        .keep_alive_ms = 60000,
-        .runtime_api = 1};
-    struct wire_put_route route = {
-        .name = {(const uint8_t *)"f", 1}, .qualifier = {(const uint8_t *)"$LATEST", 7}, .target = 1};
+    struct wire_put_target target = dispatcher_target();
+    struct wire_put_route route = dispatcher_route();
     uint8_t *packet = stage->packet;
 
+    target.max_environments = ACTORS;
+    target.runtime_api = 1;
     send_packet(stage, stage->control, wire_hello_encode(&header, &hello, packet, WIRE_MESSAGE_MAX));
     header.seq++;
     send_packet(stage, stage->control, wire_sync_begin_encode(&header, &begin, packet, WIRE_MESSAGE_MAX));
@@ -309,30 +284,15 @@ static void put_tables(struct stage *stage) {
 }
 
 static struct stage *stage_open(void) {
-    static char directory[] = "/tmp/fuzz-runtime-XXXXXX";
     struct stage *stage = calloc(1, sizeof(*stage));
-    int launcher[2], control[2];
 
-    CHECK(stage != NULL && mkdtemp(directory) != NULL);
-    CHECK(socketpair_seqpacket(launcher, 3) == 0 && socketpair_seqpacket(control, 3) == 0);
-    struct dispatch_options options = {.launcher = launcher[1],
-        .listener = -1,
-        .http = -1,
-        .http_tcp = -1,
-        .logs = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    CHECK(dispatch_open(&stage->dispatch, &options) == 0);
-    /* The writer holds the directory open: what it writes goes when we do. */
-    rmdir(directory);
+    CHECK(stage != NULL);
+    dispatcher_open(&stage->dispatch, &stage->launcher, &stage->control);
     memset(stage->event, 'e', EVENT_MAX);
     stage->event[0] = '"';
-    stage->launcher = launcher[0];
-    stage->control = control[0];
     stage->caller = stage->streamer = -1;
-    control_adopt(&stage->dispatch.control, control[1], 1);
     put_tables(stage);
-    for (unsigned i = 0; i < 4; i++)
-        turn(stage);
-    CHECK(stage->dispatch.synced);
+    dispatcher_synced(&stage->dispatch);
     return stage;
 }
 

@@ -64,6 +64,8 @@ class Stage:
         self.root = root
         self.run_dir, self.state_dir, self.libexec = root / "run", root / "state", root / "libexec"
         self.cgroup_name = "runtimed-" + hashlib.sha256(str(self.run_dir).encode()).hexdigest()[:8]
+        # Of the process that tests: two of them beside each other look for processes by their users.
+        uids = 1_700_000_000 + os.getpid() % 190 * 1_000_000
         self.settings = {
             "build": BUILD,
             "run_dir": str(self.run_dir),
@@ -71,15 +73,15 @@ class Stage:
             "libexec": str(self.libexec),
             "bootstrap": str(root / "bootstrap"),
             "cgroup_name": self.cgroup_name,
-            "uid_base": 1_700_000_000,
+            "uid_base": uids,
             "control": {
-                "uid": 1_700_000_001,
-                "gid": 1_700_000_001,
+                "uid": uids + 1,
+                "gid": uids + 1,
                 "argv": ["/usr/bin/python3", "-I", "-S", str(self.libexec / "relay.py"), "control", "3"],
                 "environment": {},
                 "mounts": [{"source": str(self.libexec), "target": str(self.libexec), "writable": False}],
             },
-            "dispatch": {"uid": 1_700_000_002, "gid": 1_700_000_002, "loops": 1},
+            "dispatch": {"uid": uids + 2, "gid": uids + 2, "loops": 1},
             "socket_gid": 0,
             "interpreters": [INTERPRETER, {"path": "/usr/bin/no-such-python", "prefix": "/usr"}],
             "zygotes_per_runtime": zygotes,
