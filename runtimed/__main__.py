@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import grp
-import hashlib
 import json
 import os
 import pwd
@@ -25,7 +24,7 @@ import msgspec
 
 import runtimed
 from runtimed import config_text
-from runtimed.config import Boot, Interpreter, Settings, SettingsError, boot_encoder, build_id, load
+from runtimed.config import Boot, Interpreter, Settings, SettingsError, boot_encoder, build_id, cgroup_name, load
 from runtimed.sandbox.interpreters import find_interpreters
 from runtimed.store.database import StoreError
 from runtimed.store.layout import Owner, lay_out
@@ -100,7 +99,7 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
         "state_dir": str(state),
         "libexec": str(libexec),
         "bootstrap": str(PACKAGE / "bootstrap"),
-        "cgroup_name": f"runtimed-{hashlib.sha256(str(run).encode()).hexdigest()[:8]}",
+        "cgroup_name": cgroup_name(str(run)),
         "uid_base": settings.sandbox.uid_base,
         "control": {
             "uid": control.uid,
@@ -222,7 +221,8 @@ def _control_environment(handed: Boot) -> dict[str, str]:
 
 
 def _control_mounts(state: Path, run: Path) -> list[dict[str, object]]:
-    """What the control plane's root shows besides the system: its interpreter, its code, its two directories."""
+    """What the control plane's root shows besides the system: its interpreter, its code, the control groups, whose
+    memory it looks at, and its two directories."""
     code = {Path(sys.prefix), Path(sys.base_prefix), PACKAGE, Path(sys.executable).resolve().parent.parent}
     shown = [path for path in code if not path.is_relative_to("/usr")]
     outermost = sorted(
@@ -231,6 +231,8 @@ def _control_mounts(state: Path, run: Path) -> list[dict[str, object]]:
     mounts: list[dict[str, object]] = [
         {"source": str(path), "target": str(path), "writable": False} for path in outermost
     ]
+    groups = "/sys/fs/cgroup"
+    mounts.append({"source": groups, "target": groups, "writable": False})
     mounts += [{"source": str(path), "target": str(path), "writable": True} for path in (state, run)]
     return mounts
 

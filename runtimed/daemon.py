@@ -21,12 +21,12 @@ from pathlib import Path
 import uvloop
 
 from runtimed.api.table import Performers, bind
-from runtimed.config import Boot, Settings, boot_decoder, build_id
+from runtimed.config import Boot, Settings, boot_decoder, build_id, cgroup_name
 from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
 from runtimed.deployment.spool import spooled
 from runtimed.deployment.steps import Steps, Terms
-from runtimed.deployment.upkeep import Sweeper, try_again, watch_memory
+from runtimed.deployment.upkeep import Sweeper, try_again
 from runtimed.dispatch.control import Dispatcher
 from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
@@ -40,6 +40,7 @@ from runtimed.invocation.logs import LogReader
 from runtimed.invocation.metrics import MetricsReader
 from runtimed.invocation.node import NodeReader
 from runtimed.invocation.pools import PoolKeeper, Rule
+from runtimed.invocation.pressure import PressureKeeper
 from runtimed.invocation.scaling import ScalingKeeper
 from runtimed.invocation.scaling import Terms as ScalingTerms
 from runtimed.invocation.statistics import StatisticsReader
@@ -63,8 +64,9 @@ from runtimed.store.packages import CodeStore
 from runtimed.store.scaling import ScalingStore
 from runtimed.store.schema import MIGRATIONS
 from runtimed.store.secrets import Secrets, control_key, load_secrets
-from runtimed.telemetry.host import architecture, memory_mb
+from runtimed.telemetry.host import architecture
 from runtimed.telemetry.log import begin_logging
+from runtimed.telemetry.memory import MemoryReader
 
 LAUNCHER_DESCRIPTOR = 3
 STOP_MARGIN_SECONDS = 1.0  # of the drain time, for closing the database
@@ -84,7 +86,8 @@ class Daemon:
         self._state = Path(settings.node.state_dir)
         self._run = Path(settings.node.run_dir)
         self._identity = Identity(account=settings.node.account_id, region=settings.node.region)
-        self._pools = Pools(_budget(settings))
+        self._memory = MemoryReader(cgroup_name(settings.node.run_dir))
+        self._pools = Pools(_budget(settings, self._memory.limit_bytes()))
         self._stopping = asyncio.Event()
         self._failed = False
         self._attachable: tuple[socket.socket, int] | None = None
@@ -152,6 +155,7 @@ class Daemon:
         )
         self.scaling = self._make_scaling()
         self.pool_keeper = self._make_pools()
+        self.pressure = PressureKeeper(self.dispatcher, self._pools, self._memory, self._keep_alive)
         self.receiver = Receiver(self.code, uploads=limits.uploads, patience=limits.upload_seconds)
         self.steps = self._make_steps()
         self.deployer = Deployer(self.functions, self.receiver, self.steps)
@@ -170,7 +174,7 @@ class Daemon:
         self.dispatcher.take_forwards(self._rest.take, AT_ONCE)
         self._serve_metrics()
         self._background += [
-            asyncio.create_task(watch_memory(self._pools, self._keep_alive)),
+            asyncio.create_task(self.pressure.run()),
             asyncio.create_task(sweeper.run()),
             asyncio.create_task(self.pool_keeper.run()),
             asyncio.create_task(self.scaling.run()),
@@ -354,6 +358,7 @@ class Daemon:
             dispatcher=self.dispatcher,
             runtimes=self.runtimes,
             most=settings.functions,
+            pressure=self.pressure,
         )
         metrics = MetricsServer(settings.listen, reader.render)
         try:
@@ -406,10 +411,10 @@ class Daemon:
             log.warning("%s is as it was to the dispatcher: %s", target.name, error)
 
 
-def _budget(settings: Settings) -> Budget:
+def _budget(settings: Settings, memory_bytes: int) -> Budget:
     pools = settings.pools
     return Budget(
-        memory_mb=memory_mb() * pools.memory_percent // 100,
+        memory_mb=(memory_bytes >> 20) * pools.memory_percent // 100,
         overcommit=pools.overcommit,
         concurrency=settings.limits.concurrency,
         launches_per_second=pools.launches_per_second,

@@ -34,9 +34,12 @@ static bool is_starting(unsigned state) {
     return state == ENVIRONMENT_LAUNCHING || state == ENVIRONMENT_INITIALIZING || state == ENVIRONMENT_INIT_FAILING;
 }
 
+static bool is_at_work(unsigned state) {
+    return state == ENVIRONMENT_BUSY || state == ENVIRONMENT_REPLYING || state == ENVIRONMENT_SETTLING;
+}
+
 static bool is_ready(unsigned state) {
-    return state == ENVIRONMENT_IDLE || state == ENVIRONMENT_BUSY || state == ENVIRONMENT_REPLYING ||
-        state == ENVIRONMENT_SETTLING;
+    return state == ENVIRONMENT_IDLE || is_at_work(state);
 }
 
 static uint32_t count_of(const _Atomic uint32_t *count) {
@@ -56,12 +59,34 @@ static void failed(struct target *target) {
     levels_target(target);
 }
 
+static void shift(_Atomic uint64_t *level, bool before, bool next) {
+    if (before != next)
+        count_add(level, (uint64_t)next - (uint64_t)before);
+}
+
+/* What is shown of it: as many of each kind as it is one of. */
+static void show(struct environment *environment, unsigned before, unsigned next) {
+    struct counters_node *node = environment->dispatch->counters.node;
+    struct counters_slot *slot = environment->target->slot;
+    const bool was_idle = before == ENVIRONMENT_IDLE, is_idle = next == ENVIRONMENT_IDLE;
+
+    if (ahead_is_provisioned(environment)) {
+        shift(&node->environments_provisioned, is_ready(before), is_ready(next));
+        shift(&node->provisioned_in_use, is_at_work(before), is_at_work(next));
+        shift(&slot->provisioned_in_use, is_at_work(before), is_at_work(next));
+    } else if (environment->ahead && environment->served == 0) {
+        shift(&node->environments_parked, was_idle, is_idle);
+        shift(&slot->environments_parked, was_idle, is_idle);
+    }
+}
+
 void ahead_count(struct environment *environment, unsigned before, unsigned next) {
     struct common_target *common = environment->target->common;
     struct ahead *ahead = &environment->target->ahead;
 
     if (environment->ahead && is_starting(before) && !is_starting(next) && !is_ready(next))
         failed(environment->target);
+    show(environment, before, next);
     if (!ahead_is_provisioned(environment))
         return;
     ahead->starting += (uint32_t)is_starting(next) - (uint32_t)is_starting(before);
@@ -76,17 +101,20 @@ void ahead_took(struct environment *environment) {
     if (!ahead_is_provisioned(environment))
         return;
     environment->target->ahead.free++;
+    count_one(&environment->dispatch->counters.node->environments_provisioned);
     atomic_fetch_add(&environment->target->common->provisioned, 1);
     atomic_fetch_add(&environment->target->common->provisioned_ready, 1);
 }
 
 void ahead_left(struct environment *environment) {
     environment->target->ahead.free -= ahead_is_provisioned(environment);
+    show(environment, ENVIRONMENT_IDLE, ENVIRONMENT_DEAD);
     ahead_step(environment->target);
 }
 
 void ahead_came(struct environment *environment) {
     environment->target->ahead.free += ahead_is_provisioned(environment);
+    show(environment, ENVIRONMENT_DEAD, ENVIRONMENT_IDLE);
 }
 
 void ahead_made(struct environment *environment) {
@@ -359,6 +387,8 @@ int ahead_put(struct dispatch *dispatch, const struct wire_header *header, const
         ahead->retry_us = 0;
     }
     ahead->provisioned = message->provisioned;
+    admission_provision(&dispatch->loops->account, &target->function->common->concurrency, &target->common->pools,
+        message->provisioned);
     ahead->parked = share(dispatch, message->parked);
     ahead->keep_alive_ms = message->keep_alive_ms;
     ahead->prewarm_ms = message->prewarm_ms;

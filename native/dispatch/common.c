@@ -104,13 +104,13 @@ struct common_target *common_target_take(struct loops *loops, uint64_t id) {
         if (target->views == NULL)
             goto fail;
     }
-    if (pool_init(&target->load, loops->n, 0) < 0)
+    if (version_pools_init(&target->pools, loops->n) < 0)
         goto fail;
     if (table_put(&loops->targets, id, target) < 0)
         goto fail;
     return target;
 fail:
-    pool_done(&target->load);
+    version_pools_done(&target->pools);
     free(target->views);
     free(target);
     return NULL;
@@ -120,7 +120,7 @@ void common_target_let_go(struct loops *loops, struct common_target *target) {
     if (--target->users > 0)
         return;
     table_remove(&loops->targets, target->id);
-    pool_done(&target->load);
+    version_pools_done(&target->pools);
     free(target->views);
     free(target);
 }

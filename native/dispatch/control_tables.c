@@ -85,6 +85,21 @@ static int put_limit(struct control *control, const uint8_t *packet, size_t size
     return 0;
 }
 
+static int put_pressure(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
+    struct wire_header header;
+    struct wire_put_pressure message;
+
+    if (wire_put_pressure_decode(packet, size, &header, &message) < 0)
+        return refuse(refusal, -EBADMSG, "", "malformed");
+    if (header.object != 0)
+        return refuse(refusal, -ENOENT, "object", "only the node has memory");
+    if (message.level >= ROOM_PRESSURES_N)
+        return refuse(refusal, -EINVAL, "level", "out of range");
+    control->pressed = true;
+    room_press(control->dispatch, message.level, message.idle);
+    return 0;
+}
+
 static int put_principal(struct control *control, const uint8_t *packet, size_t size, struct refusal *refusal) {
     struct wire_header header;
     struct wire_put_principal message;
@@ -148,6 +163,7 @@ static void retire_environment(struct dispatch *dispatch, uint64_t id) {
 static void sync_begin(struct control *control) {
     control->mark++;
     control->synchronising = true;
+    control->pressed = false;
     /* The tables come whole from here on, with generations of their own: none is too old. */
     control->dispatch->account_generation = 0;
 }
@@ -162,6 +178,8 @@ static int sync_end(struct control *control, struct refusal *refusal) {
     routes_sweep(&dispatch->routes, control->mark);
     targets_sweep(dispatch);
     principals_sweep(&dispatch->principals, control->mark);
+    if (!control->pressed)
+        room_press(dispatch, ROOM_PRESSURE_NONE, UINT32_MAX);
     if (dispatch->number == 0) /* the event log is told once */
         events_sweep_rules(dispatch, control->mark);
     dispatch->synced = true;
@@ -194,6 +212,8 @@ int control_apply(struct control *control, const uint8_t *packet, size_t size, c
         return put_route(control, packet, size, refusal);
     case WIRE_PUT_LIMIT:
         return put_limit(control, packet, size, refusal);
+    case WIRE_PUT_PRESSURE:
+        return put_pressure(control, packet, size, refusal);
     case WIRE_PUT_PRINCIPAL:
         return put_principal(control, packet, size, refusal);
     case WIRE_PUT_ASYNC:

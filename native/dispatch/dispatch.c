@@ -16,6 +16,7 @@
 #include "dispatch/log_writer.h"
 #include "dispatch/perform.h"
 #include "dispatch/runtime_connection.h"
+#include "dispatch/schedule.h"
 #include "dispatch/travel.h"
 
 /* A quarter of the memory, within bounds. */
@@ -120,8 +121,12 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
 }
 
 enum admission dispatch_admit(struct dispatch *dispatch, struct target *target, uint32_t *ret_tokens) {
-    enum admission admission = admission_take(&dispatch->loops->account, &target->function->common->concurrency,
-        &target->common->load, dispatch->number, ret_tokens);
+    enum admission admission;
+
+    if (!schedule_serves(target))
+        return ADMISSION_BURST;
+    admission = admission_take(&dispatch->loops->account, &target->function->common->concurrency,
+        &target->common->pools, dispatch->number, ret_tokens);
     if (admission == ADMISSION_GRANTED)
         count_one(&dispatch->in_use);
     return admission;
@@ -130,7 +135,7 @@ enum admission dispatch_admit(struct dispatch *dispatch, struct target *target, 
 void dispatch_give_back(struct dispatch *dispatch, struct target *target, uint32_t tokens) {
     if (tokens != 0)
         count_less(&dispatch->in_use, 1);
-    admission_give_back(&dispatch->loops->account, &target->function->common->concurrency, &target->common->load,
+    admission_give_back(&dispatch->loops->account, &target->function->common->concurrency, &target->common->pools,
         dispatch->number, tokens);
 }
 

@@ -72,6 +72,12 @@ static void throttle(struct exchange *exchange, struct target *target, enum admi
         exchange_refuse(exchange, 429, THROTTLED, "ConcurrentInvocationLimitExceeded",
             "Rate Exceeded: the account's concurrency is in use.");
         break;
+    case ADMISSION_BURST:
+        count_one(&node->throttled_burst);
+        exchange_refuse(exchange, 429, THROTTLED, "ConcurrentInvocationLimitExceeded",
+            "Rate Exceeded: the function gets as many more execution environments as it may in time, and more "
+            "invocations wait for them than will be served.");
+        break;
     default:
         count_one(&node->throttled_target);
         exchange_refuse(exchange, 429, THROTTLED, "ConcurrentInvocationLimitExceeded",

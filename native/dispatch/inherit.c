@@ -94,7 +94,9 @@ static bool is_level(size_t index) {
         index == AT(counters_node, environments_idle) || index == AT(counters_node, environments_frozen) ||
         index == AT(counters_node, payload_bytes) || index == AT(counters_node, connections) ||
         index == AT(counters_node, arenas) || index == AT(counters_node, events_waiting) ||
-        index == AT(counters_node, events_full) || index == AT(counters_node, events_damaged_files);
+        index == AT(counters_node, environments_parked) || index == AT(counters_node, environments_provisioned) ||
+        index == AT(counters_node, provisioned_in_use) || index == AT(counters_node, events_full) ||
+        index == AT(counters_node, events_damaged_files);
 }
 
 static void copy_node(struct inheritance *inheritance) {
@@ -147,7 +149,8 @@ static void copy_words(
             sum += value;
             highest = MAX(highest, value);
         }
-        if (i != AT(counters_slot, environments_frozen))
+        if (i != AT(counters_slot, environments_frozen) && i != AT(counters_slot, environments_parked) &&
+            i != AT(counters_slot, provisioned_in_use))
             raise_to(&own[i], i == AT(counters_slot, peak_kb) ? highest : sum);
     }
 }

@@ -27,6 +27,7 @@ int loops_new(struct loops **ret_loops, unsigned n, uint64_t payload_bytes, uint
     loops->stream_limits = stream_limits(0, 0, 0);
     loops->stall_us = HTTP_STALL_US;
     loops->ration = RATION_RATE;
+    loops->room.most_idle = UINT32_MAX;
     bucket_init(&loops->log_bucket, LOG_NODE_RATE, clock_monotonic_us());
     if (account_init(&loops->account, n, concurrency) < 0) {
         free(loops);

@@ -272,7 +272,7 @@ static void enter(struct environment *environment, enum environment_state next) 
         if (environment->departing)
             travel_missed(environment);
         list_remove(&environment->idle);
-        list_remove(&environment->by_use);
+        room_withdraw(environment);
         count_less(&dispatch->counters.node->environments_idle, 1);
     }
     room_leaving(dispatch, (next == ENVIRONMENT_STOPPING) - (before == ENVIRONMENT_STOPPING));

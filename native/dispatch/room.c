@@ -1,6 +1,9 @@
 /* Room; see the header. */
 #include "dispatch/room.h"
 
+#include <float.h>
+#include <stdlib.h>
+
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "dispatch/dispatch.h"
@@ -12,6 +15,7 @@
 void room_init(struct room *room) {
     *room = (struct room){0};
     list_init(&room->idle);
+    list_init(&room->targets);
     list_init(&room->waiting);
 }
 
@@ -76,54 +80,152 @@ static bool is_short(const struct dispatch *dispatch) {
     return leaving < value(&room->wanted) || value(&room->environments) > (uint64_t)room->limit + leaving;
 }
 
-static double rate_of(const struct environment *environment, uint64_t now) {
-    return worth_rate(environment->target->idle_times.counts, now - MIN(environment->idle_us, now));
-}
+/* ---- who is worth least ----------------------------------------------------------------------------------------- */
 
-/* For the memory that it takes. */
-static double worth_of(const struct environment *environment, uint64_t now) {
-    return rate_of(environment, now) / (double)MAX(environment->peak_kb, ROOM_LEAST_KB);
-}
+static double rate_of(struct target *target, uint64_t idle_us) {
+    const struct counters_idle *counts = target->idle_times.counts;
 
-/* Of each target the one used longest ago is looked at, and of so many of those who did so longest ago. */
-static struct environment *least_valuable(struct dispatch *dispatch) {
-    const uint64_t now = clock_monotonic_us();
-    const uint32_t look = ++dispatch->room.look;
-    struct environment *least = NULL;
-    double least_worth = 0;
-    uint32_t seen = 0, candidates = 0;
-
-    list_for_each(node, &dispatch->room.idle) {
-        struct environment *environment = list_entry(node, struct environment, by_use);
-        double worth;
-        if (++seen > ROOM_LOOK_MAX || candidates >= ROOM_CANDIDATES_MAX)
-            break;
-        if (ahead_is_provisioned(environment) || environment->target->room_look == look)
-            continue;
-        environment->target->room_look = look;
-        candidates++;
-        worth = worth_of(environment, now);
-        if (least == NULL || worth < least_worth) {
-            least = environment;
-            least_worth = worth;
-        }
+    if (target->worth == NULL || worth_is_old(target->worth, counts)) {
+        if (target->worth == NULL)
+            target->worth = malloc(sizeof(*target->worth));
+        if (target->worth == NULL)
+            return worth_rate(counts, idle_us);
+        worth_fill(target->worth, counts);
     }
+    return worth_look_up(target->worth, idle_us);
+}
+
+struct candidate {
+    struct environment *environment;
+    uint64_t since_us; /* nobody has needed it since */
+    double rate;       /* uses a second */
+    double worth;      /* the same for the memory that it takes */
+};
+
+/* The last of a target's idle stack. Those that were never used lie below the one used longest ago: they have been needed
+ * as little as that one. */
+static struct candidate candidate_of(struct target *target, uint64_t now) {
+    struct environment *last = list_entry(target->idle.previous, struct environment, idle);
+    struct candidate candidate = {.environment = last, .since_us = last->idle_us};
+    struct list *node = target->idle.previous;
+
+    for (unsigned n = 0; n < ROOM_UNUSED_MAX && node->previous != &target->idle &&
+         list_entry(node, struct environment, idle)->served == 0;
+         n++)
+        node = node->previous;
+    candidate.since_us = MIN(candidate.since_us, list_entry(node, struct environment, idle)->idle_us);
+    candidate.rate = rate_of(target, now - MIN(candidate.since_us, now));
+    candidate.worth = candidate.rate / (double)MAX(last->peak_kb, ROOM_LEAST_KB);
+    return candidate;
+}
+
+/* Of each target the last one is looked at, and of so many targets in turn. Only those that are likely to be used less often
+ * than `below`. */
+static struct candidate least_valuable(struct dispatch *dispatch, double below) {
+    struct list *targets = &dispatch->room.targets, seen, *node;
+    const uint64_t now = clock_monotonic_us();
+    struct candidate least = {.worth = DBL_MAX};
+    unsigned candidates = 0;
+
+    list_init(&seen);
+    while (candidates < ROOM_CANDIDATES_MAX && (node = list_pop_front(targets)) != NULL) {
+        struct target *target = list_entry(node, struct target, idle_room);
+        struct candidate candidate;
+        if (list_empty(&target->idle))
+            continue; /* it is in the list again when one of its is idle again */
+        list_push_back(&seen, node);
+        candidates++;
+        candidate = candidate_of(target, now);
+        if (candidate.rate >= below || candidate.worth > least.worth ||
+            (candidate.worth == least.worth && least.environment != NULL && candidate.since_us >= least.since_us))
+            continue;
+        least = candidate;
+    }
+    while ((node = list_pop_front(&seen)) != NULL)
+        list_push_back(targets, node);
     return least;
+}
+
+void room_offer(struct environment *environment) {
+    struct room *room = &environment->dispatch->room;
+
+    list_push_back(&room->idle, &environment->by_use);
+    if (ahead_is_provisioned(environment))
+        return;
+    atomic_store_explicit(&room->n_idle, value(&room->n_idle) + 1, memory_order_relaxed);
+    if (list_empty(&environment->target->idle_room))
+        list_push_back(&room->targets, &environment->target->idle_room);
+}
+
+void room_withdraw(struct environment *environment) {
+    struct room *room = &environment->dispatch->room;
+
+    if (list_empty(&environment->by_use))
+        return;
+    list_remove(&environment->by_use);
+    if (!ahead_is_provisioned(environment))
+        atomic_store_explicit(&room->n_idle, value(&room->n_idle) - 1, memory_order_relaxed);
 }
 
 bool room_can_wait(const struct target *target, uint64_t now) {
     const struct invocation *head = schedule_head(target);
-    const struct environment *least;
+    struct candidate least;
 
     if (head == NULL || head->arrived_us + ROOM_PATIENCE_US <= now || target_established_anywhere(target) == 0)
         return false;
-    least = least_valuable(target->dispatch);
-    return least == NULL || rate_of(least, now) >= ROOM_HOT_RATE;
+    least = least_valuable(target->dispatch, DBL_MAX);
+    return least.environment == NULL || least.rate >= ROOM_HOT_RATE;
 }
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t idle_of(const struct dispatch *dispatch, unsigned from) {
+    const struct loops *loops = dispatch->loops;
+    uint64_t idle = 0;
+    for (unsigned i = from; i < loops->n; i++)
+        idle += value(&loops->each[i]->room.n_idle);
+    return idle;
+}
+
+static void give_memory_back(struct dispatch *dispatch, uint64_t n) {
+    const double below = common_of(dispatch)->pressure >= ROOM_PRESSURE_FULL ? DBL_MAX : ROOM_HOT_RATE;
+
+    for (; n > 0; n--) {
+        struct environment *least = least_valuable(dispatch, below).environment;
+        if (least == NULL)
+            return;
+        count_one(&dispatch->counters.node->environments_reclaimed);
+        environment_handle(least, EVENT_RETIRE, NULL);
+    }
+}
+
+void room_press(struct dispatch *dispatch, uint8_t level, uint32_t idle) {
+    struct room_common *room = common_of(dispatch);
+    uint64_t all, here;
+
+    room->pressure = level;
+    room->most_idle = level == ROOM_PRESSURE_NONE ? UINT32_MAX : idle;
+    /* Each loop is told in turn: it ends its part of what is too many in those that are still to be told. */
+    all = idle_of(dispatch, 0);
+    here = value(&dispatch->room.n_idle);
+    if (all > room->most_idle && here > 0) {
+        uint64_t left = idle_of(dispatch, dispatch->number);
+        give_memory_back(dispatch, ((all - room->most_idle) * here + left - 1) / left);
+    }
+}
+
+void room_relieve(struct dispatch *dispatch) {
+    const uint32_t most = common_of(dispatch)->most_idle;
+
+    if (most != UINT32_MAX && idle_of(dispatch, 0) > most)
+        give_memory_back(dispatch, 1);
+}
+
+/* ---- room ------------------------------------------------------------------------------------------------------- */
 
 static void make(struct dispatch *dispatch) {
     struct environment *environment;
-    while (is_short(dispatch) && (environment = least_valuable(dispatch)) != NULL)
+    while (is_short(dispatch) && (environment = least_valuable(dispatch, DBL_MAX).environment) != NULL)
         environment_handle(environment, EVENT_RETIRE, NULL);
 }
 

@@ -117,15 +117,16 @@ void schedule_environment(struct environment *environment) {
         return;
     }
     ahead_offer(environment);
-    list_push_back(&dispatch->room.idle, &environment->by_use);
     environment->idle_us = now;
+    room_offer(environment);
     if (target->freeze_after_ms != 0 && environment->freeze_fd >= 0)
         keep = MIN(keep, (uint64_t)target->freeze_after_ms * 1000);
     else if (arena_is_shared(environment))
         keep = MIN(keep, (uint64_t)ARENA_IDLE_US);
     timer_set(&dispatch->loop.timers, &environment->timer, now + keep);
-    if (dispatch->loops->n > 1)
-        (void)travel_offer(environment);
+    if (dispatch->loops->n > 1 && travel_offer(environment))
+        return;
+    room_relieve(dispatch);
 }
 
 /* One environment more of the target and of the node. */
@@ -162,6 +163,29 @@ struct environment *schedule_launch(struct target *target, struct invocation *re
 
 static uint64_t wait_limit_us(const struct target *target) {
     return ((uint64_t)target->init_timeout_ms + target->timeout_ms) * 1000 + SCHEDULE_WAIT_SLACK_US;
+}
+
+bool schedule_serves(const struct target *target) {
+    const struct dispatch *dispatch = target->dispatch;
+    const uint32_t burst = dispatch->loops->burst;
+    uint64_t now, next;
+
+    if (target->n_waiting == 0 || burst == 0)
+        return true;
+    now = clock_monotonic_us();
+    next = burst_next(&target->function->common->burst_us, burst, now);
+    const uint32_t live = atomic_load_explicit(&target->common->live, memory_order_relaxed);
+    const struct burst_view view = {
+        .waiting = target->n_waiting + 1,
+        .starting = target_starting(target) + target->wished,
+        .established = target_established_anywhere(target),
+        .left = live < target->max_environments ? target->max_environments - live : 0,
+        .p50_us = target->p50_us,
+        .first_us = next != 0 ? next - now : 0,
+        .each_us = BURST_WINDOW_US / burst,
+        .limit_us = wait_limit_us(target),
+    };
+    return burst_serves(&view);
 }
 
 /* Those that waited long enough, as far as it matters; *ret_next: when the next one will have. */

@@ -107,6 +107,8 @@ static void target_free(struct target *target) {
     timer_drop(&dispatch->loop.timers, &target->timer);
     ahead_done(target);
     room_want(target, 0);
+    list_remove(&target->idle_room);
+    free(target->worth);
     list_remove(&target->dirty);
     counters_give_back(&dispatch->counters, target->slot);
     if (dispatch->number == 0)
@@ -145,6 +147,7 @@ static struct target *target_new(
     list_init(&target->waiting);
     list_init(&target->dirty);
     list_init(&target->room);
+    list_init(&target->idle_room);
     timer_init(&target->timer, on_timer);
     if (table_put(&dispatch->targets.by_id, target->id, target) < 0) {
         target_free(target);
@@ -204,7 +207,7 @@ int target_put(struct dispatch *dispatch, const struct wire_header *header, cons
     target->retired = false;
     target->mark = dispatch->control.mark;
     fill(target, header, message);
-    pool_resize(&target->common->load, (int64_t)target->max_environments + target->max_waiting);
+    pool_resize(&target->common->pools.load, (int64_t)target->max_environments + target->max_waiting);
     admission_reserve(&dispatch->loops->account, &target->function->common->concurrency, message->max_concurrency);
     schedule_target(target);
     return 0;
@@ -231,6 +234,8 @@ bool target_is_at(const struct target *target, struct wire_slice region, struct 
 /* Idle environments end; starting ones are looked at when they are ready. */
 static void retire(struct target *target) {
     target->retired = true;
+    admission_provision(
+        &target->dispatch->loops->account, &target->function->common->concurrency, &target->common->pools, 0);
     target->dispatch->targets.n_retired++;
     while (!list_empty(&target->idle))
         environment_handle(list_entry(target->idle.next, struct environment, idle), EVENT_RETIRE, NULL);

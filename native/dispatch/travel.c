@@ -27,7 +27,7 @@ static void refused(struct dispatch *dispatch, struct mail *mail);
 static void get_ready(struct environment *environment, unsigned to, struct wish *wish) {
     struct target *target = environment->target;
     list_remove(&environment->idle);
-    list_remove(&environment->by_use);
+    room_withdraw(environment);
     list_push_back(&environment->dispatch->departing, &environment->idle);
     timer_clear(&environment->timer);
     environment->departing = true;

@@ -7,11 +7,13 @@
 #include "dispatch/counters.h"
 #include "dispatch/idle_times.h"
 
-#define LOW 10u                     /* doublings below a second, the first from zero on */
-#define STEPS (LOW + IDLE_BINS - 2) /* what is beyond the last of them is beyond prediction */
-#define PRIOR 2.0                   /* idle times that ignorance weighs, as in machines/keep_alive.py */
+#define LOW 10u   /* doublings below a second, the first from zero on */
+#define PRIOR 2.0 /* idle times that ignorance weighs, as in machines/keep_alive.py */
 #define PER_OCTAVE 8.0
 #define PRIOR_ALL (PER_OCTAVE * LOW + IDLE_BINS - 1)
+#define STEPS WORTH_STEPS
+
+_Static_assert(WORTH_STEPS == LOW + IDLE_BINS - 2, "steps are the doublings and the bins");
 
 /* Seconds at which the step begins. */
 static double edge(unsigned step) {
@@ -51,19 +53,79 @@ double worth_rate(const struct counters_idle *counts, uint64_t idle_us) {
     return best;
 }
 
+/* A point of the curve of uses over time, both as far as they are likely. */
+struct point {
+    double time, uses;
+};
+
+static double slope(struct point from, struct point to) {
+    return (to.uses - from.uses) / (to.time - from.time);
+}
+
+/* What worth_rate adds up from a step on are differences of such points. They are made from the last one on, which is the
+ * origin: beside what is likely within a second, what is beyond an hour would be lost in rounding. */
+void worth_fill(struct worth_table *table, const struct counters_idle *counts) {
+    double lasts = weight(counts, STEPS);
+    struct point hull[STEPS], at = {0};
+    unsigned n = 0;
+
+    table->gaps = counts != NULL ? atomic_load_explicit(&counts->gaps, memory_order_relaxed) : 0;
+    table->rate[STEPS] = 0;
+    hull[n++] = at;
+    for (unsigned step = STEPS - 1; step > 0; step--) {
+        double ends = weight(counts, step);
+        at.uses -= ends;
+        at.time -= (edge(step + 1) - edge(step)) * (lasts + ends / 2);
+        lasts += ends;
+        while (n > 1 && slope(at, hull[n - 2]) >= slope(at, hull[n - 1]))
+            n--;
+        table->rate[step] = (float)slope(at, hull[n - 1]);
+        hull[n++] = at;
+    }
+    table->rate[0] = table->rate[1];
+}
+
+bool worth_is_old(const struct worth_table *table, const struct counters_idle *counts) {
+    uint64_t gaps = counts != NULL ? atomic_load_explicit(&counts->gaps, memory_order_relaxed) : 0;
+    return gaps - table->gaps > table->gaps / 8;
+}
+
+/* The step that an idle time has reached. */
+static unsigned step_of(uint64_t idle_us) {
+    uint64_t shares = idle_us < UINT64_C(1000000) ? (idle_us << LOW) / UINT64_C(1000000) : 0;
+
+    if (idle_us >= UINT64_C(1000000))
+        return LOW + idle_bin(idle_us) - 1;
+    return shares < 2 ? 1 : 63u - (unsigned)__builtin_clzll(shares);
+}
+
+double worth_look_up(const struct worth_table *table, uint64_t idle_us) {
+    return (double)table->rate[step_of(idle_us)];
+}
+
+/* When there may be one more, where all that was taken will have come back at `full`; 0: now. */
+static uint64_t burst_at(uint64_t full, uint32_t most, uint64_t now_us) {
+    const uint64_t each = BURST_WINDOW_US / most, until = now_us + each * most, from = MAX(full, now_us);
+    return from + each > until ? now_us + (from + each - until) : 0;
+}
+
+uint64_t burst_next(const _Atomic uint64_t *full_us, uint32_t most, uint64_t now_us) {
+    if (most == 0 || most > BURST_WINDOW_US)
+        return 0;
+    return burst_at(atomic_load_explicit(full_us, memory_order_relaxed), most, now_us);
+}
+
 uint64_t burst_take(_Atomic uint64_t *full_us, uint32_t most, uint64_t now_us) {
-    uint64_t each, full, from, until;
+    uint64_t full, next;
 
     if (most == 0 || most > BURST_WINDOW_US)
         return 0;
-    each = BURST_WINDOW_US / most;
-    until = now_us + each * most;
     full = atomic_load_explicit(full_us, memory_order_relaxed);
     do {
-        from = MAX(full, now_us);
-        if (from + each > until)
-            return now_us + (from + each - until);
+        next = burst_at(full, most, now_us);
+        if (next != 0)
+            return next;
     } while (!atomic_compare_exchange_weak_explicit(
-        full_us, &full, from + each, memory_order_relaxed, memory_order_relaxed));
+        full_us, &full, MAX(full, now_us) + BURST_WINDOW_US / most, memory_order_relaxed, memory_order_relaxed));
     return 0;
 }

@@ -162,6 +162,8 @@ const char *wire_name(uint16_t type) {
         return "del_async";
     case WIRE_QUEUE_OP:
         return "queue_op";
+    case WIRE_PUT_PRESSURE:
+        return "put_pressure";
     case WIRE_PUT_POOL:
         return "put_pool";
     case WIRE_SNAPSHOT_ENVIRONMENT:
@@ -767,6 +769,29 @@ int wire_queue_op_decode(const uint8_t *data, size_t size, struct wire_header *r
     message.limit = (uint32_t)get(&r, 4);
     message.payload = (uint8_t)get(&r, 1);
     if (r.bad || r.at != r.end || header.type != WIRE_QUEUE_OP)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_put_pressure_encode(const struct wire_header *header, const struct wire_put_pressure *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_PUT_PRESSURE);
+    put(&w, message->level, 1);
+    put(&w, message->idle, 4);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_put_pressure_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_put_pressure *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_put_pressure message = {0};
+    message.level = (uint8_t)get(&r, 1);
+    message.idle = (uint32_t)get(&r, 4);
+    if (r.bad || r.at != r.end || header.type != WIRE_PUT_PRESSURE)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;

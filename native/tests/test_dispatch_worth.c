@@ -71,6 +71,38 @@ static void test_any_numbers(void) {
     }
 }
 
+/* The table says of every idle time what the rule does. */
+static void test_table(void) {
+    uint32_t seed = 11;
+    for (unsigned run = 0; run < 3000; run++) {
+        struct counters_idle counts = {0};
+        struct worth_table table;
+        for (unsigned n = draw(&seed) >> 29; n > 0; n--)
+            counts.bins[draw(&seed) % IDLE_BINS] = draw(&seed) >> (draw(&seed) >> 27);
+        worth_fill(&table, run % 100 == 0 ? NULL : &counts);
+        for (unsigned n = 0; n < 40; n++) {
+            uint64_t idle = (uint64_t)draw(&seed) << (draw(&seed) >> 28) >> (draw(&seed) >> 27);
+            double rate = worth_rate(run % 100 == 0 ? NULL : &counts, idle), found = worth_look_up(&table, idle);
+            CHECK(found >= rate * (1 - 1e-5) && found <= rate * (1 + 1e-5));
+        }
+    }
+}
+
+static void test_age(void) {
+    struct counters_idle counts = {0};
+    struct worth_table table;
+
+    worth_fill(&table, NULL);
+    CHECK(!worth_is_old(&table, NULL) && !worth_is_old(&table, &counts));
+    counts.gaps = 1;
+    CHECK(worth_is_old(&table, &counts));
+    counts.gaps = 800;
+    worth_fill(&table, &counts);
+    for (counts.gaps = 800; counts.gaps <= 900; counts.gaps++)
+        CHECK(!worth_is_old(&table, &counts));
+    CHECK(worth_is_old(&table, &counts));
+}
+
 /* Beside a bucket that is filled in the plain way. */
 static void test_bursts(void) {
     const uint32_t sizes[] = {1, 3, 1000, 9999};
@@ -87,6 +119,7 @@ static void test_bursts(void) {
                 now += draw(&seed) % (each * 3);
             credit = credit + (now - last) < most * each ? credit + (now - last) : most * each;
             last = now;
+            CHECK((burst_next(&full, most, now) == 0) == (credit >= each));
             again = burst_take(&full, most, now);
             CHECK((again == 0) == (credit >= each));
             CHECK(again == 0 || again == now + each - credit);
@@ -109,6 +142,8 @@ int main(void) {
     test_ignorance();
     test_timers();
     test_any_numbers();
+    test_table();
+    test_age();
     test_bursts();
     return EXIT_SUCCESS;
 }

@@ -21,7 +21,7 @@ from runtimed.model.concurrency import (
     PutFunctionConcurrencyRequest,
     PutProvisionedConcurrencyConfigRequest,
 )
-from runtimed.model.function import SnapStartApplyOn
+from runtimed.model.function import FunctionConfiguration, SnapStartApplyOn
 from runtimed.model.shape import UNSET
 
 if TYPE_CHECKING:
@@ -54,6 +54,15 @@ class Reserve(Protocol):
     async def unprovision(self, name: str, qualifier: str) -> bool:
         """Was there any?"""
         ...
+
+
+def check_no_snap_start(function: FunctionConfiguration | None) -> None:
+    """Raises InvalidParameterValue for a function whose environments are copies: Lambda provisions none of those."""
+    if function is not None and function.snap_start.apply_on is not SnapStartApplyOn.NONE:
+        raise errors.InvalidParameterValue(
+            f"Provisioned concurrency is not supported where SnapStart is on, as it is for {function.function_name}. "
+            "Turn that off (`runtimectl deploy` with --no-snap-start), or leave it at that."
+        )
 
 
 def _only_all(members: dict[str, Any]) -> str:
@@ -92,12 +101,7 @@ class Concurrency:
         self, request: PutProvisionedConcurrencyConfigRequest
     ) -> ProvisionedConcurrency:
         name, qualifier = await self._version(request.function_name, request.qualifier)
-        found = await self._functions.get(name)
-        if found is not None and found.snap_start.apply_on is not SnapStartApplyOn.NONE:
-            raise errors.InvalidParameterValue(
-                f"Provisioned concurrency is not supported where SnapStart is on, as it is for {name}. "
-                "Turn that off (`runtimectl deploy` with --no-snap-start), or leave it at that."
-            )
+        check_no_snap_start(await self._functions.get(name))
         return await self._reserve.provision(name, qualifier, request.provisioned_concurrent_executions)
 
     @operation(safe=True, route=Route("GET", _PROVISIONED))

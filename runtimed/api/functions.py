@@ -18,6 +18,7 @@ from runtimed.model.function import (
     GetFunctionResponse,
     ListFunctionsRequest,
     ListFunctionsResponse,
+    SnapStartApplyOn,
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
     check_environment,
@@ -28,7 +29,7 @@ from runtimed.model.runtime import RuntimeState, RuntimeStatus, python_minor
 from runtimed.model.shape import UNSET, UnsetType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Collection
 
 
 _FUNCTIONS = "/2015-03-31/functions"
@@ -81,8 +82,11 @@ class Functions:
         functions: FunctionReader,
         deployer: Deployer,
         runtimes: Callable[[], list[RuntimeStatus]],
+        provisioned: Callable[[str], Awaitable[Collection[object]]],
     ) -> None:
+        """`provisioned`: what is provisioned for a function's versions, and what may become so."""
         self._identity = identity
+        self._provisioned = provisioned
         self._functions = functions
         self._deployer = deployer
         self._runtimes = runtimes
@@ -121,6 +125,13 @@ class Functions:
             found.snap_start if request.snap_start is UNSET else request.snap_start,
             found.runtime if request.runtime is UNSET else request.runtime,
         )
+        asked = request.snap_start is not UNSET and request.snap_start.apply_on is not SnapStartApplyOn.NONE
+        if asked and await self._provisioned(name):
+            raise errors.InvalidParameterValue(
+                f"SnapStart is not supported where concurrency is provisioned, as it is for {name}. "
+                "Take that away (`runtimectl provision delete`, `runtimectl provision target --delete`), or leave "
+                "ApplyOn at None."
+            )
         return await self._deployer.update_configuration(msgspec.structs.replace(request, function_name=name))
 
     @operation(safe=True, route=Route("GET", _FUNCTION))

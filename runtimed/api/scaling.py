@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
+from runtimed.api.concurrency import check_no_snap_start
 from runtimed.api.operation import operation
 from runtimed.model import arn, errors
 from runtimed.model.scaling import (
@@ -69,6 +70,7 @@ class Scaling:
     @operation
     async def register_scalable_target(self, request: RegisterScalableTargetRequest) -> ScalableTarget:
         name, qualifier = await self._version(request.function_name, request.qualifier)
+        check_no_snap_start(await self._functions.get(name))
         least, most = request.min_capacity, request.max_capacity
         return await self._scaler.register(
             name,

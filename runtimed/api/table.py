@@ -5,6 +5,7 @@ daemon.py makes `Performers`, calls `bind` once, and gives the result to the gat
 
 from __future__ import annotations
 
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -45,11 +46,16 @@ class Performers(Struct, frozen=True, kw_only=True):
     statistics: StatisticsReader
 
 
+async def _provisioned(p: Performers, name: str) -> list[object]:
+    """What is provisioned for a function's versions, or scaled."""
+    return [*await p.concurrency.provisioned(name), *await p.scaling.targets(name)]
+
+
 def bind(performers: Performers) -> Mapping[str, Bound]:
     """The operations with methods that can be called."""
     p = performers
     resources: dict[type, object] = {
-        Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes),
+        Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes, partial(_provisioned, p)),
         Invocations: Invocations(p.identity, p.invoker),
         Queues: Queues(p.identity, p.queues),
         Concurrency: Concurrency(p.identity, p.functions, p.concurrency),

@@ -1,19 +1,17 @@
-"""What goes on in the background: memory pressure, and packages that nothing refers to any more."""
+"""What goes on in the background: functions that begin anew, and packages that nothing refers to any more."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
 from runtimed.deployment.targets import init_limit
-from runtimed.machines.pools import KeepAlive, Pools, classify
 from runtimed.store.functions import FunctionStore, Target
 from runtimed.store.packages import CodeStore
-from runtimed.telemetry.host import available_share
 
 LOOK_SECONDS = 5.0
 SWEEP_SECONDS = 60.0
@@ -22,17 +20,6 @@ LAUNCH_SECONDS = 60.0  # until a launch is given up, and slack
 KEPT_SECONDS = 3600.0  # of packages whose target is not known any more: beyond `longest_use` of the slowest function
 
 log = logging.getLogger(__name__)
-
-
-async def watch_memory(pools: Pools, apply: Callable[[KeepAlive], Awaitable[None]]) -> None:
-    """Looks at the machine's memory and tells the pools' machine, until cancelled."""
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        event = classify(available_share())
-        for command in pools.on(event) if event is not None else ():
-            if isinstance(command, KeepAlive):
-                log.warning("idle environments are now kept for %d s", command.milliseconds // 1000)
-                await apply(command)
 
 
 async def try_again(deployer: Deployer) -> None:

@@ -23,7 +23,9 @@ from runtimed.model import wire
 GENERATION_LAST = (1 << 64) - 1  # of a deletion: nothing that was put can be newer; ids are not used again
 HELLO_SECONDS = 10
 
-Put = wire.PutLimit | wire.PutTarget | wire.PutPool | wire.PutRoute | wire.PutPrincipal | wire.PutAsync
+Put = (
+    wire.PutLimit | wire.PutPressure | wire.PutTarget | wire.PutPool | wire.PutRoute | wire.PutPrincipal | wire.PutAsync
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,10 @@ class Dispatcher:
 
     def __init__(self, build: str) -> None:
         self._build = build
-        order = (wire.PutLimit, wire.PutTarget, wire.PutPool, wire.PutRoute, wire.PutPrincipal, wire.PutAsync)
+        order = (
+            wire.PutLimit, wire.PutPressure, wire.PutTarget, wire.PutPool, wire.PutRoute, wire.PutPrincipal,
+            wire.PutAsync,
+        )  # fmt: skip
         self._mirror = Mirror(order)
         self._connection: Connection | None = None
         self._hello: asyncio.Future[tuple[wire.Hello, list[int]]] | None = None

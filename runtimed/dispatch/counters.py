@@ -34,13 +34,14 @@ NODE = (
     "arenas arena_payloads streams forwarded forwards_refused environment_rests "
     "events_accepted events_duplicate events_refused "
     "events_attempts events_succeeded events_failed events_throttled events_retried events_dead events_dropped "
-    "events_chains_cut events_waiting events_full event_groups event_bytes events_unreadable events_damaged_files"
+    "events_chains_cut events_waiting events_full event_groups event_bytes events_unreadable events_damaged_files "
+    "environments_reclaimed environments_parked environments_provisioned provisioned_in_use throttled_burst"
 ).split()
 HISTOGRAMS = ("call_us", "overhead_us", "wait_us", "launch_us", "init_us", "duration_us")
 SLOT = (
     "calls success function_errors timeouts exits throttles cold_starts init_errors waited request_bytes "
     "response_bytes billed_ms log_lines log_bytes peak_kb environments_frozen failures wait_us waits_1ms "
-    "waits_10ms waits_100ms waits_1s waits_longer provisioned spillover"
+    "waits_10ms waits_100ms waits_1s waits_longer provisioned spillover environments_parked provisioned_in_use"
 ).split()
 
 

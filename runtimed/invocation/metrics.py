@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 
 from runtimed.dispatch.counters import HISTOGRAMS, NODE, CounterPage, Slot, bucket_floor, buckets
+from runtimed.machines.pressure import Bound, Look
 from runtimed.model import wire
 from runtimed.telemetry import exposition
 from runtimed.telemetry.exposition import PREFIX, Bounds, family, label
@@ -26,6 +27,7 @@ from runtimed.telemetry.host import open_descriptors, own_processes
 
 if TYPE_CHECKING:
     from runtimed.dispatch.control import Dispatcher
+    from runtimed.invocation.pressure import PressureKeeper
     from runtimed.model.node import ProcessStatus
     from runtimed.sandbox.runtimes import Runtimes
     from runtimed.store.functions import FunctionStore
@@ -43,7 +45,8 @@ INITS = Bounds((0.01, 0.1, 0.5, 1, 5, 10), MIDDLES)
 
 LEVELS = frozenset(
     "calls_open invocations_in_flight waiting environments environments_idle environments_frozen payload_bytes "
-    "connections arenas events_waiting events_full events_damaged_files".split()
+    "connections arenas events_waiting events_full events_damaged_files environments_parked environments_provisioned "
+    "provisioned_in_use".split()
 )
 """Of the node's counters those that go down too."""
 COUNTS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (
@@ -61,6 +64,13 @@ COUNTS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (
 """A function's counters: name, whose sum it is, factor, meaning."""
 
 
+SLOT_LEVELS = (
+    ("environments_parked", "environments_parked", "Idle environments made ahead of demand that have served nobody"),
+    ("provisioned_concurrent_executions", "provisioned_in_use", "Provisioned environments that are at work"),
+)
+UTILIZATION = "Of the provisioned environments those that are at work, from 0 to 1"
+
+
 class Levels(Struct, frozen=True, kw_only=True):
     """What the loop knows."""
 
@@ -70,6 +80,8 @@ class Levels(Struct, frozen=True, kw_only=True):
     demands: Mapping[int, wire.Demand]
     zygotes: list[tuple[str, int]]
     queues: list[wire.QueueState] = []
+    bound: Bound | None = None
+    memory: Look | None = None
 
 
 class Row(Struct):
@@ -84,7 +96,14 @@ class MetricsReader:
     """`render` may be called from any thread but the loop's."""
 
     def __init__(
-        self, *, build: str, functions: FunctionStore, dispatcher: Dispatcher, runtimes: Runtimes, most: int
+        self,
+        *,
+        build: str,
+        functions: FunctionStore,
+        dispatcher: Dispatcher,
+        runtimes: Runtimes,
+        most: int,
+        pressure: PressureKeeper | None = None,
     ) -> None:
         """`most`: functions with series of their own, the setting metrics.functions."""
         self._build = build
@@ -92,6 +111,7 @@ class MetricsReader:
         self._dispatcher = dispatcher
         self._runtimes = runtimes
         self._most = most
+        self._pressure = pressure
         self._histograms = Histograms()
         self._loop = asyncio.get_running_loop()
 
@@ -131,6 +151,8 @@ class MetricsReader:
             demands=dict(self._dispatcher.demands.items()),
             zygotes=self._runtimes.zygotes(),
             queues=self._dispatcher.queues.values(),
+            bound=None if self._pressure is None else self._pressure.bound,
+            memory=None if self._pressure is None else self._pressure.seen,
         )
 
     def _of_node(self, levels: Levels, node: Mapping[str, int], left_out: int) -> Iterator[Metric]:
@@ -150,6 +172,7 @@ class MetricsReader:
                 "When the dispatcher's counters were zero, since the epoch",
                 value=levels.page.started_us / 1e6,
             )
+        yield from _of_memory(levels)
         for name in NODE if node else ():
             told = f"{PREFIX}node_{name}"
             if name in LEVELS:
@@ -163,6 +186,25 @@ class _Families(list[Metric]):
 
     def collect(self) -> Iterable[Metric]:
         return self
+
+
+def _of_memory(levels: Levels) -> Iterator[Metric]:
+    """As far as it was looked at."""
+    if levels.bound is None or levels.memory is None:
+        return
+    yield GaugeMetricFamily(
+        f"{PREFIX}memory_pressure", "0: memory is not short; 1: some; 2: full", value=int(levels.bound.level)
+    )
+    yield GaugeMetricFamily(
+        f"{PREFIX}memory_available_ratio",
+        "Of the memory of the machine, or of the control group that has least left",
+        value=levels.memory.available,
+    )
+    yield GaugeMetricFamily(
+        f"{PREFIX}environments_idle_limit",
+        "Environments that may be idle for want of memory, provisioned ones apart; -1: any number",
+        value=-1 if levels.bound.idle is None else levels.bound.idle,
+    )
 
 
 def _of_processes(processes: list[ProcessStatus]) -> Iterator[Metric]:
@@ -230,13 +272,30 @@ def of_functions(rows: Sequence[Row], demands: Mapping[int, wire.Demand], histog
         ("concurrent_executions", "Invocations running", lambda demand: demand.busy),
         ("queued", "Invocations waiting for an environment", lambda demand: demand.waiting),
         ("environments", "Environments, idle ones included", lambda d: d.busy + d.idle + d.starting),
+        ("environments_idle", "Environments that are idle", lambda demand: demand.idle),
+        (
+            "provisioned_concurrency_available",
+            "Provisioned environments that are through their init phase",
+            lambda demand: demand.provisioned,
+        ),
     )
     for name, meaning, of in levels:
         samples = [(row.labels, sum(map(of, its))) for row, its in zip(rows, told, strict=True)]
         yield family(f"function_{name}", "gauge", meaning, samples)
+    for name, counter, meaning in SLOT_LEVELS:
+        samples = [(row.labels, sum(slot.counts[counter] for slot in row.slots)) for row in rows]
+        yield family(f"function_{name}", "gauge", meaning, samples)
+    yield family("function_provisioned_concurrency_utilization", "gauge", UTILIZATION, _utilization(rows, told))
     peaks = [(row.labels, 1024 * max(slot.counts["peak_kb"] for slot in row.slots)) for row in rows]
     yield family("function_memory_peak_bytes", "gauge", "The highest memory that an environment had", peaks)
     yield from histograms.families(rows)
+
+
+def _utilization(rows: Sequence[Row], told: Sequence[Sequence[wire.Demand]]) -> Iterator[tuple[str, float]]:
+    for row, its in zip(rows, told, strict=True):
+        there = sum(demand.provisioned for demand in its)
+        busy = sum(slot.counts["provisioned_in_use"] for slot in row.slots)
+        yield row.labels, min(1.0, busy / there) if there else 0.0
 
 
 def of_queues(levels: Levels) -> Iterator[str]:

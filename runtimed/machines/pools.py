@@ -2,10 +2,10 @@
 
 Environments are granted ahead of demand: the launcher holds the grants, the dispatcher redeems them without asking. A
 function's memory size is a ceiling; an idle environment takes about a megabyte (measured: 0.5 to 1.4), so that more is
-promised than the machine has. What keeps that honest is the pressure: when the machine's available memory falls, idle
-environments are kept for a shorter time.
+promised than the machine has. What keeps that honest is the pressure (machines/pressure.py): while memory is short,
+idle environments are kept for a shorter time, and those that are worth least end.
 
-    RELAXED --Memory below TIGHT_BELOW--> TIGHT --Memory above RELAXED_ABOVE--> RELAXED
+    RELAXED --Shortage--> TIGHT --Plenty--> RELAXED
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from enum import Enum
 
 from msgspec import Struct
 
-TIGHT_BELOW = 0.10  # of the machine's memory available; below it idle environments go first
-RELAXED_ABOVE = 0.20  # the distance between the two keeps the machine from swinging
 TIGHT_DIVISOR = 20  # keep-alive under pressure: ten minutes become thirty seconds
 ENVIRONMENT_MB = 2  # what an idle environment is reckoned at, where no number of them is given
 ENVIRONMENTS_MAX = 10_000  # the launcher's own bound on a plan (native/launcher/plans.h)
@@ -52,11 +50,11 @@ class Event(Struct, frozen=True):
 
 
 class Plenty(Event, frozen=True):
-    """Available memory is above RELAXED_ABOVE."""
+    """There is no pressure."""
 
 
 class Shortage(Event, frozen=True):
-    """Available memory is below TIGHT_BELOW."""
+    """There is some, or full pressure."""
 
 
 class Command(Struct, frozen=True):
@@ -75,13 +73,6 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State] = {
     (State.TIGHT, Shortage): State.TIGHT,
     (State.TIGHT, Plenty): State.RELAXED,
 }
-
-
-def classify(available: float) -> Event | None:
-    """The event that a share of available memory stands for; None between the two thresholds."""
-    if available < TIGHT_BELOW:
-        return Shortage()
-    return Plenty() if available > RELAXED_ABOVE else None
 
 
 class Pools:

@@ -483,6 +483,16 @@ class QueueOp(Message, frozen=True, kw_only=True):
     payload: int = 0
 
 
+class PutPressure(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 29
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("level", "u8", 0),
+        ("idle", "u32", 0),
+    )
+    level: int = 0
+    idle: int = 0
+
+
 class PutPool(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 30
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -1168,6 +1178,7 @@ MESSAGES: dict[int, type[Message]] = {
     26: PutAsync,
     27: DelAsync,
     28: QueueOp,
+    29: PutPressure,
     30: PutPool,
     32: SnapshotEnvironment,
     33: SnapshotEnd,

@@ -41,17 +41,6 @@ def cpu_seconds() -> tuple[float, float]:
     return whole - idle, whole
 
 
-def memory_mb() -> int:
-    """All of the machine's."""
-    return int(psutil.virtual_memory().total) >> 20
-
-
-def available_share() -> float:
-    """Of the machine's memory: what could be had without swapping."""
-    memory = psutil.virtual_memory()
-    return float(memory.available / memory.total)
-
-
 def own_processes(zygotes: list[tuple[str, int]]) -> list[ProcessStatus]:
     """The node's: the launcher is our parent, and the parent of the others. `zygotes`: runtime and pid."""
     try:

@@ -10,6 +10,9 @@ import botocore.exceptions
 import pytest
 
 from bench.node import await_true
+from runtimed.client import Client
+from runtimed.model import errors
+from runtimed.model.function import SnapStart, SnapStartApplyOn
 from tests.conformance.conftest import Served
 from tests.integration.zips import Member, build
 
@@ -127,7 +130,27 @@ def test_reserved_concurrency(caller: Any, made: str, served: Served) -> None:
     assert invoke(caller)["type"] == "on-demand"
 
 
-def test_what_is_too_much(caller: Any, made: str) -> None:
+def test_snap_start_is_refused_where_concurrency_is_provisioned(caller: Any, made: str, served: Served) -> None:
+    """And the other way round below; over each way in. Turning it off is nothing to refuse."""
+    provision(caller, 1)
+    call = caller.update_function_configuration
+    on, off = {"ApplyOn": "PublishedVersions"}, {"ApplyOn": "None"}
+    assert code(lambda: call(FunctionName=made, SnapStart=on)) == "InvalidParameterValueException"
+    with Client(served.address) as client, pytest.raises(errors.InvalidParameterValue, match="provisioned"):
+        client.update_function_configuration(made, snap_start=SnapStart(apply_on=SnapStartApplyOn.PUBLISHED_VERSIONS))
+    assert caller.get_function_configuration(FunctionName=made)["SnapStart"]["ApplyOn"] == "None"
+    call(FunctionName=made, SnapStart=off, Description="it is off")
+    caller.get_waiter("function_updated_v2").wait(FunctionName=made, WaiterConfig={"Delay": 1})
+    caller.delete_provisioned_concurrency_config(FunctionName=made, Qualifier="$LATEST")
+    assert served.runtimectl("provision", "target", made, "--min", "0", "--max", "2").returncode == 0
+    assert code(lambda: call(FunctionName=made, SnapStart=on)) == "InvalidParameterValueException"
+    with Client(served.address) as client:
+        client.scaling.deregister(made)
+    call(FunctionName=made, SnapStart=on)
+    caller.get_waiter("function_updated_v2").wait(FunctionName=made, WaiterConfig={"Delay": 1})
+
+
+def test_what_is_too_much(caller: Any, made: str, served: Served) -> None:
     refused = "InvalidParameterValueException"
     assert code(lambda: caller.put_function_concurrency(FunctionName=made, ReservedConcurrentExecutions=901)) == refused
     assert code(lambda: provision(caller, 901)) == refused
@@ -136,6 +159,10 @@ def test_what_is_too_much(caller: Any, made: str) -> None:
     caller.update_function_configuration(FunctionName=made, SnapStart={"ApplyOn": "PublishedVersions"})
     caller.get_waiter("function_updated_v2").wait(FunctionName=made, WaiterConfig={"Delay": 1})
     assert code(lambda: provision(caller, 1)) == refused
+    done = served.runtimectl("provision", "put", made, "1")
+    assert done.returncode == 4 and "SnapStart" in done.stderr
+    done = served.runtimectl("provision", "target", made, "--min", "1", "--max", "2")
+    assert done.returncode == 4 and "SnapStart" in done.stderr
     missing = "ResourceNotFoundException"
     assert code(lambda: caller.put_function_concurrency(FunctionName="no", ReservedConcurrentExecutions=1)) == missing
     call = caller.put_provisioned_concurrency_config

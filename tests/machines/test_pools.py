@@ -9,8 +9,6 @@ import pytest
 
 from runtimed.machines.pools import (
     ENVIRONMENTS_MAX,
-    RELAXED_ABOVE,
-    TIGHT_BELOW,
     TIGHT_DIVISOR,
     TRANSITIONS,
     Budget,
@@ -19,7 +17,6 @@ from runtimed.machines.pools import (
     Pools,
     Shortage,
     State,
-    classify,
 )
 
 BUDGET = Budget(memory_mb=1000, overcommit=4.0, concurrency=1000, launches_per_second=7, keep_alive_ms=600_000)
@@ -57,9 +54,3 @@ def test_every_sequence_of_pressure() -> None:
             assert pools.state is (State.TIGHT if tight else State.RELAXED)
             assert told == pools.keep_alive_ms == 600_000 // (TIGHT_DIVISOR if tight else 1)
     assert len(TRANSITIONS) == len(State) * 2
-
-
-def test_between_the_thresholds_nothing_happens() -> None:
-    assert isinstance(classify(TIGHT_BELOW - 0.01), Shortage)
-    assert isinstance(classify(RELAXED_ABOVE + 0.01), Plenty)
-    assert classify(TIGHT_BELOW) is classify(RELAXED_ABOVE) is classify(0.15) is None

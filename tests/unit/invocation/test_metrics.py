@@ -16,7 +16,8 @@ FAMILIES = {
     "invocations", "errors", "throttles", "timeouts", "cold_starts", "queued", "billed_seconds", "log_bytes",
     "provisioned_concurrency_invocations", "provisioned_concurrency_spillover_invocations",
     "concurrent_executions", "environments", "memory_peak_bytes", "duration_seconds", "init_duration_seconds",
-    "queue_wait_seconds",
+    "queue_wait_seconds", "environments_idle", "environments_parked", "provisioned_concurrent_executions",
+    "provisioned_concurrency_available", "provisioned_concurrency_utilization",
 }  # fmt: skip
 
 
@@ -63,6 +64,25 @@ def test_each_family_is_there() -> None:
     text = "".join(of_functions(rows, {1: wire.Demand(waiting=1, busy=2, idle=3, starting=4)}, Histograms()))
     families = {family.name.removeprefix("runtimed_function_") for family in text_string_to_metric_families(text)}
     assert families == FAMILIES
+
+
+def test_what_is_idle_parked_provisioned_and_in_use() -> None:
+    """Over all targets of a function; nothing provisioned is no utilization."""
+    found = told(
+        [
+            slot(1, b"a", environments_parked=2, provisioned_in_use=1),
+            slot(2, b"a", environments_parked=1, provisioned_in_use=2),
+            slot(3, b"b"),
+        ],
+        {b"a": "f", b"b": "g"},
+        {1: wire.Demand(idle=5, busy=1, provisioned=2), 2: wire.Demand(idle=1, busy=3, provisioned=4)},
+    )
+    names = (
+        "environments_idle", "environments_parked", "provisioned_concurrent_executions",
+        "provisioned_concurrency_available", "provisioned_concurrency_utilization",
+    )  # fmt: skip
+    assert [found[f"{name}f"] for name in names] == [6, 3, 3, 6, 0.5]
+    assert [found[f"{name}g"] for name in names] == [0, 0, 0, 0, 0]
 
 
 def test_histograms_of_functions_that_stand_still_are_kept() -> None:

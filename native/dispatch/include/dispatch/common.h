@@ -33,8 +33,8 @@ struct common_view {
 
 struct common_target {
     uint64_t id;
-    struct pool load;      /* invocations that wait or are at work */
-    _Atomic uint32_t live; /* environments that are not ending */
+    struct version_pools pools; /* of invocations */
+    _Atomic uint32_t live;      /* environments that are not ending */
     /* Of these, provisioned ones (ahead.h); and which of them are through their init phase. */
     _Atomic uint32_t provisioned, provisioned_ready;
     _Atomic uint32_t ahead_failures; /* environments ahead of demand that could not be made, one after the other */

@@ -65,6 +65,7 @@ struct control {
     bool hello_sent, greeted;
     bool writing, writable;      /* watched for EPOLLOUT; which has come */
     bool synchronising;          /* between SYNC_BEGIN and SYNC_END */
+    bool pressed;                /* PUT_PRESSURE has come since SYNC_BEGIN */
     uint32_t mark;               /* counts synchronisations */
     uint32_t seen, acknowledged; /* seq */
     struct refusal refusals[CONTROL_WINDOW];

@@ -119,7 +119,12 @@
     X(event_groups)            /* writes to the log, one sync each */ \
     X(event_bytes)             /* of them */ \
     X(events_unreadable)       /* lost: their records on the disk could not be read */ \
-    X(events_damaged_files)    /* level: files of the log that are kept aside, damaged; found when it was opened or since */
+    X(events_damaged_files)    /* level: files of the log that are kept aside, damaged; found when it was opened or since */ \
+    X(environments_reclaimed)  /* idle ones that ended for want of memory */ \
+    X(environments_parked)     /* level: idle ones that were launched ahead of demand and have served nobody */ \
+    X(environments_provisioned) /* level: provisioned ones that are through their init phase */ \
+    X(provisioned_in_use)      /* level: those of them that are at work */ \
+    X(throttled_burst)         /* refused: more environments than the function may get in time */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \
@@ -154,7 +159,9 @@
     X(waits_1s) \
     X(waits_longer) \
     X(provisioned)             /* invocations that a provisioned environment took */ \
-    X(spillover)               /* those that another one took, where some are provisioned */
+    X(spillover)               /* those that another one took, where some are provisioned */ \
+    X(environments_parked)     /* level: as of the node */ \
+    X(provisioned_in_use)      /* level: likewise */
 /* clang-format on */
 
 struct counters_head {
@@ -188,7 +195,7 @@ struct counters_slot {
 #define X(name) _Atomic uint64_t name;
     COUNTERS_SLOT(X)
 #undef X
-    uint8_t padding[256 - 32 - 25 * 8];
+    uint8_t padding[256 - 32 - 27 * 8];
     struct histogram duration_us; /* at 256 */
     struct histogram init_us;     /* at 2176 */
 };

@@ -8,7 +8,14 @@
  * whose function has environments at work waits for these, for ROOM_PATIENCE_US at most: two functions do not end each
  * other's environments in turn. An environment serves its own function's queue first, unless somebody of
  * another function has waited ROOM_PATIENCE_US longer than the head of that queue: a busy function does not keep
- * others out for ever. (An init repeated inside an invocation is launched while its predecessor ends: one above.) */
+ * others out for ever. (An init repeated inside an invocation is launched while its predecessor ends: one above.)
+ *
+ * Memory: the control plane looks at it, and says how many environments may stay idle (PUT_PRESSURE); those that are worth
+ * least end until there are no more, and whenever one too many falls idle. Provisioned ones neither count nor end. Under
+ * some pressure those likely to be used within seconds stay all the same; under full pressure they go too.
+ *
+ * What it costs: a look at ROOM_CANDIDATES_MAX targets, each by a table (worth.h) that is made anew when an eighth more is
+ * known; where more have idle environments, those looked at are others the next time. */
 #pragma once
 
 #include <stdatomic.h>
@@ -22,7 +29,14 @@
 #define ROOM_HOT_RATE 0.1       /* uses a second */
 #define ROOM_LEAST_KB 1024u     /* an environment is taken to have so much memory at least */
 #define ROOM_CANDIDATES_MAX 64u /* targets whose environments are weighed against each other */
-#define ROOM_LOOK_MAX 1024u     /* environments that are looked at for it */
+#define ROOM_UNUSED_MAX 16u     /* never used ones of a target that are looked past */
+
+enum room_pressure {
+    ROOM_PRESSURE_NONE,
+    ROOM_PRESSURE_SOME,
+    ROOM_PRESSURE_FULL,
+    ROOM_PRESSURES_N,
+};
 
 struct dispatch;
 struct environment;
@@ -30,18 +44,21 @@ struct target;
 
 /* Of all loops. */
 struct room_common {
-    uint32_t limit;                       /* 0: none; changed while all loops but one stand still */
-    _Atomic uint32_t environments;        /* from LAUNCH to EXITED */
-    _Atomic uint32_t leaving;             /* environments that were told to end and have not */
-    _Atomic uint32_t wanted;              /* sum of the targets' missing ones */
+    uint32_t limit;                /* 0: none; this and the next two: changed while all loops but one stand still */
+    uint32_t most_idle;            /* environments; UINT32_MAX: any number */
+    uint8_t pressure;              /* enum room_pressure */
+    _Atomic uint32_t environments; /* from LAUNCH to EXITED */
+    _Atomic uint32_t leaving;      /* environments that were told to end and have not */
+    _Atomic uint32_t wanted;       /* sum of the targets' missing ones */
     _Atomic uint64_t since_us[LOOPS_MAX]; /* when the first that waits for room arrived, of each loop; 0: nobody does */
 };
 
 /* Of one loop. */
 struct room {
-    struct list idle;    /* environments, idle for the longest time first */
-    struct list waiting; /* targets that miss some, in turn */
-    uint32_t look;       /* how often idle ones were looked through: a target that was seen has the same number */
+    struct list idle;        /* environments, idle for the longest time first */
+    struct list targets;     /* those with idle environments that may end, and some that had: looked at in turn */
+    struct list waiting;     /* targets that miss some, in turn */
+    _Atomic uint32_t n_idle; /* environments in `idle` but for provisioned ones; others look at it */
 };
 
 void room_init(struct room *room);
@@ -55,6 +72,13 @@ void room_give_back(struct dispatch *dispatch);
 bool room_is_left(const struct dispatch *dispatch);
 /* One has been told to end (+1), or has (-1). */
 void room_leaving(struct dispatch *dispatch, int change);
+/* An environment falls idle; it is so no more, or about to leave. */
+void room_offer(struct environment *environment);
+void room_withdraw(struct environment *environment);
+/* What the control plane says of the memory, to each loop. */
+void room_press(struct dispatch *dispatch, uint8_t level, uint32_t idle);
+/* One has fallen idle: that may be one too many. */
+void room_relieve(struct dispatch *dispatch);
 /* The target needs so many more than there is room for; 0: none. Ends idle environments of others. */
 void room_want(struct target *target, uint32_t missing);
 /* May the head of the target's queue, for which there is no room, still wait for one of its own function? */

@@ -1,6 +1,7 @@
 /* Which invocation goes to which environment, and when another environment is launched. Runs in the loop. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct dispatch;
@@ -17,6 +18,8 @@ struct target;
 
 /* A new invocation: to an idle environment, or into the queue. */
 void schedule_invocation(struct invocation *invocation);
+/* Would one more invocation be served in time? False: the function grows as fast as it may, and too many wait already. */
+bool schedule_serves(const struct target *target);
 /* The idle environment that is used next, or NULL. */
 struct environment *schedule_idle(const struct target *target);
 /* An environment is free. */

@@ -64,9 +64,10 @@ struct target {
     uint32_t departing; /* idle environments that are about to go to other loops */
     uint32_t wished;    /* those that other loops were asked for and did not refuse yet */
     struct demand_elsewhere
-        *elsewhere;   /* as the other loops said last, one a loop; the first loop's; NULL: nobody did */
-    struct list room; /* in room.waiting */
-    uint32_t room_look;
+        *elsewhere;            /* as the other loops said last, one a loop; the first loop's; NULL: nobody did */
+    struct list room;          /* in room.waiting */
+    struct list idle_room;     /* in room.targets */
+    struct worth_table *worth; /* of its idle times; NULL: nobody asked yet */
 
     struct timer timer; /* the head gets ripe, or has waited too long, or a launch may be tried again */
     uint64_t retry_us;  /* no launch before: the launcher had no room */

@@ -29,6 +29,7 @@ enum wire_type {
     WIRE_PUT_ASYNC = 26,
     WIRE_DEL_ASYNC = 27,
     WIRE_QUEUE_OP = 28,
+    WIRE_PUT_PRESSURE = 29,
     WIRE_PUT_POOL = 30,
     WIRE_SNAPSHOT_ENVIRONMENT = 32,
     WIRE_SNAPSHOT_END = 33,
@@ -320,6 +321,7 @@ enum wire_fork_snapshot {
     X(put_async, PUT_ASYNC) \
     X(del_async, DEL_ASYNC) \
     X(queue_op, QUEUE_OP) \
+    X(put_pressure, PUT_PRESSURE) \
     X(put_pool, PUT_POOL) \
     X(snapshot_environment, SNAPSHOT_ENVIRONMENT) \
     X(snapshot_end, SNAPSHOT_END) \
@@ -602,6 +604,15 @@ int wire_queue_op_encode(const struct wire_header *header, const struct wire_que
     uint8_t *buffer, size_t size);
 int wire_queue_op_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_queue_op *ret_message);
+
+struct wire_put_pressure {
+    uint8_t level;
+    uint32_t idle;
+};
+int wire_put_pressure_encode(const struct wire_header *header, const struct wire_put_pressure *message,
+    uint8_t *buffer, size_t size);
+int wire_put_pressure_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_put_pressure *ret_message);
 
 struct wire_put_pool {
     uint32_t provisioned;
