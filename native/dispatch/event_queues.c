@@ -139,6 +139,7 @@ static void apply(struct events *events, const struct taken *taken, const struct
 static void busy(struct events *events, const struct taken *taken) {
     struct queue *queue = taken->queue;
     struct decision gate = {.verdict = VERDICT_GATE, .attempts = taken->attempts};
+    uint32_t random;
 
     count_one(&events_counters(events)->events_throttled);
     queue->cap = MAX(queue->in_flight - 1, 1u);
@@ -147,7 +148,9 @@ static void busy(struct events *events, const struct taken *taken) {
             abort();
         return;
     }
-    gate.due_ms = events->queues.now_ms + MIN(BUSY_MIN_MS << MIN(queue->gates, 16u), BUSY_MAX_MS);
+    const uint64_t full = MIN(BUSY_MIN_MS << MIN(queue->gates, 16u), BUSY_MAX_MS);
+    random_bytes(&events->randomness, (uint8_t *)&random, sizeof(random));
+    gate.due_ms = events->queues.now_ms + full / 2 + random % (full / 2 + 1); /* from half of it to all */
     apply(events, taken, &gate);
 }
 

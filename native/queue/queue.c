@@ -199,6 +199,8 @@ int queues_open(struct queues *q, struct files *files, const struct queues_optio
     int r = log_open(&q->log, files, &options->log, &sink, now_ms, ret_report);
     if (r < 0)
         queues_done(q);
+    else if (ret_report->latest_ms > now_ms) /* while nobody looked, and by that much at least */
+        runs_clock_back(q, ret_report->latest_ms - now_ms);
     return r;
 }
 

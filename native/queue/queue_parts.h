@@ -16,6 +16,8 @@ struct run *runs_find(struct log_segment *segment, const struct queue *queue);
 /* The next entry of the run that is due and holds: 1. 0: none is; the run is out of queue->runs then, and in the wheel if
  * there is something later. */
 int run_next(struct queues *queues, struct run *run, struct footer_event *ret_entry);
+/* The clock was set back: retries that are written wait no longer for it. */
+void runs_clock_back(struct queues *queues, uint64_t by_ms);
 
 /* take.c */
 /* A retry could not be written anew. */

@@ -73,6 +73,14 @@ int recover_set_aside(struct log *log, uint64_t sequence) {
     return r < 0 ? r : log->files->operations->sync_directory(log->files);
 }
 
+/* What a header says of the segments before it; it may be the only word of its own one's removal. */
+static void former(struct recovery *r, const struct segment_header *header) {
+    r->done_with = MAX(r->done_with, header->oldest - 1);
+    r->report->latest_ms = MAX(r->report->latest_ms, header->created_ms);
+    if (header->oldest > header->sequence)
+        r->log->writer.unsaid = MAX(r->log->writer.unsaid, header->sequence);
+}
+
 /* Opens one; what is no segment is set aside, what became the next segment's file before its name did is removed. */
 static int open_segment(struct recovery *r, struct found *found) {
     struct log *log = r->log;
@@ -91,7 +99,7 @@ static int open_segment(struct recovery *r, struct found *found) {
     if (s == 0 && header.sequence == found->sequence) {
         found->segment = log_segment_new(&header, file);
         if (found->segment != NULL) {
-            r->done_with = MAX(r->done_with, header.oldest - 1);
+            former(r, &header);
             return 0;
         }
         s = -ENOMEM;
@@ -149,6 +157,7 @@ static int load_groups(struct recovery *r, struct found *found, uint64_t known_e
     if (s < 0)
         return s;
     segment->damaged = scan.damaged_areas > 0;
+    r->report->latest_ms = MAX(r->report->latest_ms, scan.latest_ms);
     if (!r->counted) {
         r->report->torn_bytes += scan.torn_bytes;
         r->report->damaged_bytes += scan.damaged_bytes;
@@ -237,7 +246,7 @@ static int check_former(struct recovery *r, const char *name) {
     int64_t n = files_read_most(r->log->files, file, bytes, sizeof(bytes), 0, &unreadable);
     op->close(r->log->files, file);
     if (n == (int64_t)sizeof(bytes) && segment_parse_header(bytes, &header) == 0)
-        r->done_with = MAX(r->done_with, header.oldest - 1);
+        former(r, &header);
     return n < 0 ? (int)n : 0;
 }
 

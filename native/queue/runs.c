@@ -6,6 +6,8 @@
 #include "base/cleanup.h"
 #include "queue_parts.h"
 
+#define CLOCK_BACK_MS 1000u /* less is the clock's own discipline */
+
 struct run *runs_find(struct log_segment *segment, const struct queue *queue) {
     const struct run *youngest = queue->youngest;
     if (youngest != NULL && youngest->segment->sequence <= segment->sequence)
@@ -222,6 +224,38 @@ static bool holds(const struct log_segment *segment, const struct footer_event *
     return (state & EVENT_TAKEN) == 0 && state_phase(state) != PHASE_SETTLED;
 }
 
+/* When the entry may be taken, by the clock as it is. */
+static uint64_t due_of(const struct queues *q, const struct log_segment *segment, const struct footer_event *entry) {
+    uint64_t due = event_due(entry), by = 0;
+    if (due <= q->now_ms || state_attempts(segment->states[event_ordinal(entry)]) == 0)
+        return due;
+    for (uint32_t i = 0; i < q->n_backs; i++) {
+        const struct place *place = &q->backs[i].place;
+        if (segment->sequence < place->segment ||
+            (segment->sequence == place->segment && event_ordinal(entry) < place->ordinal))
+            by += q->backs[i].by_ms;
+    }
+    return due - MIN(due, by);
+}
+
+void runs_clock_back(struct queues *q, uint64_t by_ms) {
+    const struct log_segment *last = q->log.last;
+    if (by_ms < CLOCK_BACK_MS || last == NULL)
+        return;
+    if (q->n_backs == CLOCK_BACKS) { /* the two oldest become one: what lies between comes early */
+        q->backs[1].by_ms += q->backs[0].by_ms;
+        memmove(q->backs, q->backs + 1, --q->n_backs * sizeof(q->backs[0]));
+    }
+    q->backs[q->n_backs++] = (struct clock_back){{last->sequence, last->ordinals}, by_ms};
+    list_for_each(node, &q->log.segments) {
+        list_for_each(run_node, &list_entry(node, struct log_segment, node)->runs) {
+            struct run *run = list_entry(run_node, struct run, in_segment);
+            run->scheduled_ms = 0;
+            due_now(q, run);
+        }
+    }
+}
+
 int run_next(struct queues *q, struct run *run, struct footer_event *ret_entry) {
     int r;
     while ((r = run_peek(q, run, ret_entry)) > 0) {
@@ -229,11 +263,12 @@ int run_next(struct queues *q, struct run *run, struct footer_event *ret_entry) 
             run_pop(run);
             continue;
         }
-        if (event_due(ret_entry) <= q->now_ms) {
+        const uint64_t due = due_of(q, run->segment, ret_entry);
+        if (due <= q->now_ms) {
             run_pop(run);
             return 1;
         }
-        struct timed timed = {.due_ms = event_due(ret_entry),
+        struct timed timed = {.due_ms = due,
             .segment = run->segment->sequence,
             .queue = run->queue->number,
             .kind = TIMED_RUN};

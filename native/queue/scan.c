@@ -144,6 +144,7 @@ static int scan_groups(
             scan->durable = MAX(scan->durable, MAX(h.durable, offset));
             scan->last = offset;
             scan->groups++;
+            scan->latest_ms = MAX(scan->latest_ms, h.at_ms);
             scan->end = offset = offset + sector_up(GROUP_HEADER + (uint64_t)h.size);
             continue;
         }

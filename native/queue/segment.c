@@ -79,10 +79,10 @@ static int parse_header(const uint8_t sector[SECTOR], struct segment_header *ret
     memcpy(&crc, sector + 12, 4);
     if (memcmp(sector, "RTEVENTS", 8) != 0)
         return -EBADMSG;
-    if (version != VERSION)
-        return -EPROTONOSUPPORT;
     if (crc32c(0, sector + 16, SECTOR - 16) != crc)
         return -EBADMSG;
+    if (version != VERSION)
+        return -EPROTONOSUPPORT;
     memcpy(&h.salt, sector + 16, 8);
     memcpy(&h.sequence, sector + 24, 8);
     memcpy(&h.size, sector + 32, 8);
@@ -100,7 +100,9 @@ static int parse_header(const uint8_t sector[SECTOR], struct segment_header *ret
 
 int segment_parse_header(const uint8_t bytes[HEADER_SIZE], struct segment_header *ret_header) {
     int first = parse_header(bytes, ret_header);
-    return first == -EBADMSG ? parse_header(bytes + SECTOR, ret_header) : first;
+    int second = first == 0 ? 0 : parse_header(bytes + SECTOR, ret_header);
+    /* A version that one copy alone speaks of is a flipped bit: the checksum does not cover it. */
+    return second == 0 || first == second ? second : -EBADMSG;
 }
 
 /* ---- groups ---------------------------------------------------------------------------------------------------- */

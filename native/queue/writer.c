@@ -116,10 +116,29 @@ static int acquire(struct log *log, bool spare_allowed, const char **ret_name) {
     return log->files->operations->open(log->files, SPARE, 0);
 }
 
+/* A file that was a segment may bear the only word of that one's removal (mark_removed), in the first copy of its header:
+ * then the second copy is on the disk before the first one goes. */
+static int write_header(struct log *log, int file, const struct segment_header *header) {
+    const struct file_operations *op = log->files->operations;
+    uint8_t bytes[HEADER_SIZE];
+    size_t size = HEADER_SIZE;
+    int r = 0;
+
+    segment_put_header(bytes, header);
+    if (log->writer.unsaid != 0) {
+        size = SECTOR;
+        r = op->write(log->files, file, bytes + SECTOR, SECTOR, SECTOR);
+        if (r == 0)
+            r = op->sync(log->files, file);
+    }
+    if (r == 0)
+        r = op->write(log->files, file, bytes, size, 0);
+    return r < 0 ? r : op->sync(log->files, file);
+}
+
 int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct batch *batch) {
     struct writer *w = &log->writer;
     const struct file_operations *op = log->files->operations;
-    uint8_t bytes[HEADER_SIZE];
     char name[SEGMENT_NAME_SIZE];
     const char *from;
 
@@ -138,11 +157,8 @@ int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct ba
         .previous_end = w->previous_end,
         .created_ms = now_ms,
     };
-    segment_put_header(bytes, &header);
     segment_name(name, header.sequence);
-    int r = op->write(log->files, file, bytes, sizeof(bytes), 0);
-    if (r == 0)
-        r = op->sync(log->files, file);
+    int r = write_header(log, file, &header);
     if (r == 0) {
         r = op->rename(log->files, from, name);
         if (r == 0) {
@@ -158,6 +174,8 @@ int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct ba
         (void)op->remove(log->files, from);
         return r;
     }
+    if (header.oldest > w->unsaid)
+        w->unsaid = 0; /* it is said here */
     w->header = header;
     w->file = file;
     w->number = 0;
@@ -175,6 +193,8 @@ static int mark_removed(struct log *log, int file) {
     int r = n < 0 ? (int)n : n < (int64_t)sizeof(bytes) ? -EBADMSG : segment_parse_header(bytes, &header);
     if (r < 0)
         return r;
+    if (header.oldest > header.sequence) /* by a process before this one, which may not have lived to sync it */
+        return op->sync(log->files, file);
     header.oldest = header.sequence + 1;
     segment_put_header(bytes, &header);
     r = op->write(log->files, file, bytes, SECTOR, 0); /* the second copy stays as it is, should this one be torn */
@@ -185,7 +205,7 @@ int writer_remove(struct log *log, uint64_t sequence) {
     struct writer *w = &log->writer;
     const struct file_operations *op = log->files->operations;
     char name[SEGMENT_NAME_SIZE];
-    uint64_t size;
+    uint64_t size = 0;
     int r;
 
     segment_name(name, sequence);
@@ -198,14 +218,15 @@ int writer_remove(struct log *log, uint64_t sequence) {
     if (r == 0 && sequence <= w->unsaid)
         r = mark_removed(log, file);
     op->close(log->files, file);
-    if (r == 0 && !w->spare && size >= log->options.segment_bytes) {
-        r = op->rename(log->files, name, SPARE);
-        w->spare = r == 0;
-    } else if (r == 0 && !w->next && size >= log->options.segment_bytes) {
-        r = op->rename(log->files, name, NEXT);
-        w->next = r == 0;
-    } else if (r == 0) {
+    bool *kept = size < log->options.segment_bytes ? NULL : !w->spare ? &w->spare : !w->next ? &w->next : NULL;
+    if (r == 0 && kept != NULL)
+        r = op->rename(log->files, name, kept == &w->spare ? SPARE : NEXT);
+    else if (r == 0)
         r = op->remove(log->files, name);
-    }
-    return r < 0 ? r : op->sync_directory(log->files);
+    if (r == 0)
+        r = op->sync_directory(log->files);
+    /* Not used again before it has lost its name for good: a power cut may bring that back. */
+    if (r == 0 && kept != NULL)
+        *kept = true;
+    return r;
 }

@@ -9,7 +9,7 @@
 #define MEMORY_NAMES 256
 
 /* Planted faults: what a wrong log or a lying disk would do. */
-enum fault { FAULT_NONE, FAULT_SYNC, FAULT_DIRECTORY, FAULT_SALT, FAULT_EARLY };
+enum fault { FAULT_NONE, FAULT_SYNC, FAULT_DIRECTORY, FAULT_SALT, FAULT_EARLY, FAULT_CHECKSUM, FAULT_SETTLE };
 
 struct memory_file {
     uint8_t *now, *disk; /* as programs see it; as a power cut leaves it */

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "memory_files.h"
+#include "planted_faults.h"
 #include "queue/log.h"
 
 enum { EVENTS = 512, STEPS = 60, ENTRIES = 4096, PAYLOAD = 1500 };
@@ -352,7 +352,7 @@ static void cut(struct world *w) {
 static bool run_case(struct world *w, uint64_t seed, uint64_t n, enum fault fault) {
     *w = (struct world){.random = seed, .now_ms = 1700000000000u};
     memory_init(&w->memory, seed * 1000003u + n);
-    w->memory.fault = fault;
+    w->memory.fault = planted_fault = fault;
     w->memory.crash_at = n;
     if (seed % 4 == 1)
         w->memory.room = OPTIONS.segment_bytes * (3 + seed / 4 % 4);
@@ -392,7 +392,7 @@ static bool run_case(struct world *w, uint64_t seed, uint64_t n, enum fault faul
 }
 
 int main(int argc, char **argv) {
-    static const char *const faults[] = {"none", "sync", "directory", "salt", "early"};
+    static const char *const faults[] = {"none", "sync", "directory", "salt", "early", "checksum", "settle"};
     struct world *w = malloc(sizeof(*w));
     uint64_t stride = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
     enum fault fault = FAULT_NONE;

@@ -77,6 +77,43 @@ static void test_far_retry_and_destination(void) {
     end();
 }
 
+/* Of an hour, whether the clock is set back by a year while it waits, or while nobody looks. */
+static void test_far_retry_and_a_clock_set_back(bool looks) {
+    const uint64_t year = 365ull * 86400 * 1000;
+    struct policy policy = {.retries = 5, .base_delay_ms = 3600000, .max_age_ms = 10 * year};
+    struct taken taken;
+    struct decision d;
+    uint8_t uid[16] = {1};
+    uint32_t id;
+    begin(0);
+    accept_one(1, 7, 300, 0);
+    turn();
+    queue_configure(&queues, queues_find(&queues, uid), &policy, 10);
+    CHECK(take(&taken, &id, &d));
+    finish(&taken, OUTCOME_ERROR, now, &d);
+    turn();
+    now -= year;
+    if (looks)
+        turn();
+    restart();
+    turn();
+    CHECK(!take(&taken, &id, &d) && queues_next(&queues) <= now + 3600000);
+    accept_one(1, 8, 10, 0); /* what comes after it is not moved by it */
+    turn();
+    CHECK(take(&taken, &id, &d) && id == 8);
+    queue_configure(&queues, queues_find(&queues, uid), &policy, 10);
+    finish(&taken, OUTCOME_ERROR, now, &d);
+    turn();
+    now += 3599000;
+    turn();
+    CHECK(!take(&taken, &id, &d));
+    now += 1000;
+    turn();
+    CHECK(take(&taken, &id, &d) && taken.attempts == 1 && take(&taken, &id, &d) && taken.attempts == 1);
+    CHECK(!take(&taken, &id, &d));
+    end();
+}
+
 static void test_throttle_pause_cap_age(void) {
     struct taken taken, second;
     struct decision d;
@@ -157,6 +194,8 @@ static void test_names(void) {
 int main(void) {
     test_retries();
     test_far_retry_and_destination();
+    test_far_retry_and_a_clock_set_back(true);
+    test_far_retry_and_a_clock_set_back(false);
     test_throttle_pause_cap_age();
     test_fairness();
     test_names();

@@ -14,6 +14,7 @@ from runtimed.model.queue import (
     ChangedEvents,
     DeleteFunctionEventInvokeConfigRequest,
     DeleteFunctionEventInvokeConfigResponse,
+    EventSettings,
     FunctionEventInvokeConfig,
     GetFunctionEventInvokeConfigRequest,
     ListEventsRequest,
@@ -30,7 +31,7 @@ from runtimed.model.queue import (
     ResumeQueueResponse,
     UpdateFunctionEventInvokeConfigRequest,
 )
-from runtimed.model.shape import UnsetType
+from runtimed.model.shape import UNSET
 
 if TYPE_CHECKING:
     from runtimed.model.queue import QueueStatus
@@ -55,9 +56,7 @@ class EventQueues(Protocol):
 
     async def pause(self, name: str, paused: bool) -> None: ...
 
-    async def configure(
-        self, name: str, retries: int | UnsetType, age: int | UnsetType, *, merge: bool
-    ) -> FunctionEventInvokeConfig: ...
+    async def configure(self, name: str, settings: EventSettings, *, merge: bool) -> FunctionEventInvokeConfig: ...
 
     async def configuration(self, name: str) -> FunctionEventInvokeConfig | None: ...
 
@@ -101,12 +100,8 @@ class Queues:
     async def put_function_event_invoke_config(
         self, request: PutFunctionEventInvokeConfigRequest
     ) -> FunctionEventInvokeConfig:
-        return await self._queues.configure(
-            self._name(request.function_name, request.qualifier),
-            request.maximum_retry_attempts,
-            request.maximum_event_age_in_seconds,
-            merge=False,
-        )
+        name = self._name(request.function_name, request.qualifier)
+        return await self._queues.configure(name, _settings(request), merge=False)
 
     @operation(route=Route("POST", _CONFIG, 200, lambda_members.event_invoke_config))
     async def update_function_event_invoke_config(
@@ -115,9 +110,7 @@ class Queues:
         name = self._name(request.function_name, request.qualifier)
         if await self._queues.configuration(name) is None:
             raise _none(name)
-        return await self._queues.configure(
-            name, request.maximum_retry_attempts, request.maximum_event_age_in_seconds, merge=True
-        )
+        return await self._queues.configure(name, _settings(request), merge=True)
 
     @operation(safe=True, route=Route("GET", _CONFIG))
     async def get_function_event_invoke_config(
@@ -156,6 +149,20 @@ class Queues:
                 f"Function not found: {found.name}:{found.qualifier}. This node has no versions but $LATEST."
             )
         return found.name
+
+
+def _settings(request: PutFunctionEventInvokeConfigRequest | UpdateFunctionEventInvokeConfigRequest) -> EventSettings:
+    if request.retry_attempts is not UNSET and request.maximum_retry_attempts is not UNSET:
+        raise errors.InvalidParameterValue(
+            "RetryAttempts and MaximumRetryAttempts are the same setting: give one of them. "
+            "RetryAttempts, which is not Lambda's, goes beyond 2."
+        )
+    retries = request.maximum_retry_attempts if request.retry_attempts is UNSET else request.retry_attempts
+    return EventSettings(
+        retries=retries,
+        age_seconds=request.maximum_event_age_in_seconds,
+        delay_ms=request.retry_delay_milliseconds,
+    )
 
 
 def _none(name: str) -> errors.ResourceNotFound:

@@ -12,7 +12,8 @@ from runtimed.cli.options import Session, common, function_name
 from runtimed.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
-    from runtimed.model.queue import ChangedEvents, EventState, QueuedEvent, QueueStatus
+    from runtimed.client import Client
+    from runtimed.model.queue import ChangedEvents, EventState, FunctionEventInvokeConfig, QueuedEvent, QueueStatus
     from runtimed.model.shape import UnsetType
 
 STATES = ("waiting", "running", "dead")
@@ -282,48 +283,76 @@ def _said(session: Session, name: str, what: str) -> None:
     "configure",
     examples=(
         ("runtimectl queue configure report --retries 0 --max-age 3600", "One attempt, within an hour:"),
+        ("runtimectl queue configure report --retries 10 --retry-delay 5", "Ten more, after 5, 10, 15 … seconds:"),
         ("runtimectl queue configure report", "What holds:"),
         ("runtimectl queue configure report --default", "The node's defaults again:"),
     ),
 )
 @click.argument("name", shell_complete=function_name)
-@click.option("--retries", type=click.IntRange(0, 2), metavar="N", help="Attempts after the first one that failed.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 30),
+    metavar="N",
+    help="Attempts after the first one that failed; Lambda's own API knows 0 to 2.",
+)
 @click.option("--max-age", type=click.IntRange(60, 21600), metavar="SECONDS", help="Older events are given up.")
+@click.option(
+    "--retry-delay",
+    type=click.FloatRange(0.001, 86400),
+    metavar="SECONDS",
+    help="Before the first retry; before the second twice that, and so on.",
+)
 @click.option("--default", "forget", is_flag=True, help="Forget what was configured.")
 @common
-def configure_command(session: Session, name: str, retries: int | None, max_age: int | None, forget: bool) -> None:
-    """Say how often and how long events of NAME are tried; without options, show it."""
-    from runtimed.model.errors import ResourceNotFound
+def configure_command(
+    session: Session, name: str, retries: int | None, max_age: int | None, retry_delay: float | None, forget: bool
+) -> None:
+    """Say how often and how long events of NAME are tried; without options, show it. What is not given stays."""
     from runtimed.model.shape import UNSET
 
-    if forget and (retries is not None or max_age is not None):
+    delay_ms = None if retry_delay is None else round(retry_delay * 1000)
+    given = {"retries": retries, "maximum_age": max_age, "retry_delay_ms": delay_ms}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if forget and changes:
         raise click.UsageError("--default excludes the other options.")
     with session.client() as client:
-        if forget:
+        found = _configured(client, name)
+        if forget and found is not None:
             client.delete_event_config(name)
-        elif retries is not None or max_age is not None:
-            client.put_event_config(
-                name,
-                retries=UNSET if retries is None else retries,
-                maximum_age=UNSET if max_age is None else max_age,
-            )
-        try:
-            found = client.get_event_config(name)
-        except ResourceNotFound as error:
-            if "EventInvokeConfig" not in error.message:
-                raise
             found = None
+        elif changes:
+            before = {
+                "retries": UNSET if found is None else found.maximum_retry_attempts,
+                "maximum_age": UNSET if found is None else found.maximum_event_age_in_seconds,
+                "retry_delay_ms": UNSET if found is None else found.retry_delay_milliseconds,
+            }
+            found = client.put_event_config(name, **{**before, **changes})
     if session.as_json:
         output.as_json(found if found is not None else {})
         return
-    given = {} if found is None else {"r": found.maximum_retry_attempts, "a": found.maximum_event_age_in_seconds}
+    retries_held = UNSET if found is None else found.maximum_retry_attempts
+    age_held = UNSET if found is None else found.maximum_event_age_in_seconds
+    delay_held = UNSET if found is None else found.retry_delay_milliseconds
     output.fields(
         [
             ("Function", name),
-            ("Retries", str(given["r"]) if isinstance(given.get("r"), int) else "2 (default)"),
-            ("Max age", f"{given['a']} s" if isinstance(given.get("a"), int) else "21600 s (default)"),
+            ("Retries", "2 (default)" if retries_held is UNSET else str(retries_held)),
+            ("Max age", "21600 s (default)" if age_held is UNSET else f"{age_held} s"),
+            ("Delay", "events.retry_delay_ms (default)" if delay_held is UNSET else f"{delay_held / 1000:g} s"),
         ]
     )
+
+
+def _configured(client: Client, name: str) -> FunctionEventInvokeConfig | None:
+    """None: the node's defaults hold."""
+    from runtimed.model.errors import ResourceNotFound
+
+    try:
+        return client.get_event_config(name)
+    except ResourceNotFound as error:
+        if "EventInvokeConfig" not in error.message:
+            raise
+        return None
 
 
 def _state_of(state: str | None) -> EventState | UnsetType:

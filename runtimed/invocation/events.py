@@ -20,6 +20,7 @@ from runtimed.model.arn import Identity
 from runtimed.model.queue import (
     CancelEventsRequest,
     ChangedEvents,
+    EventSettings,
     EventState,
     FunctionEventInvokeConfig,
     ListEventsRequest,
@@ -207,20 +208,17 @@ class Events:
         if rule.paused != paused:
             await self._keep(replace(rule, paused=paused))
 
-    async def configure(
-        self, name: str, retries: int | UnsetType, age: int | UnsetType, *, merge: bool
-    ) -> FunctionEventInvokeConfig:
+    async def configure(self, name: str, settings: EventSettings, *, merge: bool) -> FunctionEventInvokeConfig:
         rule = await self._rules.find(name)
-        kept_retries, kept_age = (rule.retries, rule.age_s) if merge else (None, None)
-        rule = await self._keep(
-            replace(
-                rule,
-                retries=kept_retries if retries is UNSET else retries,
-                age_s=kept_age if age is UNSET else age,
-                configured=True,
-            )
-        )
-        return self._configuration(rule)
+        if not merge:
+            rule = _forgotten(rule)
+        given = {
+            "retries": settings.retries,
+            "age_s": settings.age_seconds,
+            "delay_ms": settings.delay_ms,
+        }
+        changes = {name: value for name, value in given.items() if value is not UNSET}
+        return self._configuration(await self._keep(replace(rule, configured=True, **changes)))
 
     async def configuration(self, name: str) -> FunctionEventInvokeConfig | None:
         rule = await self._rules.find(name)
@@ -228,17 +226,10 @@ class Events:
 
     async def unconfigure(self, name: str) -> None:
         rule = await self._rules.find(name)
-        await self._keep(replace(rule, retries=None, age_s=None, configured=False))
+        await self._keep(replace(_forgotten(rule), configured=False))
 
     async def _keep(self, rule: EventRule) -> EventRule:
-        kept = await self._rules.keep(
-            rule.name,
-            self._now_ms(),
-            retries=rule.retries,
-            age_s=rule.age_s,
-            configured=rule.configured,
-            paused=rule.paused,
-        )
+        kept = await self._rules.keep(rule, self._now_ms())
         try:
             self._told[kept.function] = kept.uid
             await self._dispatcher.put(self._message(kept), kept.function, kept.generation)
@@ -250,7 +241,7 @@ class Events:
         return wire.PutAsync(
             function_uid=rule.uid,
             retries=quotas.EVENT_RETRIES if rule.retries is None else rule.retries,
-            base_delay_ms=self._delay_ms,
+            base_delay_ms=self._delay_ms if rule.delay_ms is None else rule.delay_ms,
             max_age_ms=(quotas.EVENT_AGE_SECONDS if rule.age_s is None else rule.age_s) * 1000,
             paused=int(rule.paused),
         )
@@ -261,7 +252,13 @@ class Events:
             function_arn=self._identity.function_arn(rule.name, "$LATEST"),
             maximum_retry_attempts=UNSET if rule.retries is None else rule.retries,
             maximum_event_age_in_seconds=UNSET if rule.age_s is None else rule.age_s,
+            retry_delay_milliseconds=UNSET if rule.delay_ms is None else rule.delay_ms,
         )
+
+
+def _forgotten(rule: EventRule) -> EventRule:
+    """With the node's defaults."""
+    return replace(rule, retries=None, age_s=None, delay_ms=None)
 
 
 def _moment(milliseconds: int) -> datetime:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Annotated
 
-from msgspec import Meta, field
+from msgspec import Meta, Struct, field
 
 from runtimed.model import quotas
 from runtimed.model.function import FunctionName, Qualifier
@@ -138,6 +138,18 @@ RetryAttempts = Annotated[
     int,
     Meta(ge=0, le=quotas.EVENT_RETRIES, description=f"a whole number from 0 to {quotas.EVENT_RETRIES}."),
 ]
+OwnRetries = Annotated[
+    int,
+    Meta(ge=0, le=quotas.EVENT_RETRIES_OWN, description=f"a whole number from 0 to {quotas.EVENT_RETRIES_OWN}."),
+]
+RetryDelay = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=quotas.EVENT_DELAY_MS,
+        description=f"whole milliseconds from 1 to {quotas.EVENT_DELAY_MS}, a day.",
+    ),
+]
 EventAge = Annotated[
     int,
     Meta(
@@ -148,6 +160,14 @@ EventAge = Annotated[
 ]
 
 
+class EventSettings(Struct, frozen=True, kw_only=True):
+    """What was asked for, whichever members said it; UNSET: nothing."""
+
+    retries: int | UnsetType = UNSET
+    age_seconds: int | UnsetType = UNSET
+    delay_ms: int | UnsetType = UNSET
+
+
 class FunctionEventInvokeConfig(Shape, frozen=True, kw_only=True):
     """How a function's events are retried; a member that is absent is the node's default."""
 
@@ -155,7 +175,10 @@ class FunctionEventInvokeConfig(Shape, frozen=True, kw_only=True):
     """Seconds since the epoch, as Lambda tells it here."""
     function_arn: str
     maximum_retry_attempts: int | UnsetType = UNSET
+    """Above 2 where it was put as `retry_attempts`."""
     maximum_event_age_in_seconds: int | UnsetType = UNSET
+    retry_delay_milliseconds: int | UnsetType = UNSET
+    """The node's own, not Lambda's: before the first retry; before the n-th n times that."""
 
 
 class PutFunctionEventInvokeConfigRequest(Shape, frozen=True, kw_only=True):
@@ -165,6 +188,10 @@ class PutFunctionEventInvokeConfigRequest(Shape, frozen=True, kw_only=True):
     qualifier: Qualifier = ""
     maximum_retry_attempts: RetryAttempts | UnsetType = UNSET
     maximum_event_age_in_seconds: EventAge | UnsetType = UNSET
+    retry_attempts: OwnRetries | UnsetType = UNSET
+    """The node's own, not Lambda's, instead of `maximum_retry_attempts`: goes beyond its 2."""
+    retry_delay_milliseconds: RetryDelay | UnsetType = UNSET
+    """The node's own, too: before the first retry; before the n-th n times that."""
 
 
 class UpdateFunctionEventInvokeConfigRequest(Shape, frozen=True, kw_only=True):
@@ -174,6 +201,10 @@ class UpdateFunctionEventInvokeConfigRequest(Shape, frozen=True, kw_only=True):
     qualifier: Qualifier = ""
     maximum_retry_attempts: RetryAttempts | UnsetType = UNSET
     maximum_event_age_in_seconds: EventAge | UnsetType = UNSET
+    retry_attempts: OwnRetries | UnsetType = UNSET
+    """The node's own, not Lambda's, instead of `maximum_retry_attempts`: goes beyond its 2."""
+    retry_delay_milliseconds: RetryDelay | UnsetType = UNSET
+    """The node's own, too: before the first retry; before the n-th n times that."""
 
 
 class GetFunctionEventInvokeConfigRequest(Shape, frozen=True, kw_only=True):

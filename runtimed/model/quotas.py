@@ -15,6 +15,10 @@ EVENT_BYTES = 1 * MEGABYTE
 """An asynchronous one's (D)."""
 EVENT_RETRIES = 2
 """Attempts at an event after the first (D)."""
+EVENT_RETRIES_OWN = 30
+"""The most by our own members; RETRIES_MAX of native/queue."""
+EVENT_DELAY_MS = 86_400_000
+"""The longest before the first retry. Ours."""
 EVENT_AGE_SECONDS_MIN = 60
 EVENT_AGE_SECONDS = 6 * 3600
 """So old an event may become in its queue (D)."""

@@ -20,6 +20,7 @@ class EventRule(Struct, frozen=True, kw_only=True):
     name: str
     retries: int | None = None
     age_s: int | None = None
+    delay_ms: int | None = None
     configured: bool = False
     """Somebody put it, be it empty."""
     paused: bool = False
@@ -28,7 +29,7 @@ class EventRule(Struct, frozen=True, kw_only=True):
 
 
 _COLUMNS = (
-    "f.id, f.uid, f.name, r.retries, r.age_s, coalesce(r.configured, 0), coalesce(r.paused, 0), "
+    "f.id, f.uid, f.name, r.retries, r.age_s, r.delay_ms, coalesce(r.configured, 0), coalesce(r.paused, 0), "
     "coalesce(r.generation, 0), coalesce(r.modified_ms, 0) FROM functions f"
 )
 
@@ -47,21 +48,21 @@ class EventRules:
         """The function's, though nothing may be kept of it. Raises ResourceNotFound when there is no such function."""
         return await self._database.run(lambda c: _find(c, name))
 
-    async def keep(
-        self, name: str, now_ms: int, *, retries: int | None, age_s: int | None, configured: bool, paused: bool
-    ) -> EventRule:
-        """Replaces what was kept. Raises ResourceNotFound."""
+    async def keep(self, rule: EventRule, now_ms: int) -> EventRule:
+        """Replaces what was kept of the function of that name; generation and time are the table's. Raises
+        ResourceNotFound."""
 
         def work(c: sqlite3.Connection) -> EventRule:
-            rule = _find(c, name)
+            function = _find(c, rule.name).function
             c.execute(
-                "INSERT INTO event_rules (function, retries, age_s, configured, paused, generation, modified_ms) "
-                "VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (function) DO UPDATE SET retries = excluded.retries, "
-                "age_s = excluded.age_s, configured = excluded.configured, paused = excluded.paused, "
-                "generation = generation + 1, modified_ms = excluded.modified_ms",
-                (rule.function, retries, age_s, configured, paused, now_ms),
+                "INSERT INTO event_rules "
+                "(function, retries, age_s, delay_ms, configured, paused, generation, modified_ms) "
+                "VALUES (?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (function) DO UPDATE SET retries = excluded.retries, "
+                "age_s = excluded.age_s, delay_ms = excluded.delay_ms, configured = excluded.configured, "
+                "paused = excluded.paused, generation = generation + 1, modified_ms = excluded.modified_ms",
+                (function, rule.retries, rule.age_s, rule.delay_ms, rule.configured, rule.paused, now_ms),
             )
-            return _find(c, name)
+            return _find(c, rule.name)
 
         return await self._database.run(work)
 
@@ -75,13 +76,14 @@ def _find(c: sqlite3.Connection, name: str) -> EventRule:
 
 
 def _rule(row: tuple[object, ...]) -> EventRule:
-    function, uid, name, retries, age, configured, paused, generation, modified = row
+    function, uid, name, retries, age, delay, configured, paused, generation, modified = row
     return EventRule(
         function=cast("int", function),
         uid=cast("bytes", uid),
         name=cast("str", name),
         retries=cast("int | None", retries),
         age_s=cast("int | None", age),
+        delay_ms=cast("int | None", delay),
         configured=bool(configured),
         paused=bool(paused),
         generation=cast("int", generation),

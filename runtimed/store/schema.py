@@ -107,4 +107,5 @@ MIGRATIONS: tuple[Migration, ...] = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    ("ALTER TABLE event_rules ADD COLUMN delay_ms INTEGER",),
 )

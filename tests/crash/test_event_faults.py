@@ -19,6 +19,7 @@ from tests.integration.event_stage import (
     accept,
     await_count,
     counted,
+    fail,
     kill,
     operate,
     prepare,
@@ -181,6 +182,28 @@ def test_the_clock_is_set_while_events_wait(tmp_path: Path, outcome: Outcome) ->
         await_count(control, "events_waiting", 0)
         assert counted(control, "events_dead") == 0
     outcome("no event is too old because of it; a retry waits five minutes at most")
+
+
+@pytest.mark.case("fault", "the clock is set back by a year while an event waits for a retry in half an hour")
+def test_a_retry_far_away_waits_no_longer_for_a_clock_that_is_set_back(tmp_path: Path, outcome: Outcome) -> None:
+    clock = Clock(tmp_path)
+    with staged(tmp_path / "d", tmp_path / "queue", **clock.environment) as stage:
+        control = prepare(stage, rule={"base_delay_ms": 1_800_000})
+        sender = stage.invoker()
+        environment = stage.warm(sender)
+        number = accept(sender, b"1")
+        assert fail(environment, 1) == [number]
+        await_count(control, "events_retried", 1)
+        for step, others in ((-YEAR, b"2"), (-YEAR + 1700, b"3")):
+            clock.step(step)
+            other = accept(sender, others)  # the thread looks at the clock when there is something to do
+            assert bytes(environment.serve().id) == other
+        assert environment.silent()
+        clock.step(-YEAR + 1900)
+        last = accept(sender, b"4")
+        assert {bytes(environment.serve().id) for _ in range(2)} == {number, last}
+        await_count(control, "events_waiting", 0)
+    outcome("it is retried half an hour after it failed, by the clock that goes on, not a year later")
 
 
 def groups(file: bytes) -> list[int]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 
+from msgspec.structs import replace
+
 from runtimed.model.queue import (
     CancelEventsRequest,
     ChangedEvents,
+    EventSettings,
     FunctionEventInvokeConfig,
     ListEventsRequest,
     ListEventsResponse,
     QueueStatus,
     RedriveEventsRequest,
 )
-from runtimed.model.shape import UNSET, UnsetType
+from runtimed.model.shape import UNSET
 
 
 class Shelf:
@@ -40,16 +43,18 @@ class Shelf:
     async def pause(self, name: str, paused: bool) -> None:
         (self.paused.add if paused else self.paused.discard)(name)
 
-    async def configure(
-        self, name: str, retries: int | UnsetType, age: int | UnsetType, *, merge: bool
-    ) -> FunctionEventInvokeConfig:
-        before = self.rules.get(name) if merge else None
-        self.rules[name] = FunctionEventInvokeConfig(
-            last_modified=time.time(),
-            function_arn=f"arn:aws:lambda:us-east-1:000000000000:function:{name}:$LATEST",
-            maximum_retry_attempts=before.maximum_retry_attempts if before and retries is UNSET else retries,
-            maximum_event_age_in_seconds=before.maximum_event_age_in_seconds if before and age is UNSET else age,
+    async def configure(self, name: str, settings: EventSettings, *, merge: bool) -> FunctionEventInvokeConfig:
+        empty = FunctionEventInvokeConfig(
+            last_modified=0, function_arn=f"arn:aws:lambda:us-east-1:000000000000:function:{name}:$LATEST"
         )
+        before = self.rules.get(name, empty) if merge else empty
+        given = {
+            "maximum_retry_attempts": settings.retries,
+            "maximum_event_age_in_seconds": settings.age_seconds,
+            "retry_delay_milliseconds": settings.delay_ms,
+        }
+        changes = {member: value for member, value in given.items() if value is not UNSET}
+        self.rules[name] = replace(before, last_modified=time.time(), **changes)
         return self.rules[name]
 
     async def configuration(self, name: str) -> FunctionEventInvokeConfig | None:

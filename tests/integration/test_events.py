@@ -154,6 +154,32 @@ def test_event_invoke_configuration_and_boto3(node: Node, client: Client) -> Non
     made.close()
 
 
+def test_more_retries_than_lambda_knows(node: Node, client: Client) -> None:
+    """By the node's own members, also for a function whose delay is the node's otherwise; AWS's clients read it."""
+    client.deploy("often", zipped(SOURCE), runtime="python3.11", handler="app.handler", timeout=30)
+    put = node.runtimectl("queue", "configure", "often", "--retries", "5", "--retry-delay", "0.001", "--json")
+    assert put.returncode == 0, put.stderr
+    told = json.loads(put.stdout)
+    assert (told["MaximumRetryAttempts"], told["RetryDelayMilliseconds"]) == (5, 1)
+    aged = node.runtimectl("queue", "configure", "often", "--max-age", "3600")
+    assert "5" in aged.stdout and "3600 s" in aged.stdout and "0.001 s" in aged.stdout, "what was not given stays"
+    failing = client.invoke_async("often", {"n": 1, "fail": True})
+    dead = ListEventsRequest(event_id=failing, state=EventState.DEAD)
+    await_true(lambda: bool(client.list_events(dead).events), SECONDS, "the event to be given up")
+    assert client.list_events(dead).events[0].approximate_invoke_count == 6
+    made = boto(client.create_key("often"))
+    found = made.get_function_event_invoke_config(FunctionName="often")
+    assert (found["MaximumRetryAttempts"], found["MaximumEventAgeInSeconds"]) == (5, 3600)
+    with pytest.raises(made.exceptions.ClientError):
+        made.put_function_event_invoke_config(FunctionName="often", MaximumRetryAttempts=3)
+    made.close()
+    forgotten = node.runtimectl("queue", "configure", "often", "--default")
+    assert "2 (default)" in forgotten.stdout, forgotten.stderr
+    assert node.runtimectl("queue", "configure", "often", "--default").returncode == 0, "nothing to forget is no error"
+    assert client.cancel_events(CancelEventsRequest(function_name="often")).changed == 1
+    client.delete_function("often")
+
+
 def test_events_of_a_deleted_function_are_given_up(node: Node, client: Client) -> None:
     """Also where its queue is paused; a function of the same name that comes later has nothing to do with them."""
     client.deploy("gone", zipped(SOURCE), runtime="python3.11", handler="app.handler", timeout=30)

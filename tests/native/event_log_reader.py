@@ -80,8 +80,7 @@ def header_of(data: bytes) -> Header | None:
         if sector[:8] != b"RTEVENTS" or len(sector) < SECTOR:
             continue
         version, crc = struct.unpack_from("<II", sector, 8)
-        assert version == 1
-        if crc32c(sector[16:]) == crc:
+        if version == 1 and crc32c(sector[16:]) == crc:
             salt, sequence, size, events, _, oldest, previous, end = struct.unpack_from("<QQQIIQQQ", sector, 16)
             return Header(salt, sequence, size, events, oldest, previous, end)
     return None

@@ -60,6 +60,7 @@ struct log_found {
     uint64_t damaged_segments, damaged_bytes, missing_segments, unknown_places;
     uint64_t salvaged;         /* events, out of damaged segments */
     uint64_t unsaved_segments; /* damaged ones whose events could not be moved for want of room: the next start tries */
+    uint64_t latest_ms;        /* the last time that was written */
     uint64_t damaged_files;    /* that are kept: of this start, and of others before */
 };
 

@@ -22,6 +22,7 @@
 #define WINDOWS_MAX 128u
 #define RETRY_NEAR_MS 300000u
 #define RETRIES_NEAR_MAX 250000u
+#define CLOCK_BACKS 8u
 
 struct run {
     struct list in_segment, in_queue; /* in_queue: of those that are due */
@@ -58,6 +59,12 @@ struct queue {
     uint64_t depth; /* events that live */
 };
 
+/* The clock was set back: due times of what stands before this place are of one that was ahead by so much. */
+struct clock_back {
+    struct place place;
+    uint64_t by_ms;
+};
+
 struct queues {
     struct log log;
     struct wheel wheel;
@@ -71,6 +78,8 @@ struct queues {
     uint32_t cap;
     uint32_t n_windows, retries_near;
     uint64_t keep_keys_ms, now_ms;
+    struct clock_back backs[CLOCK_BACKS];
+    uint32_t n_backs;
     uint64_t unreadable; /* events that were settled because their records could not be read */
     uint8_t *buffer;
     size_t buffer_capacity;

@@ -16,6 +16,7 @@ struct scan {
     uint64_t last;    /* where the last good group begins; 0: there is none */
     uint64_t number;  /* the highest seen */
     uint64_t groups;
+    uint64_t latest_ms;     /* of them */
     uint64_t damaged_bytes; /* unreadable, below what must be readable */
     uint64_t damaged_areas;
     uint64_t torn_bytes; /* of a group at the end that nobody was told of */

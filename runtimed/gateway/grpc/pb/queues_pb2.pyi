@@ -146,40 +146,50 @@ class ResumeQueueResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class FunctionEventInvokeConfig(_message.Message):
-    __slots__ = ("last_modified", "function_arn", "maximum_retry_attempts", "maximum_event_age_in_seconds")
+    __slots__ = ("last_modified", "function_arn", "maximum_retry_attempts", "maximum_event_age_in_seconds", "retry_delay_milliseconds")
     LAST_MODIFIED_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_ARN_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_RETRY_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_EVENT_AGE_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_DELAY_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     last_modified: float
     function_arn: str
     maximum_retry_attempts: int
     maximum_event_age_in_seconds: int
-    def __init__(self, last_modified: _Optional[float] = ..., function_arn: _Optional[str] = ..., maximum_retry_attempts: _Optional[int] = ..., maximum_event_age_in_seconds: _Optional[int] = ...) -> None: ...
+    retry_delay_milliseconds: int
+    def __init__(self, last_modified: _Optional[float] = ..., function_arn: _Optional[str] = ..., maximum_retry_attempts: _Optional[int] = ..., maximum_event_age_in_seconds: _Optional[int] = ..., retry_delay_milliseconds: _Optional[int] = ...) -> None: ...
 
 class PutFunctionEventInvokeConfigRequest(_message.Message):
-    __slots__ = ("function_name", "qualifier", "maximum_retry_attempts", "maximum_event_age_in_seconds")
+    __slots__ = ("function_name", "qualifier", "maximum_retry_attempts", "maximum_event_age_in_seconds", "retry_attempts", "retry_delay_milliseconds")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     QUALIFIER_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_RETRY_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_EVENT_AGE_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_DELAY_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     qualifier: str
     maximum_retry_attempts: int
     maximum_event_age_in_seconds: int
-    def __init__(self, function_name: _Optional[str] = ..., qualifier: _Optional[str] = ..., maximum_retry_attempts: _Optional[int] = ..., maximum_event_age_in_seconds: _Optional[int] = ...) -> None: ...
+    retry_attempts: int
+    retry_delay_milliseconds: int
+    def __init__(self, function_name: _Optional[str] = ..., qualifier: _Optional[str] = ..., maximum_retry_attempts: _Optional[int] = ..., maximum_event_age_in_seconds: _Optional[int] = ..., retry_attempts: _Optional[int] = ..., retry_delay_milliseconds: _Optional[int] = ...) -> None: ...
 
 class UpdateFunctionEventInvokeConfigRequest(_message.Message):
-    __slots__ = ("function_name", "qualifier", "maximum_retry_attempts", "maximum_event_age_in_seconds")
+    __slots__ = ("function_name", "qualifier", "maximum_retry_attempts", "maximum_event_age_in_seconds", "retry_attempts", "retry_delay_milliseconds")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     QUALIFIER_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_RETRY_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_EVENT_AGE_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_DELAY_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     qualifier: str
     maximum_retry_attempts: int
     maximum_event_age_in_seconds: int
-    def __init__(self, function_name: _Optional[str] = ..., qualifier: _Optional[str] = ..., maximum_retry_attempts: _Optional[int] = ..., maximum_event_age_in_seconds: _Optional[int] = ...) -> None: ...
+    retry_attempts: int
+    retry_delay_milliseconds: int
+    def __init__(self, function_name: _Optional[str] = ..., qualifier: _Optional[str] = ..., maximum_retry_attempts: _Optional[int] = ..., maximum_event_age_in_seconds: _Optional[int] = ..., retry_attempts: _Optional[int] = ..., retry_delay_milliseconds: _Optional[int] = ...) -> None: ...
 
 class GetFunctionEventInvokeConfigRequest(_message.Message):
     __slots__ = ("function_name", "qualifier")
