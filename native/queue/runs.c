@@ -268,10 +268,8 @@ int run_next(struct queues *q, struct run *run, struct footer_event *ret_entry) 
             run_pop(run);
             return 1;
         }
-        struct timed timed = {.due_ms = due,
-            .segment = run->segment->sequence,
-            .queue = run->queue->number,
-            .kind = TIMED_RUN};
+        struct timed timed = {
+            .due_ms = due, .segment = run->segment->sequence, .queue = run->queue->number, .kind = TIMED_RUN};
         r = wheel_add(&q->wheel, &timed);
         if (r == 0)
             run->scheduled_ms = timed.due_ms;

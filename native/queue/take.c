@@ -42,7 +42,7 @@ static void time_came(struct queues *q, const struct timed *timed) {
 
 void queues_turn(struct queues *q, uint64_t now_ms) {
     struct timed timed;
-    log_collect(&q->log, now_ms); /* retries among it are due by the clock as it was */
+    log_collect(&q->log, now_ms);  /* retries among it are due by the clock as it was */
     if (now_ms < q->wheel.at_ms) { /* the clock was set back: no delay becomes longer than it may be */
         runs_clock_back(q, q->wheel.at_ms - now_ms);
         wheel_reset_clock(&q->wheel, now_ms, 1u << TIMED_RETRY | 1u << TIMED_GATE, now_ms + RETRY_NEAR_MS);

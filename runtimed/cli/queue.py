@@ -13,6 +13,7 @@ from runtimed.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
     from runtimed.client import Client
+    from runtimed.client.requests import Retrying
     from runtimed.model.queue import ChangedEvents, EventState, FunctionEventInvokeConfig, QueuedEvent, QueueStatus
     from runtimed.model.shape import UnsetType
 
@@ -34,6 +35,7 @@ _function = click.argument("name", required=False, default="", shell_complete=fu
         ("runtimectl queue redrive report", "Begin anew with them:"),
         ("runtimectl queue pause report", "Run none of its events for now:"),
         ("runtimectl queue configure report --retries 0 --max-age 3600", "Try them once, within an hour:"),
+        ("runtimectl queue configure report --retries 10 --retry-delay 5", "Ten times more, soon:"),
     ),
 )
 @common
@@ -310,9 +312,13 @@ def configure_command(
     """Say how often and how long events of NAME are tried; without options, show it. What is not given stays."""
     from runtimed.model.shape import UNSET
 
-    delay_ms = None if retry_delay is None else round(retry_delay * 1000)
-    given = {"retries": retries, "maximum_age": max_age, "retry_delay_ms": delay_ms}
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes: Retrying = {}
+    if retries is not None:
+        changes["retries"] = retries
+    if max_age is not None:
+        changes["maximum_age"] = max_age
+    if retry_delay is not None:
+        changes["retry_delay_ms"] = round(retry_delay * 1000)
     if forget and changes:
         raise click.UsageError("--default excludes the other options.")
     with session.client() as client:
@@ -321,12 +327,13 @@ def configure_command(
             client.delete_event_config(name)
             found = None
         elif changes:
-            before = {
-                "retries": UNSET if found is None else found.maximum_retry_attempts,
-                "maximum_age": UNSET if found is None else found.maximum_event_age_in_seconds,
-                "retry_delay_ms": UNSET if found is None else found.retry_delay_milliseconds,
-            }
-            found = client.put_event_config(name, **{**before, **changes})
+            before: Retrying = {}
+            if found is not None:
+                before["retries"] = found.maximum_retry_attempts
+                before["maximum_age"] = found.maximum_event_age_in_seconds
+                before["retry_delay_ms"] = found.retry_delay_milliseconds
+            rules: Retrying = {**before, **changes}
+            found = client.put_event_config(name, **rules)
     if session.as_json:
         output.as_json(found if found is not None else {})
         return

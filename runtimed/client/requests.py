@@ -17,6 +17,7 @@ from runtimed.model.function import UpdateFunctionConfigurationRequest
 from runtimed.model.invocation import InvocationType, InvokeRequest, LogType
 from runtimed.model.log import LogEvent, LogKind, TailLogsRequest
 from runtimed.model.node import GetStatisticsRequest, StatisticsOrder, WatchStatisticsRequest
+from runtimed.model.queue import PutFunctionEventInvokeConfigRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,26 @@ FOLLOW_PATIENCE_SECONDS = 30.0
 """How long a lost daemon is waited for by who follows a log: the time that a restart of the whole node takes."""
 READ_PATIENCE_SECONDS = 2.0
 LONGEST_PAUSE = 1.0
+
+
+class Retrying(TypedDict, total=False):
+    """How a function's events are retried."""
+
+    retries: int | UnsetType
+    """After the first attempt, 0 to 30; Lambda: 2 at most."""
+    maximum_age: int | UnsetType
+    """Seconds, 60 to 21600."""
+    retry_delay_ms: int | UnsetType
+    """Before the first retry; before the n-th n times that."""
+
+
+def retrying(name: str, rules: Retrying) -> PutFunctionEventInvokeConfigRequest:
+    return PutFunctionEventInvokeConfigRequest(
+        function_name=name,
+        retry_attempts=rules.get("retries", UNSET),
+        maximum_event_age_in_seconds=rules.get("maximum_age", UNSET),
+        retry_delay_milliseconds=rules.get("retry_delay_ms", UNSET),
+    )
 
 
 def update_configuration(

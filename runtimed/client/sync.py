@@ -222,24 +222,9 @@ class Client:
     def resume_queue(self, name: str) -> None:
         self._call(rpc.RESUME_QUEUE, queue.ResumeQueueRequest(function_name=name))
 
-    def put_event_config(
-        self,
-        name: str,
-        *,
-        retries: int | UnsetType = UNSET,
-        maximum_age: int | UnsetType = UNSET,
-        retry_delay_ms: int | UnsetType = UNSET,
-    ) -> queue.FunctionEventInvokeConfig:
-        """How the function's events are retried: 0 to 30 times (Lambda: 2 at most), until they are so many seconds old
-        (60 to 21600), after so many milliseconds, the n-th time n times that. What is not given is the node's
-        default."""
-        request = queue.PutFunctionEventInvokeConfigRequest(
-            function_name=name,
-            retry_attempts=retries,
-            maximum_event_age_in_seconds=maximum_age,
-            retry_delay_milliseconds=retry_delay_ms,
-        )
-        return self._call(rpc.PUT_EVENT_CONFIG, request)
+    def put_event_config(self, name: str, **rules: Unpack[requests.Retrying]) -> queue.FunctionEventInvokeConfig:
+        """How the function's events are retried. What is not given is the node's default."""
+        return self._call(rpc.PUT_EVENT_CONFIG, requests.retrying(name, rules))
 
     def get_event_config(self, name: str) -> queue.FunctionEventInvokeConfig:
         """Raises ResourceNotFound when the node's defaults hold."""
