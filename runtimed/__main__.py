@@ -122,6 +122,12 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
         "log_level": node.log_level,
         "logs": msgspec.to_builtins(settings.logs),
         "events": {"segment_mb": settings.events.segment_mb},
+        "snapshots": {
+            "memory_mb": settings.snapshots.memory_mb,
+            "making_ms": settings.snapshots.seconds * 1000,
+            "uses": settings.snapshots.uses,
+            "age_ms": settings.snapshots.minutes * 60_000,
+        },
     }
 
 

@@ -247,6 +247,20 @@ class EventSettings(Section, frozen=True, kw_only=True):
     was accepted can be settled when the disk is full."""
 
 
+class SnapshotSettings(Section, frozen=True, kw_only=True):
+    """Snapshots of initialised environments (SnapStart)."""
+
+    memory_mb: Annotated[int, Meta(ge=0, le=16_777_216, description="whole megabytes up to 16777216")] = 0
+    """Megabytes of all snapshots together, and as many of those that are being made; beyond it the one that was used
+    longest ago goes, and of those being made the largest is broken off. 0: an eighth of the machine's memory."""
+    seconds: Annotated[int, Meta(ge=1, le=3600, description="whole seconds from 1 to 3600")] = 60
+    """How long writing one may take; one that takes longer is broken off."""
+    uses: Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")] = 1000
+    """Environments that begin with one, which share its address layout, before it is made anew."""
+    minutes: Annotated[int, Meta(ge=1, le=10_080, description="whole minutes up to a week")] = 60
+    """After which one is made anew."""
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of them."""
 
@@ -260,6 +274,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dispatch: DispatchSettings = DispatchSettings()
     logs: LogSettings = LogSettings()
     events: EventSettings = EventSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 class Interpreter(Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ static struct wire_slice text(const char *text) {
 int channel_start(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
     const struct target *target = environment->target;
-    struct wire_header header = {.object = environment->id};
+    struct wire_header header = {.object = environment->id, .flags = environment->ahead ? WIRE_HEADER_AHEAD : 0};
     char stream[96];
     struct wire_start start = {
         .init_type = environment->init_type,

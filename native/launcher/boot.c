@@ -154,13 +154,21 @@ static void take_interpreters(struct reader *reader, const struct json_value *ar
     }
 }
 
+static void take_snapshots(struct reader *reader, const struct json_value *object, struct boot *boot) {
+    boot->snapshots_memory_mb = take_number(reader, object, "memory_mb", 0, UINT32_MAX);
+    boot->snapshots_making_ms = take_number(reader, object, "making_ms", 1, 24 * 3600 * 1000);
+    boot->snapshots_uses = take_number(reader, object, "uses", 1, UINT32_MAX);
+    boot->snapshots_age_ms = take_number(reader, object, "age_ms", 1, UINT32_MAX);
+}
+
 int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason, size_t reason_size) {
     static const char *const known[] = {"build", "run_dir", "state_dir", "libexec", "bootstrap", "cgroup_name",
         "uid_base", "control", "dispatch", "socket_gid", "invoke_address", "invoke_port", "interpreters",
         "zygotes_per_runtime", "shells", "tmp_pool", "disk_reserve_mb", "drain_ms", "hang_ms", "log_level", "logs",
-        "events"};
+        "events", "snapshots"};
     static const char *const known_logs[] = {"function_mb", "node_mb", "days"};
     static const char *const known_events[] = {"segment_mb"};
+    static const char *const known_snapshots[] = {"memory_mb", "making_ms", "uses", "age_ms"};
     static const char *const known_control[] = {"uid", "gid", "argv", "environment", "mounts"};
     struct reader reader = {.reason = ret_reason, .reason_size = reason_size};
     struct boot boot = {0};
@@ -179,6 +187,7 @@ int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason
     refuse_unknown(&reader, json_member(root, "control"), known_control, ARRAY_SIZE(known_control));
     refuse_unknown(&reader, json_member(root, "logs"), known_logs, ARRAY_SIZE(known_logs));
     refuse_unknown(&reader, json_member(root, "events"), known_events, ARRAY_SIZE(known_events));
+    refuse_unknown(&reader, json_member(root, "snapshots"), known_snapshots, ARRAY_SIZE(known_snapshots));
     boot.build = take_string(&reader, root, "build");
     boot.run_dir = take_path(&reader, root, "run_dir");
     boot.state_dir = take_path(&reader, root, "state_dir");
@@ -205,6 +214,7 @@ int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason
     boot.logs_node_mb = take_number(&reader, json_member(root, "logs"), "node_mb", 0, UINT32_MAX);
     boot.logs_days = take_number(&reader, json_member(root, "logs"), "days", 0, UINT32_MAX);
     boot.events_segment_mb = take_number(&reader, json_member(root, "events"), "segment_mb", 8, 1024);
+    take_snapshots(&reader, json_member(root, "snapshots"), &boot);
     take_interpreters(&reader, json_member(root, "interpreters"), &boot);
     take_control(&reader, json_member(root, "control"), &boot.control);
     if (reader.error == 0 &&

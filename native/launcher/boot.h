@@ -45,6 +45,9 @@ struct boot {
     uint32_t hang_ms;                                   /* who does not answer for so long is replaced; 0: never */
     uint32_t logs_function_mb, logs_node_mb, logs_days; /* the dispatcher's, see its log_sweep.h */
     uint32_t events_segment_mb;                         /* of a file of the dispatcher's event log */
+    uint32_t snapshots_memory_mb;                       /* all together, and as much in the making; 0: a share */
+    uint32_t snapshots_making_ms;                       /* from the first byte of one to its last */
+    uint32_t snapshots_uses, snapshots_age_ms;          /* after which one is made anew */
     enum log_level log_level;
 };
 

@@ -37,6 +37,7 @@ static void drop_ready(struct snapshot *snapshot) {
 
 static void stop_making(struct snapshot *snapshot) {
     loop_unwatch(&snapshot->server->loop, &snapshot->making.watch);
+    loop_timer_off(&snapshot->making.limit);
     cleanup_close(&snapshot->making.pipe);
     cleanup_close(&snapshot->making.file);
     snapshot->making.environment = NULL;
@@ -54,6 +55,7 @@ void snapshot_put(struct snapshot *snapshot, uint8_t mode, bool fresh) {
     snapshot_free(snapshot);
     snapshot->refusal = WIRE_SNAPSHOT_REFUSAL_NONE;
     snapshot->failures = 0;
+    snapshot->making.after_us = 0;
     snapshot->asked = false;
 }
 
@@ -89,7 +91,9 @@ static void refuse(struct snapshot *snapshot, uint8_t refusal) {
     plan_tell(snapshot->server, snapshot->plan);
 }
 
-static uint64_t share(void) {
+static uint64_t share(const struct server *server) {
+    if (server->boot.snapshots_memory_mb != 0)
+        return (uint64_t)server->boot.snapshots_memory_mb << 20;
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / SNAPSHOT_SHARE;
 }
 
@@ -110,25 +114,13 @@ static struct snapshot *oldest(struct server *server, uint64_t *ret_size) {
 }
 
 static void make_room(struct server *server) {
-    const uint64_t most = share();
+    const uint64_t most = share(server);
     uint64_t size;
 
     for (struct snapshot *snapshot; (snapshot = oldest(server, &size)) != NULL && size > most;) {
         drop_ready(snapshot);
         plan_tell(server, snapshot->plan);
     }
-}
-
-/* Those that are being made have a share of their own: however many begin at once, and however much each writes. */
-static bool too_much_in_the_making(struct server *server) {
-    uint64_t size = 0;
-
-    table_for_each(node, &server->plans.table) {
-        const struct snapshot *snapshot = &table_entry(node, struct plan, node)->snapshot;
-        if (snapshot->making.environment != NULL)
-            size += snapshot->making.size;
-    }
-    return size > share();
 }
 
 /* An init phase that fails, or is ended, is the function's own matter: the next launch makes another attempt. So it does
@@ -140,6 +132,43 @@ static void broke_off(struct snapshot *snapshot) {
     }
     stop_making(snapshot);
     plan_tell(snapshot->server, snapshot->plan);
+}
+
+static void limit_fire(void *owner) {
+    broke_off(owner);
+}
+
+/* Of those that are being made, and how large all are. */
+static struct snapshot *largest(struct server *server, uint64_t *ret_size) {
+    struct snapshot *found = NULL;
+
+    *ret_size = 0;
+    table_for_each(node, &server->plans.table) {
+        struct snapshot *snapshot = &table_entry(node, struct plan, node)->snapshot;
+        if (snapshot->making.environment == NULL)
+            continue;
+        *ret_size += snapshot->making.size;
+        if (found == NULL || snapshot->making.size > found->making.size)
+            found = snapshot;
+    }
+    return found;
+}
+
+/* However many begin at once, and however much each writes. That there is no room is nobody's failure, but for one that
+ * is too large by itself. */
+static void make_room_in_the_making(struct server *server) {
+    const uint64_t most = share(server);
+    uint64_t size;
+
+    for (struct snapshot *snapshot; (snapshot = largest(server, &size)) != NULL && size > most;) {
+        if (snapshot->making.size > most) {
+            refuse(snapshot, WIRE_SNAPSHOT_REFUSAL_TOO_LARGE);
+            continue;
+        }
+        snapshot->making.after_us = server->loop.now_us + SNAPSHOT_PAUSE_US;
+        stop_making(snapshot);
+        plan_tell(server, snapshot->plan);
+    }
 }
 
 /* All of it is here, or its writer is gone. */
@@ -200,6 +229,9 @@ static void pipe_ready(void *owner, uint32_t events) {
             return;
         }
         moved += (size_t)n;
+        if (snapshot->making.size == 0)
+            loop_timer(&snapshot->server->loop, &snapshot->making.limit,
+                (uint64_t)snapshot->server->boot.snapshots_making_ms * 1000, limit_fire, snapshot);
         snapshot->making.size = (uint64_t)at;
         if (snapshot->making.size > most) {
             refuse(snapshot, WIRE_SNAPSHOT_REFUSAL_TOO_LARGE);
@@ -208,8 +240,7 @@ static void pipe_ready(void *owner, uint32_t events) {
         if (take_refusal(snapshot))
             return;
     }
-    if (too_much_in_the_making(snapshot->server))
-        broke_off(snapshot);
+    make_room_in_the_making(snapshot->server);
 }
 
 static int make(struct snapshot *snapshot, struct environment *environment) {
@@ -234,9 +265,14 @@ static int make(struct snapshot *snapshot, struct environment *environment) {
 
 /* ---- launches ---------------------------------------------------------------------------------------------------- */
 
+static bool may_make(const struct snapshot *snapshot) {
+    return snapshot->making.environment == NULL && snapshot->server->loop.now_us >= snapshot->making.after_us;
+}
+
 static bool is_old(const struct snapshot *snapshot) {
-    return snapshot->ready.used >= SNAPSHOT_USES_MAX ||
-        snapshot->server->loop.now_us - snapshot->ready.since_us >= SNAPSHOT_AGE_US;
+    const struct boot *boot = &snapshot->server->boot;
+    return snapshot->ready.used >= boot->snapshots_uses ||
+        snapshot->server->loop.now_us - snapshot->ready.since_us >= (uint64_t)boot->snapshots_age_ms * 1000;
 }
 
 uint8_t snapshot_launch(struct snapshot *snapshot, struct environment *environment, int *ret_fd) {
@@ -247,14 +283,14 @@ uint8_t snapshot_launch(struct snapshot *snapshot, struct environment *environme
         snapshot->plan->retired) /* what it has would not be freed again */
         return WIRE_FORK_SNAPSHOT_NONE;
     snapshot->asked = true;
-    if (is_of(snapshot, environment->zygote) && (!is_old(snapshot) || snapshot->making.environment != NULL)) {
+    if (is_of(snapshot, environment->zygote) && (!is_old(snapshot) || !may_make(snapshot))) {
         snapshot->ready.used++;
         snapshot->ready.last_us = snapshot->server->loop.now_us;
         environment->restored = true;
         *ret_fd = snapshot->ready.file;
         return WIRE_FORK_SNAPSHOT_RESTORE;
     }
-    if (snapshot->making.environment != NULL || (first && snapshot->mode == WIRE_SNAPSHOT_MODE_AUTOMATIC))
+    if (!may_make(snapshot) || (first && snapshot->mode == WIRE_SNAPSHOT_MODE_AUTOMATIC))
         return WIRE_FORK_SNAPSHOT_NONE;
     *ret_fd = make(snapshot, environment);
     return *ret_fd < 0 ? WIRE_FORK_SNAPSHOT_NONE : WIRE_FORK_SNAPSHOT_TAKE;

@@ -7,8 +7,10 @@
  *   REFUSED   the environment cannot be copied, or copies do not live; all launches are ordinary ones
  *
  * A snapshot is good for children of one process of the zygote and goes with it. It is made anew when it is old or was
- * used often, while the old one still serves. It lies in the launcher's memory, of which all have a share. Nothing in the file is looked at but its last eight bytes and, when it is a
- * single byte, that. */
+ * used often, while the old one still serves. It lies in the launcher's memory, of which all have a share, and those that
+ * are being made another: where it does not suffice, the largest of them breaks off, whoever writes next, and each has a
+ * limit of time. So who writes much and stands still is in nobody's way. Nothing in the file is looked at but its last
+ * eight bytes and, when it is a single byte, that. */
 #pragma once
 
 #include <stdbool.h>
@@ -21,14 +23,13 @@ struct plan;
 struct server;
 struct zygote;
 
-/* How often one is used, and how long, before the next launch makes another. */
-#define SNAPSHOT_USES_MAX 1000u
-#define SNAPSHOT_AGE_US UINT64_C(3600000000)
 /* Beyond the function's memory, which its own pages fit into: tables, padding. */
 #define SNAPSHOT_EXTRA (UINT64_C(64) << 20)
-/* Of the machine's memory, all snapshots together: beyond it the one that was used longest ago goes. As much again for all
- * that are being made: beyond it the one that writes breaks off. */
+/* Of the machine's memory, where the settings do not say how much: all snapshots together, beyond which the one that was
+ * used longest ago goes; and as much again for all that are being made. */
 #define SNAPSHOT_SHARE 8
+/* Before another is made of a function whose snapshot broke off for want of room. */
+#define SNAPSHOT_PAUSE_US UINT64_C(10000000)
 /* Copies that ended at once, in a row, before no more are made. */
 #define SNAPSHOT_FAILURES 3u
 /* What counts as at once. */
@@ -51,8 +52,10 @@ struct snapshot {
     struct {
         struct environment *environment; /* NULL: none */
         struct watch watch;
+        struct timer limit; /* on from the first byte */
         int pipe, file;
         uint64_t size;
+        uint64_t after_us; /* not before */
     } making;
 };
 

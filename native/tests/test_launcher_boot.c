@@ -26,7 +26,8 @@ static const char good[] =
     "\"interpreters\":[{\"path\":\"/usr/bin/python3\",\"prefix\":\"/usr\"},{\"path\":\"/o/bin/p\",\"prefix\":\"/o\"}],"
     "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"disk_reserve_mb\":7,\"drain_ms\":10000,\"hang_ms\":15000,"
     "\"log_level\":"
-    "\"info\",\"logs\":{\"function_mb\":32,\"node_mb\":0,\"days\":30},\"events\":{\"segment_mb\":8}}";
+    "\"info\",\"logs\":{\"function_mb\":32,\"node_mb\":0,\"days\":30},\"events\":{\"segment_mb\":8},"
+    "\"snapshots\":{\"memory_mb\":0,\"making_ms\":60000,\"uses\":1000,\"age_ms\":3600000}}";
 
 static void test_good(void) {
     struct boot boot;
@@ -40,6 +41,7 @@ static void test_good(void) {
     CHECK(boot.zygotes_per_runtime == 2 && boot.shells == 8 && boot.tmp_pool == 4 && boot.drain_ms == 10000);
     CHECK(boot.hang_ms == 15000);
     CHECK(boot.disk_reserve_mb == 7);
+    CHECK(boot.snapshots_making_ms == 60000 && boot.snapshots_uses == 1000 && boot.snapshots_age_ms == 3600000);
     CHECK(strcmp(boot.invoke_address, "127.0.0.1") == 0 && boot.invoke_port == 7402);
     boot_clear(&boot);
 }

@@ -7,9 +7,6 @@
 #include "module.h"
 #include "zygote/endpoint.h"
 
-/* As text: 8-4-4-4-12. */
-#define ID_TEXT_SIZE 36
-
 typedef struct {
     PyObject_HEAD struct endpoint endpoint;
     uint8_t id[16]; /* of the invocation under way */
@@ -37,59 +34,6 @@ static int wait_packet(Channel *self) {
     }
 }
 
-static PyObject *text(struct wire_slice slice) {
-    return PyUnicode_DecodeUTF8((const char *)slice.data, (Py_ssize_t)slice.size, "replace");
-}
-
-static PyObject *text_or_none(struct wire_slice slice) {
-    if (slice.size > 0)
-        return text(slice);
-    Py_INCREF(Py_None);
-    return Py_None;
-}
-
-static PyObject *bytes_or_none(struct wire_slice slice) {
-    if (slice.size > 0)
-        return PyBytes_FromStringAndSize((const char *)slice.data, (Py_ssize_t)slice.size);
-    Py_INCREF(Py_None);
-    return Py_None;
-}
-
-static PyObject *id_text(const uint8_t id[16]) {
-    static const char digits[] = "0123456789abcdef";
-    char out[ID_TEXT_SIZE];
-    size_t at = 0;
-    for (size_t i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            out[at++] = '-';
-        out[at++] = digits[id[i] >> 4];
-        out[at++] = digits[id[i] & 15];
-    }
-    return PyUnicode_FromStringAndSize(out, ID_TEXT_SIZE);
-}
-
-/* A tuple of n new references, all of which are released when one is missing. */
-static PyObject *tuple_of(PyObject *const *items, Py_ssize_t n) {
-    PyObject *tuple = PyTuple_New(n);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (tuple == NULL || items[i] == NULL) {
-            for (Py_ssize_t j = i; j < n; j++)
-                Py_XDECREF(items[j]);
-            Py_XDECREF(tuple);
-            return NULL;
-        }
-        (void)PyTuple_SetItem(tuple, i, items[i]); /* steals */
-    }
-    return tuple;
-}
-
-static PyObject *string_or_none(const char *value) {
-    if (value != NULL)
-        return PyUnicode_FromString(value);
-    Py_INCREF(Py_None);
-    return Py_None;
-}
-
 /* Does what START says to the process, and tells the rest. */
 static PyObject *become(const struct configuration *configuration, PyObject *data, const char *directory) {
     if (variables_set(data, configuration) < 0)
@@ -103,12 +47,12 @@ static PyObject *become(const struct configuration *configuration, PyObject *dat
         PyUnicode_FromString(configuration->memory),
         PyUnicode_FromString(configuration->log_group),
         PyUnicode_FromString(configuration->log_stream),
-        string_or_none(configuration->level),
-        string_or_none(configuration_variable(configuration, "PYTHONPATH")),
+        object_string_or_none(configuration->level),
+        object_string_or_none(configuration_variable(configuration, "PYTHONPATH")),
         PyBool_FromLong(configuration_variable(configuration, "TZ") != NULL),
-        string_or_none(configuration->executable),
+        object_string_or_none(configuration->executable),
     };
-    return tuple_of(items, (Py_ssize_t)ARRAY_SIZE(items));
+    return object_tuple_of(items, (Py_ssize_t)ARRAY_SIZE(items));
 }
 
 static PyObject *channel_start(PyObject *object, PyObject *arguments) {
@@ -172,7 +116,7 @@ static int take_body(Channel *self, const struct wire_invoke *invoke, PyObject *
 
 /* The same function is invoked under the same name again and again. */
 static PyObject *arn_text(Channel *self, struct wire_slice arn) {
-    PyObject *value = text(arn);
+    PyObject *value = object_text(arn);
     if (value != NULL && self->arn != NULL && PyUnicode_Compare(value, self->arn) == 0) {
         Py_DECREF(value);
         value = self->arn;
@@ -198,16 +142,16 @@ static PyObject *channel_next(PyObject *object, PyObject *unused) {
     if (r < 0)
         return raise_error(r);
     /* Before the body: a chunk overwrites the packet that the slices point into. */
-    items[0] = id_text(invoke.id);
+    items[0] = object_id_text(invoke.id);
     items[1] = PyLong_FromUnsignedLongLong(invoke.deadline_ms);
     items[2] = arn_text(self, invoke.arn);
-    items[3] = text_or_none(invoke.trace);
-    items[4] = bytes_or_none(invoke.client_context);
-    items[5] = bytes_or_none(invoke.cognito_identity);
-    items[6] = text_or_none(invoke.tenant);
+    items[3] = object_text_or_none(invoke.trace);
+    items[4] = object_bytes_or_none(invoke.client_context);
+    items[5] = object_bytes_or_none(invoke.cognito_identity);
+    items[6] = object_text_or_none(invoke.tenant);
     items[7] = NULL;
     r = take_body(self, &invoke, &items[7]);
-    tuple = tuple_of(items, 8);
+    tuple = object_tuple_of(items, 8);
     if (tuple == NULL) {
         if (r == 0 && !PyErr_Occurred())
             Py_RETURN_NONE;
@@ -216,6 +160,26 @@ static PyObject *channel_next(PyObject *object, PyObject *unused) {
     memcpy(self->id, invoke.id, sizeof(self->id));
     self->busy = true;
     return tuple;
+}
+
+static PyObject *channel_is_ahead(PyObject *object, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(((Channel *)object)->endpoint.ahead);
+}
+
+/* Of the packet, None at the end. */
+static PyObject *channel_rehearse(PyObject *object, PyObject *packet) {
+    Channel *self = (Channel *)object;
+    char *data = NULL;
+    Py_ssize_t size = 0;
+
+    if (packet != Py_None && PyBytes_AsStringAndSize(packet, &data, &size) < 0)
+        return NULL;
+    if (self->busy && packet != Py_None)
+        return raise_error(-EPROTO);
+    endpoint_rehearse(&self->endpoint, (const uint8_t *)data, (size_t)size);
+    self->busy = false;
+    Py_RETURN_NONE;
 }
 
 /* A new reference to bytes, whose memory *ret_slice shows. */
@@ -412,6 +376,8 @@ static void channel_dealloc(PyObject *object) {
 
 static PyMethodDef channel_methods[] = {
     {"start", channel_start, METH_VARARGS, NULL},
+    {"is_ahead", channel_is_ahead, METH_NOARGS, NULL},
+    {"rehearse", channel_rehearse, METH_O, NULL},
     {"init_done", channel_init_done, METH_NOARGS, NULL},
     {"init_error", channel_init_error, METH_VARARGS, NULL},
     {"next", channel_next, METH_NOARGS, NULL},

@@ -12,6 +12,11 @@
  *           function's own or None; zoned: it has its own TZ; executable: None, or what to execute instead: another
  *           runtime's interpreter, or "" for the function's own bootstrap.
  *       init_done(); init_error(error_type, body)
+ *       is_ahead() -> bool
+ *           Did START say that nobody waits for this environment yet?
+ *       rehearse(packet)
+ *           The packet (bytes, which must live on) is what next() returns next, and answers go nowhere until
+ *           rehearse(None).
  *       next() -> (request_id, deadline_ms, arn, trace, client_context, cognito_identity, tenant, body) | None
  *           None: the dispatcher is gone. Empty trace, context, identity and tenant are None. Texts are str, context,
  *           identity and body bytes.

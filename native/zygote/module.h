@@ -4,6 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "protocol/wire.h"
 #include "zygote/configuration.h"
 
 struct module_state {
@@ -22,6 +23,15 @@ PyObject *channel_object_new(PyObject *type);
 void channel_object_attach(PyObject *channel, int fd);
 /* In a restored environment: the next packet is START again. */
 void channel_object_renew(PyObject *channel);
+
+/* objects.c: what a packet's fields are in Python; of an empty or missing one None. */
+PyObject *object_text(struct wire_slice slice);
+PyObject *object_text_or_none(struct wire_slice slice);
+PyObject *object_bytes_or_none(struct wire_slice slice);
+PyObject *object_string_or_none(const char *value);
+PyObject *object_id_text(const uint8_t id[16]);
+/* A tuple of n new references, all of which are released when one is missing. */
+PyObject *object_tuple_of(PyObject *const *items, Py_ssize_t n);
 
 /* variables.c: puts START's variables into `data`, os.environ's own dictionary of bytes, and makes that the process's
  * environment. -1 with an exception. */

@@ -13,7 +13,7 @@ import threading
 import time
 from importlib import machinery
 
-from . import context, errors, handlers, logs, payload, snapshots, stream
+from . import context, errors, handlers, logs, payload, rehearsal, snapshots, stream
 
 # sysexits.h: the dispatcher sent what no dispatcher sends.
 EXIT_PROTOCOL = 76
@@ -163,6 +163,8 @@ def run(channel, native):
     except Exception as error:
         fail_init(channel, errors.describe(error), native.INIT_ERROR_MAX)
     logs.flush()
+    if channel.is_ahead():
+        rehearse(channel, native)
     channel.init_done()
     serve(channel, native, handler)
 
@@ -180,6 +182,23 @@ def serve(channel, native, handler):
                 logs.write("runtimed: the channel broke: %s" % error)
             leave(EXIT_PROTOCOL)
         invocation = None  # not kept alive while the next one is waited for
+
+
+def rehearse(channel, native):
+    """An invocation that came from nobody, of a handler of ours, while nobody waits for this environment: memory that
+    is shared with the zygote is copied when it is first written to, and most of what the first invocation of an
+    environment takes is that. Nothing of it is to be seen afterwards.
+    """
+    rehearsal.under_way = True
+    try:
+        channel.rehearse(rehearsal.packet)
+        answer(channel, native, rehearsal.handler, channel.next())
+    finally:
+        channel.rehearse(None)
+        rehearsal.under_way = False
+        context.channel = stream.opened = None
+        logs.current.request_id = ""
+        os.environ.pop(TRACE_VARIABLE, None)
 
 
 def answer(channel, native, handler, invocation):
@@ -220,6 +239,8 @@ def check_size(result, limit):
 
 def fail(channel, native, described):
     """Tells the error: instead of a result, or as the end of one that has begun."""
+    if rehearsal.under_way:
+        return  # the function put something of its own in the way, which is its own to find
     begun = stream.opened is not None and stream.opened.stop()
     logs.write_error(described)
     logs.flush()

@@ -235,6 +235,7 @@ class CallFlags(IntFlag):
 class HeaderFlags(IntFlag):
     READY = 1
     ARENA = 2
+    AHEAD = 4
 
 
 class ForwardFlags(IntFlag):

@@ -60,6 +60,7 @@ class Stage:
         tmp_pool: int = 4,
         drain_ms: int = 200,
         disk_reserve_mb: int = 1,
+        snapshots: dict[str, int] | None = None,
     ) -> None:
         self.root = root
         self.run_dir, self.state_dir, self.libexec = root / "run", root / "state", root / "libexec"
@@ -95,6 +96,7 @@ class Stage:
             "log_level": "info",
             "logs": {"function_mb": 32, "node_mb": 0, "days": 0},
             "events": {"segment_mb": 8},
+            "snapshots": {"memory_mb": 0, "making_ms": 60_000, "uses": 1000, "age_ms": 3_600_000, **(snapshots or {})},
         }
         self.process: subprocess.Popen[bytes] | None = None
         self._listeners: dict[str, socket.socket] = {}

@@ -335,26 +335,3 @@ def test_a_maker_that_never_ends_its_snapshot_holds_nobody_up(stage: Stage) -> N
     assert run(maker, "result = None")["count"] == 1
     stage.end(maker)
     expect(stage, State.NONE)
-
-
-WRITE = """
-if os.getpid() == 30000:
-    try:
-        for _ in range(%d): os.write(4, bytes(1 << 16))
-    except BrokenPipeError: pass
-    os.dup2(4, 200); os.close(4)
-"""
-
-
-@pytest.mark.soak
-def test_all_that_are_being_made_have_a_share_of_the_memory(own: Stage) -> None:
-    """Each maker writes less than it may, and stands still; the one that writes beyond the share breaks off."""
-    each = 160 << 20
-    share = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") // 8
-    for number in range(share // each):
-        own.put(WRITE % (each >> 16), beyond=number)
-        begin(own, beyond=number)
-    own.put(WRITE % (each >> 16), beyond=number + 1)
-    begin(own, beyond=number + 1)
-    own.number += number + 1
-    expect(own, State.NONE)

@@ -72,8 +72,8 @@ class Environment:
         self.process.wait()
         os.close(self.log_end)
 
-    def send(self, message: wire.Message) -> None:
-        self.socket.send(wire.encode(message, object=ENVIRONMENT))
+    def send(self, message: wire.Message, flags: int = 0) -> None:
+        self.socket.send(wire.encode(message, object=ENVIRONMENT, flags=flags))
 
     def receive(self) -> tuple[wire.Header, wire.Message]:
         """The environment's next message; EOFError when it is gone."""
@@ -90,7 +90,9 @@ class Environment:
         assert header.object == ENVIRONMENT
         return header, message
 
-    def start(self, handler: str = "app.handler", init_type: int = 0, **configuration: Any) -> wire.Message:
+    def start(
+        self, handler: str = "app.handler", init_type: int = 0, ahead: bool = False, **configuration: Any
+    ) -> wire.Message:
         """INIT_DONE or INIT_ERROR."""
         settings = {
             "handler": handler,
@@ -112,7 +114,8 @@ class Environment:
                 log_format=log_format,
                 log_stream="2026/11/21/[$LATEST]0123456789abcdef0123456789abcdef",
                 configuration=json.dumps(settings).encode(),
-            )
+            ),
+            wire.HeaderFlags.AHEAD if ahead else 0,
         )
         return self.receive()[1]
 

@@ -203,6 +203,7 @@ enum wire_fork_snapshot {
 
 #define WIRE_HEADER_READY 1u
 #define WIRE_HEADER_ARENA 2u
+#define WIRE_HEADER_AHEAD 4u
 
 #define WIRE_FORWARD_WHOLE 1u
 

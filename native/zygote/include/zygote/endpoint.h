@@ -28,6 +28,10 @@ struct endpoint {
     uint8_t *arena; /* arena_size bytes, or NULL */
     uint32_t arena_size, arena_filled;
     bool arena_offered; /* for the answer to the invocation under way */
+    bool ahead;         /* START said that nobody waits for this environment yet */
+    bool rehearsing;
+    const uint8_t *rehearsed; /* what arrives next, of rehearsed_size bytes; NULL: what the dispatcher sends */
+    size_t rehearsed_size;
 };
 
 /* Answers up to here go through the socket. */
@@ -45,6 +49,10 @@ void endpoint_done(struct endpoint *endpoint);
 /* Waits for one packet; what concerns the arena is seen to on the way. Its size; 0: the dispatcher is gone; -EINTR: a
  * signal, call again; -EBADMSG: longer than any message, or no message of that kind. */
 int endpoint_wait(struct endpoint *endpoint);
+
+/* As if the packet, no longer than any message, had come, and to nobody: RESULTs are dropped until NULL ends it. The packet
+ * stays the caller's, and is looked at by the next endpoint_wait. */
+void endpoint_rehearse(struct endpoint *endpoint, const uint8_t *packet, size_t size);
 
 /* Read the packet that arrived last. -EBADMSG: not that message, or malformed, or out of bounds. */
 int endpoint_take_start(struct endpoint *endpoint, struct wire_start *ret_start);
