@@ -8,6 +8,7 @@ import sys
 from bench import (
     burst,
     cold_start,
+    cold_table,
     creation_rate,
     density,
     event_accept,
@@ -41,6 +42,7 @@ BENCHES = {
     "limits": limits.run,
     "restart": restart.run,
     "cold_start": cold_start.run,
+    "cold_table": cold_table.run,
     "burst": burst.run,
     "snap_start": snap_start.run,
     "creation_rate": creation_rate.run,

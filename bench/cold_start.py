@@ -82,7 +82,7 @@ class Bench:
     """A node, and what calls it."""
 
     def __init__(self, compiled: Compiled, node: Node, client: Client) -> None:
-        self.compiled, self.client = compiled, client
+        self.compiled, self.node, self.client = compiled, node, client
         self.program, self.socket = compiled.program("load"), calls.dispatch_socket(node)
 
     def side(self, name: str, gap_ms: int) -> Side:

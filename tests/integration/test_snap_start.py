@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Any
 from bench.node import Node, await_true
 from runtimed.client import Client
 from runtimed.model import errors
-from runtimed.model.function import SnapStart, SnapStartApplyOn, SnapStartOptimizationStatus
+from runtimed.model.function import LastUpdateStatus, SnapStart, SnapStartApplyOn, SnapStartOptimizationStatus
 from runtimed.model.shape import UNSET
 
 ON = SnapStart(apply_on=SnapStartApplyOn.PUBLISHED_VERSIONS)
@@ -31,10 +32,12 @@ def source(directory: Path, kept: str = "None") -> Path:
     return path
 
 
-def in_parallel(client: Client, name: str) -> dict[str, list[str]]:
+def in_parallel(client: Client, name: str, count: int = 2) -> dict[str, list[Any]]:
     """What environments said that were busy at the same time, by their log streams."""
-    with ThreadPoolExecutor(2) as pool:
-        answers: list[Any] = list(pool.map(lambda _: json.loads(client.invoke(name, {"sleep": 0.3}).payload), range(2)))
+    with ThreadPoolExecutor(count) as pool:
+        answers: list[Any] = list(
+            pool.map(lambda _: json.loads(client.invoke(name, {"sleep": 0.3}).payload), range(count))
+        )
     return {stream: [born, kind] for born, stream, kind in answers}
 
 
@@ -81,6 +84,48 @@ def test_a_function_with_snap_start(node: Node, tmp_path: Path) -> None:
             assert "SnapStart" in shown and "yes" in shown
         finally:
             client.delete_function("snap-on")
+
+
+MOST = 12  # environments at a time
+REMEMBERING = """\
+import os, time, uuid
+BORN, SEEN = uuid.uuid4().hex, {name: os.environ.get(name) for name in ("FIRST", "SECOND")}
+def handler(event, context):
+    time.sleep(event.get("sleep", 0))
+    now = {name: os.environ.get(name) for name in ("FIRST", "SECOND")}
+    return [BORN, context.log_stream_name, [SEEN, now]]
+"""
+
+
+def test_variables_are_those_of_the_configuration(node: Node, tmp_path: Path) -> None:
+    """Of copies too, and after a change: neither what was taken away nor what the init phase made of it is left."""
+    (tmp_path / "app.py").write_text(REMEMBERING)
+    with Client(node.address) as client:
+        try:
+            client.deploy(
+                "snap-variables", tmp_path / "app.py", snap_start=ON, timeout=60,
+                environment={"FIRST": "one", "SECOND": "two"},
+            )  # fmt: skip
+
+            rounds = itertools.count(2)
+
+            def copied(expected: dict[str, str | None]) -> bool:
+                """One more at a time in each round, until some are born of one init phase; all know these variables."""
+                seen = in_parallel(client, "snap-variables", min(next(rounds), MOST))
+                assert all(said == [expected, expected] for _, said in seen.values()), seen
+                return len({born for born, _ in seen.values()}) < len(seen)
+
+            await_true(lambda: copied({"FIRST": "one", "SECOND": "two"}), 60, "a copy")
+            client.update_function_configuration("snap-variables", environment={"FIRST": "three"})
+
+            def changed() -> bool:
+                return client.get_function("snap-variables").last_update_status is LastUpdateStatus.SUCCESSFUL
+
+            await_true(changed, 60, "the end of the change")
+            rounds = itertools.count(2)
+            await_true(lambda: copied({"FIRST": "three", "SECOND": None}), 60, "a copy after the change")
+        finally:
+            client.delete_function("snap-variables")
 
 
 def test_a_function_that_cannot_be_copied_says_why(node: Node, tmp_path: Path) -> None:
