@@ -1,7 +1,7 @@
 """Where the time of one cold start goes: the kernel's times of each step, from the client's call to its answer.
 
-Calls to the dispatcher's socket, each of which finds no environment (keep-alive 0): client, dispatcher, launcher, zygotes
-and the environments that these fork are traced (bench/tracing.py), which makes every system call a fifth of a microsecond
+Calls to the dispatcher's socket, each of which finds no environment (keep-alive 0): client, dispatcher, launcher,
+zygotes and the environments that these fork are traced, system calls, wake-ups and page faults, which makes all of it
 longer; what the same calls take without stands below. Steps are means over the calls around the median, from the 30th
 to the 70th percentile of the whole. A step is named after who is on the way to the answer; what runs beside it on the
 other processor (limits, the launcher's own books, the environment before) is not shown, but takes its time where there
@@ -231,7 +231,8 @@ def run() -> Report:
 
 def table(runs: list[dict[str, float]]) -> str:
     """For the README: medians of the runs."""
-    return "\n".join(["| step | us |", "|---|---|", *(f"| {name} | {measure.median(runs, name):.0f} |" for name in runs[0])])
+    rows = [f"| {name} | {measure.median(runs, name):.0f} |" for name in runs[0]]
+    return "\n".join(["| us | cold start |", "|---|---|", *rows])
 
 
 if __name__ == "__main__":

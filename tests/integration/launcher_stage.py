@@ -217,8 +217,8 @@ def plan(package: str, **changes: object) -> wire.PutPlan:
 class Played(Stage):
     """A stage with both services greeted and a runtime put."""
 
-    def __init__(self, root: Path, **options: int) -> None:
-        super().__init__(root, **options)
+    def __init__(self, root: Path, snapshots: dict[str, int] | None = None, **options: int) -> None:
+        super().__init__(root, snapshots=snapshots, **options)
         self._id = 0
         self._environments: list[Environment] = []
 
@@ -278,10 +278,10 @@ class Played(Stage):
 
 
 @contextlib.contextmanager
-def played(**options: int) -> Iterator[Played]:
+def played(*, snapshots: dict[str, int] | None = None, **options: int) -> Iterator[Played]:
     """A stage in a directory of its own, begun."""
     with tempfile.TemporaryDirectory(prefix="runtimed-stage-") as directory:
-        stage = Played(Path(directory), **options)
+        stage = Played(Path(directory), snapshots, **options)
         try:
             stage.begin()
             yield stage
