@@ -353,6 +353,16 @@ void channel_resume(struct environment *environment) {
         ration_retry(environment);
 }
 
+/* A socket whose other end went away with packets unread says ECONNRESET, and one that takes no more EPIPE: no handler is
+ * called before all of an event is read. Who does it again and again is not tried for ever. */
+enum environment_event channel_end(const struct environment *environment, int error) {
+    const struct invocation *invocation = environment->invocations[0];
+    if (environment->state == ENVIRONMENT_BUSY && environment->runtime == NULL &&
+        (error == -ECONNRESET || error == -EPIPE) && invocation->returned < INVOCATION_RETURNS_MAX)
+        return EVENT_UNREAD;
+    return EVENT_HANGUP;
+}
+
 /* Reads one packet. False: nothing more to read now, or no channel any more. */
 static bool read_one(struct environment *environment) {
     struct dispatch *dispatch = environment->dispatch;
@@ -365,7 +375,7 @@ static bool read_one(struct environment *environment) {
     else if (n <= 0 && environment->runtime != NULL)
         close_channel(environment); /* it executes the runtime; should it end instead, the launcher tells */
     else if (n <= 0)
-        environment_handle(environment, EVENT_HANGUP, NULL);
+        environment_handle(environment, channel_end(environment, n), NULL);
     else
         on_packet(environment, dispatch->packet_in, (size_t)n);
     return environment->channel.fd >= 0;
@@ -381,7 +391,7 @@ static void on_ready(struct watch *watch, uint32_t events) {
     struct environment *environment = list_entry(watch, struct environment, channel);
 
     if ((events & EPOLLOUT) && environment->channel_writing && send_more(environment) < 0) {
-        environment_handle(environment, EVENT_HANGUP, NULL);
+        environment_handle(environment, channel_end(environment, -EPIPE), NULL);
         return;
     }
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)

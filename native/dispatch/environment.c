@@ -38,6 +38,7 @@
     T(BUSY,         TIMEOUT,         STOPPING,     C(ANSWER_TIMEOUT) | C(RELEASE) | C(END)) \
     T(BUSY,         VIOLATION,       STOPPING,     C(ANSWER_VIOLATION) | C(RELEASE) | C(END)) \
     T(BUSY,         HANGUP,          FAILING,      C(AWAIT_EXIT)) \
+    T(BUSY,         UNREAD,          STOPPING,     C(TAKE_BACK) | C(END)) \
     T(BUSY,         EXITED,          DEAD,         C(ANSWER_EXIT) | C(RELEASE) | C(GONE)) \
     T(BUSY,         RETIRE,          BUSY,         C(MARK)) \
     \

@@ -217,6 +217,20 @@ void invocation_answer_failure(struct invocation *invocation, struct environment
     deliver(invocation, &answer, now);
 }
 
+void invocation_return(struct invocation *invocation, struct environment *environment) {
+    const struct ending ending = {
+        .status = LOG_STATUS_FAILURE, .error_type = "Runtime.ExitError", .ended_us = invocation->sent_us};
+
+    invocation->init_us = 0;
+    report(invocation, environment, &ending);
+    if (invocation->tail != NULL)
+        invocation->tail->written = 0;
+    invocation->logged_start = false;
+    invocation->environment = NULL;
+    invocation->sent_us = 0;
+    invocation->returned++;
+}
+
 void invocation_tell_too_large(struct invocation *invocation) {
     struct dispatch *dispatch = invocation->target->dispatch;
     struct failure failure;

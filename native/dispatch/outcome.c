@@ -195,6 +195,20 @@ void outcome_exit(struct environment *environment, const struct environment_deta
     fail(environment, &failure, LOG_STATUS_FAILURE);
 }
 
+void outcome_unread(struct environment *environment) {
+    struct dispatch *dispatch = environment->dispatch;
+    struct invocation *invocation = environment->invocations[0];
+
+    note(environment, "it ended before it read an event");
+    invocation_return(invocation, environment);
+    environment->invocations[0] = NULL;
+    environment->in_flight--;
+    environment->ready = environment->participants;
+    dispatch->in_flight--;
+    count_less(&dispatch->counters.node->invocations_in_flight, 1);
+    schedule_again(invocation);
+}
+
 void outcome_timeout(struct environment *environment) {
     struct failure failure;
     count_one(&environment->dispatch->counters.node->timeouts);

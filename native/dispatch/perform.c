@@ -152,7 +152,7 @@ static void invoke(struct environment *environment, const struct environment_det
     logs_start(environment, invocation);
     invocation->logged_start = true;
     if (channel_invoke(environment) < 0)
-        environment_handle(environment, EVENT_HANGUP, NULL);
+        environment_handle(environment, channel_end(environment, -EPIPE), NULL);
 }
 
 static void release(struct environment *environment) {
@@ -334,6 +334,8 @@ static void carry_out(struct environment *environment, enum environment_event ev
         outcome_launch(environment, detail);
     if (commands & COMMAND_RELEASE)
         release(environment);
+    if (commands & COMMAND_TAKE_BACK)
+        outcome_unread(environment);
     if (commands & COMMAND_MARK)
         environment->retire = true;
     if (commands & COMMAND_AWAIT_EXIT)

@@ -77,6 +77,14 @@ void schedule_invocation(struct invocation *invocation) {
     schedule_target(invocation->target);
 }
 
+void schedule_again(struct invocation *invocation) {
+    struct environment *environment = schedule_idle(invocation->target);
+    if (environment != NULL)
+        assign(environment, invocation);
+    else
+        schedule_push_back(invocation);
+}
+
 /* It serves who waits here, and then ends. */
 static bool is_leaving(const struct environment *environment) {
     const struct target *target = environment->target;

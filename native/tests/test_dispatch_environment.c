@@ -76,6 +76,10 @@ static void apply(struct account *a, enum environment_state before, enum environ
         CHECK(a->bound && a->answered);
         a->bound = false;
     }
+    if (c & COMMAND_TAKE_BACK) {
+        CHECK(a->bound && !a->answered && (c & (ANSWERS | COMMAND_RELEASE)) == 0);
+        a->bound = false;
+    }
     if (c & COMMAND_OFFER) {
         CHECK(!a->bound && !a->offered && t.next == ENVIRONMENT_IDLE && !a->ended);
         a->offered = true;
@@ -175,6 +179,7 @@ static void test_course(void) {
         {ENVIRONMENT_BUSY, EVENT_RESULT, ENVIRONMENT_SETTLING},
         {ENVIRONMENT_BUSY, EVENT_RESULT_PART, ENVIRONMENT_REPLYING},
         {ENVIRONMENT_BUSY, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},
+        {ENVIRONMENT_BUSY, EVENT_UNREAD, ENVIRONMENT_STOPPING},
         {ENVIRONMENT_REPLYING, EVENT_BODY_DONE_READY, ENVIRONMENT_IDLE},
         {ENVIRONMENT_REPLYING, EVENT_BODY_DONE, ENVIRONMENT_SETTLING},
         {ENVIRONMENT_REPLYING, EVENT_TIMEOUT, ENVIRONMENT_STOPPING},

@@ -19,6 +19,8 @@ struct environment;
 int channel_attach(struct environment *environment, int fd);
 /* Reads what has arrived. */
 void channel_read(struct environment *environment);
+/* What the end of the channel means, which a negative errno told, or 0: EVENT_HANGUP or EVENT_UNREAD. */
+enum environment_event channel_end(const struct environment *environment, int error);
 /* It was not read because a stream had to wait: it is again. Also of a runtime's connection. */
 void channel_resume(struct environment *environment);
 /* INVOKE has left whole. */

@@ -5,13 +5,14 @@
  * What the table does not list cannot happen by our own doing; from the environment it is a violation of the
  * channel's protocol, which ends it.
  *
- * The walk test proves over all sequences to a depth: from INVOKE to RELEASE exactly one answer; RELEASE for every
- * INVOKE, on every path; at most one OFFER per readiness; START once; END at most once; nothing after DEAD.
+ * The walk test proves over all sequences to a depth: from INVOKE to RELEASE exactly one answer, to TAKE_BACK none; one
+ * of both for every INVOKE, on every path; at most one OFFER per readiness; START once; END at most once; nothing after DEAD.
  *
  *   LAUNCHING ─LAUNCHED→ INITIALIZING ─INIT_DONE→ IDLE ─ASSIGN→ BUSY ─RESULT_READY→ IDLE
  *                                                              ├─RESULT→ SETTLING ─READY→ IDLE
  *                                                              └─RESULT_PART→ REPLYING ─BODY_DONE(_READY)→ ...
- *   HANGUP while something is owed: INIT_FAILING or FAILING, until EXITED tells why. Every other end: STOPPING. */
+ *   HANGUP while something is owed: INIT_FAILING or FAILING, until EXITED tells why. Every other end: STOPPING, as is
+ *   UNREAD: nobody is told of it, since who takes the invocation back still answers it. */
 #pragma once
 
 #include <stdbool.h>
@@ -52,6 +53,7 @@
     X(READY) \
     X(VIOLATION)      /* anything it may not send */ \
     X(HANGUP)         /* its end of the channel is closed */ \
+    X(UNREAD)         /* the same, and it never read the INVOKE */ \
     X(ASSIGN)         /* ours: an invocation for it */ \
     X(INIT_TIMEOUT)   /* init limit, or the launcher did not answer */ \
     X(TIMEOUT)        /* the deadline of the invocation that it owes (or, in FAILING, of the wait for EXITED) */ \
@@ -68,6 +70,7 @@
     X(ANSWER_VIOLATION)  /* Sandbox.Failure */ \
     X(ANSWER_LAUNCH)     /* try again later, or the platform's error to one caller */ \
     X(RELEASE)           /* the invocation is over: tokens back */ \
+    X(TAKE_BACK)         /* it is not: another environment takes it, for this one has seen nothing of it */ \
     X(END)               /* END to the launcher; channel closed */ \
     X(AWAIT_EXIT)        /* EXITED should come by itself; END after a moment; the log pipe stays open until then */ \
     X(REINIT)            /* suppressed init: again, inside an invocation */ \

@@ -16,6 +16,9 @@ struct exchange;
 struct target;
 struct environment_detail;
 
+/* Environments that end without having read it are tried so many times. */
+#define INVOCATION_RETURNS_MAX 8u
+
 struct invocation {
     uint8_t id[16];
     struct target *target;
@@ -25,7 +28,8 @@ struct invocation {
     struct attempt *attempt;  /* of an event; NULL: a caller's, or its outcome is known */
     struct caller_load *load; /* NULL: not counted */
     struct list waiting;
-    uint32_t tokens; /* TOKEN_*: held until it is over */
+    uint32_t tokens;   /* TOKEN_*: held until it is over */
+    uint32_t returned; /* times, by environments that had not read it */
     bool logged_start;
     bool first; /* of its environment: bears the init */
     bool is_waiting;
@@ -52,6 +56,8 @@ struct invocation {
 /* Takes the request; answers nothing. exchange NULL: an event's. NULL: out of memory. */
 struct invocation *invocation_new(
     struct target *target, struct request *request, struct exchange *exchange, uint32_t tokens);
+/* From an environment that ended before it read it; the log says so. */
+void invocation_return(struct invocation *invocation, struct environment *environment);
 /* Its tokens; it goes on. */
 void invocation_give_back(struct invocation *invocation);
 /* Gives back tokens and memory; nobody may be waiting any more. */

@@ -9,6 +9,8 @@
 
 void outcome_init_error(struct environment *environment, const struct environment_detail *detail);
 void outcome_exit(struct environment *environment, const struct environment_detail *detail);
+/* Not an answer: its invocation is as before it was assigned. */
+void outcome_unread(struct environment *environment);
 void outcome_timeout(struct environment *environment);
 void outcome_violation(struct environment *environment, const struct environment_detail *detail);
 void outcome_launch(struct environment *environment, const struct environment_detail *detail);

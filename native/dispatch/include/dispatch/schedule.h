@@ -34,6 +34,8 @@ struct invocation *schedule_head(const struct target *target);
 struct invocation *schedule_pop(struct target *target);
 /* Back to the front. */
 void schedule_push_back(struct invocation *invocation);
+/* Of one that was assigned already: to who is idle, or to the head of the queue. */
+void schedule_again(struct invocation *invocation);
 /* A new environment, LAUNCH sent. reserved: the invocation that its init runs inside, or NULL. NULL: out of memory. */
 struct environment *schedule_launch(struct target *target, struct invocation *reserved, uint32_t incarnation);
 void schedule_timer(struct target *target);
