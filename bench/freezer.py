@@ -1,5 +1,5 @@
-"""What freezing idle environments costs and saves, by the grace (`pools.freeze_after_ms`): the next call after a time in
-which nobody asked, and the processor time that a function's own process, left running, takes meanwhile.
+"""What freezing idle environments costs and saves, by the grace (`pools.freeze_after_ms`): the next call after a time
+in which nobody asked, and the processor time that a function's own process, left running, takes meanwhile.
 
 Calls come one after the other, each so long after the last answer: sooner than some graces, later than others. Floor: a
 node that freezes nothing (0).
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
+from collections.abc import Callable
 
 from bench import calls, measure, processor
 from bench.measure import Compiled, Figure, Report
@@ -60,7 +61,9 @@ def side(compiled: Compiled, grace_ms: int) -> dict[str, float]:
 
 def run() -> Report:
     with Compiled() as compiled:
-        sides = {str(grace): functools.partial(side, compiled, grace) for grace in GRACES_MS}
+        sides: dict[str, Callable[[], dict[str, float]]] = {
+            str(grace): functools.partial(side, compiled, grace) for grace in GRACES_MS
+        }
         results = measure.interleave(sides, RUNS)
     units = {f"p50 {gap}": "us" for gap in GAPS_MS} | {f"share {gap}": "of a core" for gap in GAPS_MS}
     figures: list[Figure] = []

@@ -357,8 +357,9 @@ void channel_resume(struct environment *environment) {
  * called before all of an event is read. Who does it again and again is not tried for ever. */
 enum environment_event channel_end(const struct environment *environment, int error) {
     const struct invocation *invocation = environment->invocations[0];
-    if (environment->state == ENVIRONMENT_BUSY && environment->runtime == NULL &&
-        (error == -ECONNRESET || error == -EPIPE) && invocation->returned < INVOCATION_RETURNS_MAX)
+    const bool unread =
+        environment->runtime != NULL ? runtime_is_unread(environment) : error == -ECONNRESET || error == -EPIPE;
+    if (unread && environment->state == ENVIRONMENT_BUSY && invocation->returned < INVOCATION_RETURNS_MAX)
         return EVENT_UNREAD;
     return EVENT_HANGUP;
 }

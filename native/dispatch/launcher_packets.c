@@ -99,6 +99,8 @@ static void on_exited(struct launcher_link *link, const struct packet *packet) {
     channel_read(environment);
     if (environment->state == ENVIRONMENT_DEAD)
         return;
+    if (channel_end(environment, 0) == EVENT_UNREAD)
+        environment_handle(environment, EVENT_UNREAD, NULL);
     environment_see_peak(environment, message.peak_kb);
     detail = (struct environment_detail){.status = message.status,
         .out_of_memory = message.oom != 0,

@@ -102,6 +102,8 @@ static void deliver(struct runtime_connection *connection, const struct invocati
     put_header(&at, end, "Lambda-Runtime-Aws-Tenant-Id", request->tenant);
     at += sprintf(at, "%s\r\n", connection->close ? "Connection: close\r\n" : "");
     connection->reading = RUNTIME_HEAD;
+    connection->runtime->bearer = connection;
+    connection->runtime->unread = false;
     runtime_send(connection, (struct wire_slice){(uint8_t *)head, (uint32_t)(at - head)},
         request->total > 0 ? (struct wire_slice){request->body, request->total} : nothing);
 }
@@ -118,8 +120,14 @@ int runtime_invoke(struct environment *environment) {
     if (runtime_next(runtime->state, RUNTIME_CALL_ASSIGN, &transition) < 0)
         return -EPROTO;
     runtime->state = transition.next;
+    runtime->bearer = NULL;
+    runtime->unread = true;
     deliver_waiting(runtime);
     return 0;
+}
+
+bool runtime_is_unread(const struct environment *environment) {
+    return environment->runtime != NULL && environment->runtime->unread;
 }
 
 /* ---- may it? ---------------------------------------------------------------------------------------------------- */

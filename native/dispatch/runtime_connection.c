@@ -51,6 +51,8 @@ void runtime_connection_close(struct runtime_connection *connection) {
         runtime->waiting = NULL;
     if (runtime->streamer == connection)
         runtime->streamer = NULL;
+    if (runtime->bearer == connection)
+        runtime->bearer = NULL;
     loop_remove(&dispatch->loop, &connection->watch);
     cleanup_close(&connection->watch.fd);
     list_remove(&connection->node);
@@ -77,6 +79,20 @@ void runtime_close(struct environment *environment) {
     runtime->listener.fd = -1;
     while (!list_empty(&runtime->connections))
         runtime_connection_close(list_entry(runtime->connections.next, struct runtime_connection, node));
+}
+
+/* Who goes away with bytes unread, or is sent some afterwards, resets the connection. */
+static void note_error(struct runtime_connection *connection, int error) {
+    struct runtime *runtime = connection->runtime;
+    if (runtime->bearer == connection && (error == ECONNRESET || error == EPIPE))
+        runtime->unread = true;
+}
+
+/* Of one that had ended before it was sent the event: its end is read first, as no error. */
+static int late_error(int fd) {
+    socklen_t size = sizeof(int);
+    int error = 0;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? 0 : error;
 }
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
@@ -170,6 +186,7 @@ void runtime_send(struct runtime_connection *connection, struct wire_slice head,
         n = sendmsg(connection->watch.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN) {
+        note_error(connection, errno);
         runtime_connection_close(connection);
         return;
     }
@@ -190,8 +207,10 @@ static void send_rest(struct runtime_connection *connection) {
             connection->output_size - connection->output_sent, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     if (n < 0) {
-        if (errno != EAGAIN)
+        if (errno != EAGAIN) {
+            note_error(connection, errno);
             runtime_connection_close(connection);
+        }
         return;
     }
     connection->output_sent += (uint32_t)n;
@@ -347,10 +366,13 @@ static bool read_some(struct runtime_connection *connection) {
     if (n < 0 && errno == EAGAIN)
         return false;
     if (n > 0) {
+        if (connection->runtime->bearer == connection)
+            connection->runtime->bearer = NULL;
         ration_spend(connection->runtime->environment, 0, (uint64_t)n);
         take_in(connection, data, (size_t)n);
         return !connection->closed;
     }
+    note_error(connection, n < 0 ? errno : late_error(connection->watch.fd));
     if (connection->reading == RUNTIME_BODY) {
         connection->close = true;
         runtime_call_cut_short(connection);

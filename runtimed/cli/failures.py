@@ -88,7 +88,8 @@ def with_guess(error: Exception, name: object, names: Callable[[], list[str]]) -
     from runtimed.cli.verb import guess
 
     try:
-        meant = guess(name, names())
+        known = names()
+        meant = "" if name in known else guess(name, known)  # it is there, and something of it is not
     except (ApiError, Exception):
         return  # the error itself is what counts
     if meant:
@@ -100,6 +101,10 @@ def _after(error: Exception) -> str:
     from runtimed.model import errors as api
 
     match error:
+        case api.ResourceNotFound(message=message) if (
+            f"`{PROGRAM} " in message and f"`{PROGRAM} functions`" not in message
+        ):
+            return ""  # it says so itself
         case api.ResourceNotFound():
             return f"{PROGRAM} functions list"
         case api.Unauthenticated() | api.AccessDenied():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import failures, output
-from runtimed.cli.options import Session, common
+from runtimed.cli.options import Session, common, completing
 from runtimed.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 
 def _key_id(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Completes a key's id by asking the daemon; nothing when it does not answer."""
-    above = ctx.find_root().params
-    address = ctx.params.get("address") or above.get("address")
-    key_file = ctx.params.get("key_file") or above.get("key_file")
     try:
-        with Session(address, key_file, False).client(failures.NAMES_SECONDS) as client:
+        with completing(ctx).client(failures.NAMES_SECONDS) as client:
             return [key.key_id for key in client.list_keys() if key.key_id.startswith(incomplete)]
     except Exception:
         return []

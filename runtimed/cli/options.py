@@ -93,12 +93,17 @@ def _parents(ctx: click.Context) -> list[click.Context]:
     return found
 
 
-def function_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Completes a function's name by asking the daemon; nothing when it does not answer."""
+def completing(ctx: click.Context) -> Session:
+    """The session of a command line that is not complete yet."""
     above = ctx.find_root().params
     address = ctx.params.get("address") or above.get("address")
     key_file = ctx.params.get("key_file") or above.get("key_file")
+    return Session(address, key_file, False)
+
+
+def function_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a function's name by asking the daemon; nothing when it does not answer."""
     try:
-        return Session(address, key_file, False).names(incomplete)
+        return completing(ctx).names(incomplete)
     except Exception:
         return []

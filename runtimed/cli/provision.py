@@ -79,7 +79,7 @@ def get_command(session: Session, name: str, qualifier: str) -> int:
     """Show what is provisioned for the function NAME, and how far it is."""
     with session.client() as client:
         found = client.provisioned(name).get(qualifier)
-    return _show(session, [] if found is None else [(name, qualifier, found)])
+    return _show(session, [] if found is None else [(name, qualifier, found)], f" for {name}:{qualifier}")
 
 
 @command.command("list", examples=(("runtimectl provision list", "Of all functions:"),))
@@ -112,7 +112,7 @@ def _list(session: Session, name: str | None) -> int:
     with session.client() as client:
         if name is not None:
             found = [(name, *one) for one in client.provisioned(name).items()]
-            return _show(session, found)
+            return _show(session, found, f" for {name}")
         found = []
         for function in client.list_functions():
             with suppress(errors.ResourceNotFound):  # deleted meanwhile
@@ -132,7 +132,8 @@ def _ready(client: Client, name: str, qualifier: str, before: ProvisionedConcurr
         time.sleep(LOOK_SECONDS)
 
 
-def _show(session: Session, found: list[Found]) -> int:
+def _show(session: Session, found: list[Found], of: str = "") -> int:
+    """`of`: what was asked for, for a sentence."""
     if session.as_json:
         configs = [{"FunctionName": name, "Qualifier": qualifier, "Config": one} for name, qualifier, one in found]
         output.as_json({"ProvisionedConcurrencyConfigs": configs})
@@ -155,7 +156,9 @@ def _show(session: Session, found: list[Found]) -> int:
             shrink=("FUNCTION",),
         )
     else:
-        click.echo("Nothing is provisioned. `runtimectl provision put NAME COUNT` keeps environments ready.", err=True)
+        click.echo(
+            f"Nothing is provisioned{of}. `runtimectl provision put NAME COUNT` keeps environments ready.", err=True
+        )
     for _, _, one in found:
         if isinstance(one.status_reason, str) and not session.as_json:
             output.complain(one.status_reason)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtimed.cli import output
-from runtimed.cli.options import Session, common, function_name
+from runtimed.cli import failures, output
+from runtimed.cli.options import Session, common, completing, function_name
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -147,6 +147,17 @@ def _last(target: ScalableTarget) -> str:
     return f"{output.when(last.time)}: {to}{failed}, {last.cause}"
 
 
+def _action_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes the name of an action that is planned for the function; nothing when the daemon does not answer."""
+    try:
+        with completing(ctx).client(failures.NAMES_SECONDS) as client:
+            found = client.scaling.actions(ctx.params["name"], ctx.params.get("qualifier") or "$LATEST")
+        names = [one.scheduled_action_name for one in found]
+        return [name for name in names if name.startswith(incomplete)]
+    except Exception:
+        return []
+
+
 @click.command(
     "schedule",
     cls=Verb,
@@ -161,7 +172,7 @@ def _last(target: ScalableTarget) -> str:
     ),
 )
 @click.argument("name", shell_complete=function_name)
-@click.argument("action", required=False)
+@click.argument("action", required=False, shell_complete=_action_name)
 @click.argument("expression", required=False)
 @_qualifier
 @_least

@@ -3,6 +3,7 @@ it, and its caller hears nothing of the first."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import select
@@ -15,6 +16,7 @@ import pytest
 from runtimed.dispatch.logs import Kind
 from runtimed.model import wire
 from tests.integration.dispatch_stage import PATIENCE, REPOSITORY, Environment, Stage, await_true, counters, staged
+from tests.integration.test_dispatch_runtime_api import NEXT, Runtime, ask, begin_next, invoked, report
 
 LARGE = b'"' + b"x" * 200_000 + b'"'  # more than one packet
 
@@ -144,3 +146,35 @@ def test_the_log_of_each_try_is_whole(stage: Stage) -> None:
     for environment, calls in ((first, 2), (second, 1)):
         own = [record.kind for record in records if record.environment == environment.number and record.kind in kinds]
         assert own == [*kinds] * calls
+
+
+def test_where_the_runtime_api_is_spoken(stage: Stage) -> None:
+    """Its connection is reset by an end that left the event unread; one that read it closes it."""
+    stage.ready(runtime_api=1)
+    invoker = stage.invoker()
+    with contextlib.ExitStack() as stack:
+        first, second = (stack.enter_context(contextlib.closing(Runtime(stage))) for _ in range(2))
+        number = invoker.call(b'{"a":1}')
+        first.launch()
+        connection = first.connect()
+        begin_next(connection)
+        assert select.select([connection.sock], [], [], PATIENCE)[0]
+        connection.close()
+        first.environment.exit(signal.SIGKILL)
+        second.launch()
+        connection = second.connect()
+        event = ask(connection, "GET", NEXT)
+        assert event.body == b'{"a":1}'
+        assert report(connection, event.id, "response", b'"second"').status == 202
+        assert invoker.answer(number)[1] == b'"second"'
+
+
+def test_what_a_runtime_read_is_not_given_again(stage: Stage) -> None:
+    stage.ready(runtime_api=1)
+    invoker = stage.invoker()
+    with contextlib.closing(Runtime(stage)) as runtime:
+        connection, _ = invoked(runtime, invoker)
+        connection.close()
+        runtime.environment.exit(signal.SIGKILL)
+        answer, body = invoker.answer()
+        assert (answer.outcome, json.loads(body)["errorType"]) == (wire.Outcome.FUNCTION_ERROR, "Runtime.ExitError")

@@ -1,5 +1,5 @@
-"""The freezer on a real node: what a function left running stands still between its invocations, as in Lambda, and goes on
-with the next one; an environment at work is never frozen."""
+"""The freezer on a real node: what a function left running stands still between its invocations, as in Lambda, and goes
+on with the next one; an environment at work is never frozen."""
 
 from __future__ import annotations
 

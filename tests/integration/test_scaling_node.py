@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench.node import Node, await_true
+from bench.node import RUNTIMECTL, Node, await_true
 from runtimed.client import AsyncClient, Client
 from runtimed.model import errors
 from runtimed.model.concurrency import ProvisionedConcurrencyStatus
@@ -151,6 +152,14 @@ async def test_the_asynchronous_client(node: Node, client: Client) -> None:
         assert (await other.account()).account_limit.concurrent_executions == 1000
 
 
+def completed(node: Node, line: str) -> list[str]:
+    """What a shell is told to offer for the last word of a command line."""
+    words = ["runtimectl", *line.split()]
+    asked = {"_RUNTIMECTL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run(RUNTIMECTL, env=node.environment | asked, stdout=subprocess.PIPE, text=True, check=False)
+    return [offer.partition(",")[2] for offer in done.stdout.split()]
+
+
 def test_the_command_line(node: Node, client: Client) -> None:
     assert "Nothing is scaled" in node.runtimectl("provision", "target").stderr
     missing = node.runtimectl("provision", "schedule", "scaled", "night", "cron(0 22 * * ? *)", "--max", "1")
@@ -165,6 +174,8 @@ def test_the_command_line(node: Node, client: Client) -> None:
     done = node.runtimectl(*night, "cron(0 22 * * ? *)", "--max", "1", "--timezone", "Europe/Berlin")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Europe/Berlin" in done.stdout
+    assert completed(node, "provision schedule scaled ni") == ["night"]
+    assert completed(node, "provision schedule scaled x") == []
     wrong = node.runtimectl(*night, "cron(0 22 * * * *)", "--max", "1", "--json")
     assert wrong.returncode == 4
     assert "must be ?" in json.loads(wrong.stderr)["error"]["message"]

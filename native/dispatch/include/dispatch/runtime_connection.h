@@ -38,6 +38,8 @@ struct runtime {
     uint32_t held;                       /* bytes of the budget: bodies that are coming, answers that are not taken */
     struct runtime_connection *waiting;  /* in next, for an event */
     struct runtime_connection *streamer; /* whose body is the response under way, as it comes */
+    struct runtime_connection *bearer;   /* which was sent the event and has said nothing since; NULL: none */
+    bool unread;                         /* it was sent to nobody, or its bearer went away before it had read it */
 };
 
 enum runtime_reading {
@@ -98,6 +100,8 @@ bool runtime_is_simple(const struct runtime *runtime);
 int runtime_resume(struct runtime *runtime, int fd, bool close);
 /* An invocation was assigned. */
 int runtime_invoke(struct environment *environment);
+/* The event that it was assigned was not read, which a reset connection shows as long as the runtime does not ask for one. */
+bool runtime_is_unread(const struct environment *environment);
 /* The process has ended: reads what it still said. */
 void runtime_drain(struct environment *environment);
 /* The environment goes to another loop; it has come to this one: 0 or a negative errno. */
