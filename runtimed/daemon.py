@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,10 @@ from runtimed.api.table import Performers, bind
 from runtimed.config import Boot, Settings, boot_decoder, build_id, cgroup_name
 from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
+from runtimed.deployment.retell import Reteller
 from runtimed.deployment.spool import spooled
 from runtimed.deployment.steps import Steps, Terms
-from runtimed.deployment.upkeep import Sweeper, try_again
+from runtimed.deployment.upkeep import Sweeper, kept_up, try_again
 from runtimed.dispatch.control import Dispatcher
 from runtimed.dispatch.invocations import Invocations
 from runtimed.gateway.grpc.server import Server
@@ -44,7 +46,7 @@ from runtimed.invocation.pressure import PressureKeeper
 from runtimed.invocation.scaling import ScalingKeeper
 from runtimed.invocation.scaling import Terms as ScalingTerms
 from runtimed.invocation.statistics import StatisticsReader
-from runtimed.link.mirror import Refused, Unconnected
+from runtimed.link.mirror import Unconnected
 from runtimed.machines.deployment import State
 from runtimed.machines.pools import Budget, KeepAlive, Pools
 from runtimed.machines.scaling import Periods
@@ -57,7 +59,7 @@ from runtimed.store.concurrency import ConcurrencyStore
 from runtimed.store.database import Database, StoreError
 from runtimed.store.events import EventRules
 from runtimed.store.facts import Facts
-from runtimed.store.functions import Function, FunctionStore, Target
+from runtimed.store.functions import FunctionStore
 from runtimed.store.keys import KeyStore
 from runtimed.store.ledger import Size
 from runtimed.store.packages import CodeStore
@@ -158,13 +160,14 @@ class Daemon:
         self.pressure = PressureKeeper(self.dispatcher, self._pools, self._memory, self._keep_alive)
         self.receiver = Receiver(self.code, uploads=limits.uploads, patience=limits.upload_seconds)
         self.steps = self._make_steps()
+        self.reteller = Reteller(self.functions, self.dispatcher, self.steps)
         self.deployer = Deployer(self.functions, self.receiver, self.steps)
         sweeper = Sweeper(self.functions, self.code, self.receiver)
         self.receiver.reclaim = sweeper.reclaim
         self.steps.reserved = self.concurrency.reservation_of
         self.steps.taught = self.pool_keeper.tell_function
         self.steps.withdrawn = partial(sweeper.withdrawn, init_seconds=limits.init_seconds)
-        self._background = [asyncio.create_task(self.receiver.measure())]
+        self._background = [self._begin("the size of the code store", self.receiver.measure)]
         await self.runtimes.discover()
         await self._without_code()
         await self._tell_everything()
@@ -173,19 +176,26 @@ class Daemon:
         await self.deployer.recover()
         self.dispatcher.take_forwards(self._rest.take, AT_ONCE)
         self._serve_metrics()
-        self._background += [
-            asyncio.create_task(self.pressure.run()),
-            asyncio.create_task(sweeper.run()),
-            asyncio.create_task(self.pool_keeper.run()),
-            asyncio.create_task(self.scaling.run()),
-            asyncio.create_task(self.keys.run()),
-            asyncio.create_task(self._tell_serving()),
-            asyncio.create_task(try_again(self.deployer)),
-            asyncio.create_task(self.events.run()),
-        ]
+        self._background += self._kept_up(sweeper)
         offered = ", ".join(runtime.name for runtime in self.runtimes.status() if not runtime.reason)
         log.info("%s serves %s; runtimes: %s", self._boot.build, self._run / "control.sock", offered or "none")
         return server
+
+    def _kept_up(self, sweeper: Sweeper) -> list[asyncio.Task[None]]:
+        return [
+            self._begin("memory pressure", self.pressure.run),
+            self._begin("removal of packages", sweeper.run),
+            self._begin("pools", self.pool_keeper.run),
+            self._begin("scaling", self.scaling.run),
+            self._begin("keys", self.keys.run),
+            self._begin("what serves", self._tell_serving),
+            self._begin("functions that failed", partial(try_again, self.deployer)),
+            self._begin("events", self.events.run),
+        ]
+
+    @staticmethod
+    def _begin(what: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(kept_up(what, run), name=what)
 
     async def _stop(self, server: Server) -> None:
         await server.set_serving(False)
@@ -391,24 +401,14 @@ class Daemon:
         self.launcher.serving()
 
     async def _keep_alive(self, command: KeepAlive) -> None:
-        """Tells every target that serves the new time."""
-        for function, target in await self.functions.served():
-            await self._tell_target(function, target)
+        """Tells every target the new time."""
+        await self.reteller.tell()
         await self.pool_keeper.look()
 
     async def _tell_function(self, uid: bytes) -> None:
-        """Its target, should it serve, with what is reserved for it, and its pool."""
-        for function, target in await self.functions.served():
-            if function.uid == uid:
-                await self._tell_target(function, target)
+        """Its targets, with what is reserved for it, and their pools."""
+        await self.reteller.tell(uid)
         await self.pool_keeper.tell_function(uid)
-
-    async def _tell_target(self, function: Function, target: Target) -> None:
-        generation = await self.functions.next_generation(function.id)
-        try:
-            await self.dispatcher.put(self.steps.target(target), target.id, generation)
-        except Refused as error:
-            log.warning("%s is as it was to the dispatcher: %s", target.name, error)
 
 
 def _budget(settings: Settings, memory_bytes: int) -> Budget:

@@ -175,7 +175,9 @@ class Steps:
             raise StepError(f"The dispatcher refused the function: {error}.", "InternalError") from None
 
     async def route(self, function: Function, number: int) -> None:
-        generation = await self._functions.next_generation(function.id)
+        generation = await self._functions.next_generation(function.uid)
+        if generation is None:
+            raise StepError("The function is gone.", "InternalError")
         try:
             await self._dispatcher.put(self.route_of(function.name, number), function.id, generation)
         except Refused as error:

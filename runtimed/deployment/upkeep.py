@@ -1,11 +1,13 @@
-"""What goes on in the background: functions that begin anew, and packages that nothing refers to any more."""
+"""What goes on in the background, until the control plane ends: functions that begin anew, and packages that nothing
+refers to any more. daemon.py begins these tasks and others of their kind by `kept_up`: nobody waits for their end, and
+what they look after must not be left alone because the disk was full for a moment."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
@@ -19,7 +21,19 @@ SWEEP_BATCH = 16
 LAUNCH_SECONDS = 60.0  # until a launch is given up, and slack
 KEPT_SECONDS = 3600.0  # of packages whose target is not known any more: beyond `longest_use` of the slowest function
 
+PAUSE_SECONDS = 5.0  # before a task that failed begins again
+
 log = logging.getLogger(__name__)
+
+
+async def kept_up(what: str, run: Callable[[], Awaitable[None]], pause: float = PAUSE_SECONDS) -> None:
+    """Until `run` returns, or this is cancelled. `what`: for the log; `pause`: seconds between two beginnings."""
+    while True:
+        try:
+            return await run()
+        except Exception:
+            log.exception("%s: failed, and begins again in %g s", what, pause)
+        await asyncio.sleep(pause)
 
 
 async def try_again(deployer: Deployer) -> None:

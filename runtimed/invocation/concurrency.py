@@ -53,9 +53,11 @@ class ConcurrencyKeeper:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def load(self) -> None:
-        self._settings = {}
+        """What is kept, anew: what belonged to functions that were deleted is forgotten."""
+        found: dict[bytes, dict[str, Setting]] = {}
         for setting in await self._store.all():
-            self._settings.setdefault(setting.uid, {})[setting.qualifier] = setting
+            found.setdefault(setting.uid, {})[setting.qualifier] = setting
+        self._settings = found
 
     # ---- what is set -----------------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class ConcurrencyKeeper:
             setting = await self._store.put(name, qualifier, executions, time.time_ns() // 1_000_000, check)
             if setting is None:
                 raise errors.ResourceNotFound(f"Function not found: {name} was deleted meanwhile.")
-            self._settings.setdefault(setting.uid, {})[qualifier] = setting
+            await self.load()
             await self._tell(setting.uid)
         return setting
 
@@ -125,7 +127,7 @@ class ConcurrencyKeeper:
             if found is None:
                 return False
             await self._store.remove(name, qualifier)
-            self._settings.get(found.uid, {}).pop(qualifier, None)
+            await self.load()
             await self._tell(found.uid)
         return True
 

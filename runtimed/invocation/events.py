@@ -29,7 +29,7 @@ from runtimed.model.queue import (
     QueueStatus,
     RedriveEventsRequest,
 )
-from runtimed.store.events import EventRule, EventRules
+from runtimed.store.events import Change, EventRule, EventRules
 from runtimed.store.functions import FunctionStore
 
 PAGE = 1000
@@ -204,32 +204,32 @@ class Events:
     # ---- rules -------------------------------------------------------------------------------------------------
 
     async def pause(self, name: str, paused: bool) -> None:
-        rule = await self._rules.find(name)
-        if rule.paused != paused:
-            await self._keep(replace(rule, paused=paused))
+        await self._change_rule(name, lambda rule: replace(rule, paused=paused) if rule.paused != paused else None)
 
     async def configure(self, name: str, settings: EventSettings, *, merge: bool) -> FunctionEventInvokeConfig:
-        rule = await self._rules.find(name)
-        if not merge:
-            rule = _forgotten(rule)
         given = {
             "retries": settings.retries,
             "age_s": settings.age_seconds,
             "delay_ms": settings.delay_ms,
         }
         changes = {name: value for name, value in given.items() if value is not UNSET}
-        return self._configuration(await self._keep(replace(rule, configured=True, **changes)))
+
+        def change(rule: EventRule) -> EventRule:
+            return replace(rule if merge else _forgotten(rule), configured=True, **changes)
+
+        return self._configuration(await self._change_rule(name, change))
 
     async def configuration(self, name: str) -> FunctionEventInvokeConfig | None:
         rule = await self._rules.find(name)
         return self._configuration(rule) if rule.configured else None
 
     async def unconfigure(self, name: str) -> None:
-        rule = await self._rules.find(name)
-        await self._keep(replace(_forgotten(rule), configured=False))
+        await self._change_rule(name, lambda rule: replace(_forgotten(rule), configured=False))
 
-    async def _keep(self, rule: EventRule) -> EventRule:
-        kept = await self._rules.keep(rule, self._now_ms())
+    async def _change_rule(self, name: str, change: Change) -> EventRule:
+        kept = await self._rules.change(name, change, self._now_ms())
+        if kept.generation == 0:  # nothing ever was
+            return kept
         try:
             self._told[kept.function] = kept.uid
             await self._dispatcher.put(self._message(kept), kept.function, kept.generation)

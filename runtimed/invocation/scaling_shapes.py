@@ -68,8 +68,8 @@ def planned(request: PutScheduledActionRequest, now_ms: int) -> Action:
         schedule=request.schedule.strip(),
         zone=request.timezone,
         put_ms=now_ms,
-        start_ms=None if isinstance(request.start_time, UnsetType) else _ms(request.start_time),
-        end_ms=None if isinstance(request.end_time, UnsetType) else _ms(request.end_time),
+        start_ms=_given_time("StartTime", request.start_time),
+        end_ms=_given_time("EndTime", request.end_time),
         least=least,
         most=most,
         next_ms=0,
@@ -81,6 +81,15 @@ def planned(request: PutScheduledActionRequest, now_ms: int) -> Action:
     if following is None:
         raise errors.InvalidParameterValue(f"Schedule: {action.schedule} is never due from now on. Give a later time.")
     return Action(**{name: getattr(action, name) for name in action.__struct_fields__} | {"next_ms": following})
+
+
+def _given_time(member: str, moment: datetime | UnsetType) -> int | None:
+    if isinstance(moment, UnsetType):
+        return None
+    first, last = schedules.YEARS
+    if not first <= moment.year <= last:
+        raise errors.InvalidParameterValue(f"{member}: the year must be from {first} to {last}.")
+    return _ms(moment)
 
 
 def shown(row: Scalable, action: Action) -> ScheduledAction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import cast
 
 from msgspec import Struct
@@ -33,6 +34,9 @@ _COLUMNS = (
     "coalesce(r.generation, 0), coalesce(r.modified_ms, 0) FROM functions f"
 )
 
+Change = Callable[[EventRule], EventRule | None]
+"""Given what is kept, says what is to be kept instead; None: the same."""
+
 
 class EventRules:
     """Rows of `event_rules`."""
@@ -48,21 +52,24 @@ class EventRules:
         """The function's, though nothing may be kept of it. Raises ResourceNotFound when there is no such function."""
         return await self._database.run(lambda c: _find(c, name))
 
-    async def keep(self, rule: EventRule, now_ms: int) -> EventRule:
-        """Replaces what was kept of the function of that name; generation and time are the table's. Raises
+    async def change(self, name: str, change: Change, now_ms: int) -> EventRule:
+        """What is kept then; generation and time are the table's. Nobody else changes it meanwhile. Raises
         ResourceNotFound."""
 
         def work(c: sqlite3.Connection) -> EventRule:
-            function = _find(c, rule.name).function
+            found = _find(c, name)
+            rule = change(found)
+            if rule is None:
+                return found
             c.execute(
                 "INSERT INTO event_rules "
                 "(function, retries, age_s, delay_ms, configured, paused, generation, modified_ms) "
                 "VALUES (?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (function) DO UPDATE SET retries = excluded.retries, "
                 "age_s = excluded.age_s, delay_ms = excluded.delay_ms, configured = excluded.configured, "
                 "paused = excluded.paused, generation = generation + 1, modified_ms = excluded.modified_ms",
-                (function, rule.retries, rule.age_s, rule.delay_ms, rule.configured, rule.paused, now_ms),
+                (found.function, rule.retries, rule.age_s, rule.delay_ms, rule.configured, rule.paused, now_ms),
             )
-            return _find(c, rule.name)
+            return _find(c, name)
 
         return await self._database.run(work)
 

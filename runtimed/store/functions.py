@@ -257,11 +257,11 @@ class FunctionStore:
         values = (State.PREPARING.value, function.id, State.FAILED.value, function.next)
         return await self._database.run(lambda c: c.execute(query, values).rowcount) == 1
 
-    async def next_generation(self, function: int) -> int:
-        """A number for the function's route, higher than every one before."""
-        query = "UPDATE functions SET generation = generation + 1 WHERE id = ? RETURNING generation"
-        row = await self._database.run(lambda c: c.execute(query, (function,)).fetchone())
-        return int(row[0])
+    async def next_generation(self, uid: bytes) -> int | None:
+        """A number for the function's route and targets, higher than every one before; None: the function is gone."""
+        query = "UPDATE functions SET generation = generation + 1 WHERE uid = ? RETURNING generation"
+        row = await self._database.run(lambda c: c.execute(query, (uid,)).fetchone())
+        return None if row is None else int(row[0])
 
     async def new_generations(self) -> None:
         """At start: what is told now is newer than what the dispatcher may still hold."""

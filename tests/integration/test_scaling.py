@@ -331,6 +331,12 @@ async def test_what_cannot_be_planned_is_told(stage: Stage) -> None:
         await stage.plan("x", "at(2026-03-02T12:00:00)", min_capacity=1)
     with refused("is never due"):
         await stage.plan("x", "rate(1 hour)", min_capacity=1, end_time=BEGAN)
+    for member, moment in (
+        ("start_time", datetime(1, 1, 1, tzinfo=UTC)),
+        ("end_time", datetime(9999, 12, 31, tzinfo=UTC)),
+    ):
+        with refused("Time: the year must be from 1970 to 2199"):
+            await stage.plan("x", "rate(1 hour)", timezone="Asia/Tokyo", min_capacity=1, **{member: moment})
     with refused("Schedule: minutes 61"):
         await stage.plan("x", "cron(61 * * * ? *)", min_capacity=1)
     for number in range(ACTIONS):
