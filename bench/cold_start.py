@@ -32,7 +32,7 @@ PACKAGE_MB = 512
 SECONDS = 2.0
 HOT_GAP_MS = 10
 IDLE_GAP_MS = 100
-PARKED_GAP_MS = 60  # in which a parked one leaves and is replaced
+PARKED_GAP_MS = 100  # in which a parked one leaves and is replaced
 PARKED = 4
 IDLE_CALLS = 25
 FLOOR_CALLS = 200
@@ -44,13 +44,13 @@ LEAVING = """
 import signal
 
 def handler(event, context):
-    signal.setitimer(signal.ITIMER_REAL, 0.025)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
     return {"hello": event.get("name", "you")}
 """
 NODE = "exports.handler = async (event) => ({hello: event.name || 'you'});\n"
 NODE_LEAVING = """
 exports.handler = async (event) => {
-  setTimeout(() => process.exit(0), 25);
+  setTimeout(() => process.exit(0), 50);
   return {hello: event.name || 'you'};
 };
 """
