@@ -112,7 +112,9 @@ def run() -> Report:
     with contextlib.ExitStack() as stack:
         compiled = stack.enter_context(measure.Compiled())
         program = compiled.program("load")
-        served = stack.enter_context(http.served({"RUNTIMED_DISPATCH_LOOPS": str(LOOPS)}))
+        served = stack.enter_context(
+            http.served({"RUNTIMED_DISPATCH_LOOPS": str(LOOPS), "RUNTIMED_DISPATCH_BUSY_PERCENT": "0"})
+        )
         calls.deploy(served.client, "hello", calls.HELLO, MEMORY_MB)
         request = compiled.file("request", http.post("hello", calls.EVENT, served.token))
         sides = {

@@ -1,8 +1,9 @@
 """One loop of the dispatcher beside two: what an invocation costs it, by thread, and how many there are a second.
 
-Two nodes that differ in `dispatch.loops`, asked in turn over loopback TCP. Processor time is that of the dispatcher's
-threads alone, as the scheduler accounts for it. Turns: how often a loop looks for what has happened. Floor: a bare
-epoll HTTP server.
+Nodes that differ in `dispatch.loops` and in how connections come to them, asked in turn over loopback TCP: with two
+loops, packed on one as long as that is enough, and half on each whether or not it is needed. Processor time is that of
+the dispatcher's threads alone, as the scheduler accounts for it. Turns: how often a loop looks for what has happened.
+Floor: a bare epoll HTTP server.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from runtimed.dispatch.counters import CounterPage
 SECONDS = 3.0
 CONNECTIONS = 64
 MEMORY_MB = 1769  # one core
-SIDES = {"one loop": 1, "two loops": 2}
+SIDES = {
+    "one loop": {"RUNTIMED_DISPATCH_LOOPS": "1"},
+    "two loops": {"RUNTIMED_DISPATCH_LOOPS": "2"},
+    "two loops, half on each": {"RUNTIMED_DISPATCH_LOOPS": "2", "RUNTIMED_DISPATCH_BUSY_PERCENT": "0"},
+}
 UNITS = {
     **measure.LATENCY,
     "rate": "calls/s",
@@ -28,6 +33,7 @@ UNITS = {
     "loops": "us/call",
     "log writer": "us/call",
     "turns": "per call",
+    "moved": "connections",
 }
 
 
@@ -60,6 +66,7 @@ def measured(program: str, served: http.Served, request: str, connections: int) 
         done = after["invocations"] - counted["invocations"]
         found = {name: (more[name] - spent[name]) / done for name in spent}
         found["turns"] = (after["loop_turns"] - counted["loop_turns"]) / done
+        found["moved"] = float(after["connections_moved"] - counted["connections_moved"])
         return {**measure.latency(samples), "rate": measure.rate(samples, SECONDS), **found}
 
     return side
@@ -78,8 +85,8 @@ def run() -> Report:
         compiled = stack.enter_context(measure.Compiled())
         program = compiled.program("load")
         sides: dict[str, Callable[[], dict[str, float]]] = {}
-        for name, loops in SIDES.items():
-            served = stack.enter_context(http.served({"RUNTIMED_DISPATCH_LOOPS": str(loops)}))
+        for name, settings in SIDES.items():
+            served = stack.enter_context(http.served(settings))
             calls.deploy(served.client, "hello", calls.HELLO, MEMORY_MB)
             request = compiled.file(name, http.post("hello", calls.EVENT, served.token))
             for connections in (CONNECTIONS, 1):
@@ -88,13 +95,14 @@ def run() -> Report:
         sides["floor"] = bare(program, floor, compiled.file("get", http.HELLO))
         results = measure.interleave(sides)
         environments = served.client.status().environments
-    one, two = (f"{name}, {CONNECTIONS}" for name in SIDES)
+    one, two, both = (f"{name}, {CONNECTIONS}" for name in SIDES)
     return Report(
         bench="loops",
         figures=[figure for name in sides if name != "floor" for figure in measure.figures(name, results[name], UNITS)],
         floor=measure.figures("epoll http", results["floor"], {**measure.LATENCY, "rate": "calls/s"}),
         ratio={
             f"cpu per call, two loops / one, {CONNECTIONS} connections": measure.ratio(results, two, one, "cpu"),
+            "the same, half of them on each": measure.ratio(results, both, one, "cpu"),
             "the same, 1 connection": measure.ratio(results, "two loops, 1", "one loop, 1", "cpu"),
             f"rate, two loops / one, {CONNECTIONS} connections": measure.ratio(results, two, one, "rate"),
             "rate, one loop / epoll http": measure.ratio(results, one, "floor", "rate"),
@@ -106,6 +114,7 @@ def run() -> Report:
         summary={
             "one_cpu_us": measure.median(results[one], "cpu"),
             "two_cpu_us": measure.median(results[two], "cpu"),
+            "half_each_cpu_us": measure.median(results[both], "cpu"),
             "one_per_s": measure.median(results[one], "rate"),
             "two_per_s": measure.median(results[two], "rate"),
         },

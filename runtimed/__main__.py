@@ -108,7 +108,12 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
             "environment": _control_environment(handed),
             "mounts": _control_mounts(state, run),
         },
-        "dispatch": {"uid": dispatch.uid, "gid": dispatch.gid, "loops": settings.dispatch.loops},
+        "dispatch": {
+            "uid": dispatch.uid,
+            "gid": dispatch.gid,
+            "loops": settings.dispatch.loops,
+            "busy_percent": settings.dispatch.busy_percent,
+        },
         "socket_gid": socket_gid,
         "invoke_address": address,
         "invoke_port": port,

@@ -217,8 +217,11 @@ class DispatchSettings(Section, frozen=True, kw_only=True):
     """The dispatcher, which serves invocations."""
 
     loops: Annotated[int, Meta(ge=0, le=64, description="a whole number from 0 to 64")] = 1
-    """Event loops, a thread each, that connections are spread over. 0: one on machines with fewer than four cores, else
-    one for two cores, eight at most. Each takes a core when it is busy, and about 8 MB."""
+    """Event loops, a thread each. 0: one on machines with fewer than four cores, else one for two cores, eight at most.
+    Each takes about 8 MB, and a core when it is busy."""
+    busy_percent: Annotated[int, Meta(ge=0, le=100, description="a whole number from 0 to 100")] = 75
+    """Percent of a core at which a loop counts as busy: connections are kept on as few loops as can serve them below
+    that, and move to others when it is passed. 0: each new connection goes to the loop with the fewest, and stays."""
 
 
 class LogSettings(Section, frozen=True, kw_only=True):

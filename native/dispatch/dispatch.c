@@ -49,9 +49,7 @@ static int open_own(
     handover_init(&dispatch->handover);
     transport_init(&dispatch->transport, first ? options->listener : -1, options->allow_uids);
     http_init(&dispatch->http, first ? options->http : -1, first ? options->http_tcp : -1, options->http_group);
-    /* One body of the longest kind has room on each loop, where the node has it at all. */
-    dispatch->http.unproven_max = MAX(loops->budget.limit / HTTP_UNPROVEN_SHARE / loops->n,
-        MIN(loops->budget.limit / HTTP_UNPROVEN_SHARE, (uint64_t)FORWARD_BODY_MAX));
+    dispatch->http.unproven_max = loops->budget.limit / HTTP_UNPROVEN_SHARE;
     dispatch->http.h2_max = (unsigned)(loops->budget.limit / H2_SHARE / H2_CHARGE / loops->n);
     random_bytes(&dispatch->randomness, (uint8_t *)&dispatch->routes.seed, sizeof(dispatch->routes.seed));
     dispatch->packet_in = malloc(WIRE_MESSAGE_MAX);
@@ -96,6 +94,7 @@ int dispatch_open(struct dispatch *dispatch, const struct dispatch_options *opti
         options->payload_bytes != 0 ? options->payload_bytes : payload_budget(), ACCOUNT_CONCURRENCY_DEFAULT);
     if (r < 0)
         return r;
+    loops->balance = (struct balance_rule){.busy = options->busy, .room = SPREAD_ROOM};
     r = open_own(dispatch, options, loops, 0);
     if (r >= 0)
         r = counters_open(&dispatch->counters, loops->n, clock_real_us());
@@ -199,6 +198,7 @@ int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
     runtime_collect(dispatch);
     travel_depart(dispatch);
     environments_collect(dispatch);
+    spread_step(dispatch);
     atomic_store_explicit(&node->loop_turns, dispatch->loop.turns, memory_order_relaxed);
     atomic_store_explicit(&node->loop_spins, dispatch->loop.spins, memory_order_relaxed);
     atomic_store_explicit(&node->payload_bytes, dispatch->budget.used, memory_order_relaxed);

@@ -48,7 +48,7 @@ void http_close(struct http_connection *connection) {
     list_remove(&connection->node);
     list_push_back(&http->closed, &connection->node);
     http->n_connections--;
-    count_less(&dispatch->connections_open, 1);
+    count_less(&dispatch->spread.open, 1);
     count_less(&dispatch->counters.node->connections, 1);
 }
 
@@ -212,6 +212,7 @@ static void on_readable(struct http_connection *connection) {
         }
         return;
     }
+    connection->used_us = connection->caller.dispatch->loop.now_us;
     take_in(connection, http->input, (size_t)n);
     arm(connection);
 }
@@ -261,13 +262,15 @@ void http_answered(struct http_connection *connection) {
 
 /* ---- listening -------------------------------------------------------------------------------------------------- */
 
+bool http_is_full(const struct http *http) {
+    return http->n_connections >= HTTP_CONNECTIONS_MAX / list_entry(http, const struct dispatch, http)->loops->n;
+}
+
 int http_adopt(struct http *http, int fd, enum http_trust trust) {
     struct dispatch *dispatch = list_entry(http, struct dispatch, http);
     struct http_connection *connection;
     int r;
 
-    if (http->n_connections >= HTTP_CONNECTIONS_MAX / dispatch->loops->n)
-        return -EMFILE;
     connection = calloc(1, sizeof(*connection));
     if (connection == NULL)
         return -ENOMEM;
@@ -287,7 +290,7 @@ int http_adopt(struct http *http, int fd, enum http_trust trust) {
     }
     list_push_back(&http->connections, &connection->node);
     http->n_connections++;
-    count_one(&dispatch->connections_open);
+    count_one(&dispatch->spread.open);
     count_one(&dispatch->counters.node->connections);
     arm(connection);
     return 0;
@@ -297,7 +300,7 @@ static void take(struct dispatch *dispatch, int fd, uint64_t trust) {
     static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
                                "x-amzn-ErrorType: ServiceException\r\nConnection: close\r\n\r\n";
 
-    if (http_adopt(&dispatch->http, fd, (enum http_trust)trust) == 0)
+    if (!http_is_full(&dispatch->http) && http_adopt(&dispatch->http, fd, (enum http_trust)trust) == 0)
         return;
     (void)send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     count_one(&dispatch->counters.node->connections_refused);
@@ -320,7 +323,7 @@ static void accept_from(struct http *http, struct watch *watch) {
         if (watch == &http->tcp)
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         trust = watch == &http->tcp ? HTTP_KEYED : http_may_call(http, fd) ? HTTP_TRUSTED : HTTP_REFUSED;
-        loops_hand_out(dispatch, steal_fd(&fd), trust, take);
+        spread_hand_out(dispatch, steal_fd(&fd), trust, take);
     }
 }
 

@@ -1,6 +1,8 @@
-/* HTTP connections that this dispatcher leaves, and those that it takes over from another; see http.h. */
+/* HTTP connections that this dispatcher leaves, those that it takes over from another, and those that change loops; see
+ * http.h. */
 #include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "dispatch/dispatch.h"
@@ -56,6 +58,10 @@ bool http_may_call(const struct http *http, int fd) {
     return false;
 }
 
+static struct http_connection *newest(const struct http *http) {
+    return list_entry(http->connections.previous, struct http_connection, node);
+}
+
 /* The bytes are read after the batch, like those behind a request that was answered. */
 static bool keep_input(struct http_connection *connection, struct wire_slice input) {
     if (input.size == 0)
@@ -69,12 +75,57 @@ static bool keep_input(struct http_connection *connection, struct wire_slice inp
 
 int http_take(struct http *http, int fd, bool is_tcp, struct wire_slice input) {
     struct http_connection *connection;
-    int r = http_adopt(http, fd, is_tcp ? HTTP_KEYED : http_may_call(http, fd) ? HTTP_TRUSTED : HTTP_REFUSED);
+    int r = http_is_full(http) ? -EMFILE
+                               : http_adopt(http, fd,
+                                     is_tcp                        ? HTTP_KEYED
+                                         : http_may_call(http, fd) ? HTTP_TRUSTED
+                                                                   : HTTP_REFUSED);
 
     if (r < 0)
         return r;
-    connection = list_entry(http->connections.previous, struct http_connection, node);
+    connection = newest(http);
     if (!keep_input(connection, input))
         http_close(connection); /* with its descriptor */
     return 0;
+}
+
+/* ---- changing loops ------------------------------------------------------------------------------------------------ */
+
+/* What is known of its peer: enum http_trust, and whether its first bytes were read. */
+#define DETAIL_SNIFFED 256u
+
+static bool is_movable(const struct http_connection *connection, uint64_t now) {
+    return !connection->closed && connection->h2 == NULL && connection->state == HTTP_HEAD &&
+        connection->exchange == NULL && !http_sending(connection) && !connection->close && !connection->paused &&
+        connection->input_size == 0 && (connection->moved_us == 0 || now - connection->moved_us >= BALANCE_BETWEEN_US);
+}
+
+/* It takes the place of one that was counted here before: there is room for it. */
+static void arrive(struct dispatch *dispatch, int fd, uint64_t detail) {
+    struct http *http = &dispatch->http;
+    struct http_connection *connection;
+
+    if (http_adopt(http, fd, (enum http_trust)(detail % DETAIL_SNIFFED)) < 0) {
+        count_one(&dispatch->counters.node->connections_dropped);
+        close(fd);
+        return;
+    }
+    connection = newest(http);
+    connection->sniffed = detail >= DETAIL_SNIFFED;
+    connection->moved_us = connection->used_us = dispatch->loop.now_us;
+    count_one(&dispatch->counters.node->connections_moved);
+}
+
+bool http_move(struct http_connection *connection, unsigned to, uint64_t now) {
+    struct dispatch *dispatch = connection->caller.dispatch;
+    uint64_t detail = (uint64_t)connection->trust | (connection->sniffed ? DETAIL_SNIFFED : 0);
+    int fd;
+
+    if (!is_movable(connection, now))
+        return false;
+    loop_remove(&dispatch->loop, &connection->watch);
+    fd = steal_fd(&connection->watch.fd);
+    http_close(connection);
+    spread_send(dispatch, to, fd, detail, arrive);
+    return true;
 }

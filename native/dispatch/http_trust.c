@@ -47,6 +47,20 @@ static bool refuse_claim(struct http_connection *connection, enum sigv4_error er
     }
 }
 
+/* Of what all loops may keep together: connections may be on any of them. */
+static bool claim_unproven(struct http_connection *connection, uint64_t body) {
+    struct http *http = http_of(connection);
+    _Atomic uint64_t *all = &connection->caller.dispatch->loops->unproven;
+
+    if (atomic_fetch_add_explicit(all, body, memory_order_relaxed) + body > http->unproven_max) {
+        atomic_fetch_sub_explicit(all, body, memory_order_relaxed);
+        return false;
+    }
+    http->unproven += body;
+    connection->unproven = (uint32_t)body;
+    return true;
+}
+
 /* The body is taken on trust until it is there: within bounds. */
 static bool begin_signature(struct http_connection *connection, const uint8_t *data, const struct sigv4_claim *claim,
     const uint8_t key[32], uint64_t body) {
@@ -59,18 +73,16 @@ static bool begin_signature(struct http_connection *connection, const uint8_t *d
             "with Authorization: Bearer TOKEN, on the unix socket, or by `runtimectl deploy`.");
         return false;
     }
-    if (http->unproven + body > http->unproven_max) {
+    if (!claim_unproven(connection, body)) {
         http_refuse_request(connection, 503, "ServiceException",
             "Too many requests wait for their bodies to prove their signatures; try again.");
         return false;
     }
     connection->sigv4 = malloc(SIGV4_SIZE);
     if (connection->sigv4 == NULL) {
-        http_close(connection);
+        http_close(connection); /* which gives back what it claimed */
         return false;
     }
-    http->unproven += body;
-    connection->unproven = (uint32_t)body;
     error = sigv4_begin(connection->sigv4, &connection->head, data, claim, key);
     return error == SIGV4_GOOD || refuse_claim(connection, error);
 }
@@ -137,6 +149,8 @@ bool http_trust_body(struct http_connection *connection) {
 
 void http_trust_forget(struct http_connection *connection) {
     http_of(connection)->unproven -= connection->unproven;
+    atomic_fetch_sub_explicit(
+        &connection->caller.dispatch->loops->unproven, connection->unproven, memory_order_relaxed);
     connection->unproven = 0;
     if (connection->sigv4 != NULL)
         explicit_bzero(connection->sigv4, SIGV4_SIZE);

@@ -128,6 +128,7 @@ static void flush_and_watch(struct launcher_link *link) {
 void launcher_launch(struct environment *environment) {
     struct launcher_link *link = &environment->dispatch->launcher;
     link->launching++;
+    atomic_fetch_add_explicit(&environment->dispatch->loops->launching, 1, memory_order_relaxed);
     count_one(&environment->dispatch->counters.node->launches);
     environment->launch_unsent = true;
     list_push_back(&link->outbox, &environment->outbox);

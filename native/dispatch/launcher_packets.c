@@ -20,6 +20,7 @@ static void answered(struct environment *environment) {
         return;
     environment->answered = true;
     link->launching--;
+    atomic_fetch_sub_explicit(&environment->dispatch->loops->launching, 1, memory_order_relaxed);
 }
 
 static void on_launched(struct launcher_link *link, struct packet *packet) {

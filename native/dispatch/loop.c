@@ -57,7 +57,7 @@ static int milliseconds_until(uint64_t now_us, uint64_t when_us) {
 /* Events at once, or after spinning, or after sleeping until the next timer. */
 static int collect(struct loop *loop, bool calm, uint64_t until_us) {
     struct spin *spin = &loop->spinning[loop->at_work];
-    uint64_t now = clock_monotonic_us(), spin_until;
+    uint64_t now = clock_monotonic_us(), began = now, spin_until;
     int n;
 
     if (!calm || loop->gap_us >= LOOP_SPIN_US || spin->skip > 0) {
@@ -70,10 +70,12 @@ static int collect(struct loop *loop, bool calm, uint64_t until_us) {
         if (n != 0) {
             loop->spins++;
             spin->last = 0;
+            loop->spun_us += now - began;
             return n;
         }
         now = clock_monotonic_us();
     } while (now < spin_until);
+    loop->spun_us += now - began;
     spin->skip = spin->last = MIN(MAX(spin->last * 2, 1u), LOOP_SKIP_MAX);
     return poll_events(loop, milliseconds_until(now, until_us));
 }

@@ -65,7 +65,7 @@ static void *run(void *argument) {
         abort();
     pthread_barrier_wait(&loops->confined);
     do
-        r = dispatch_turn(dispatch, 1000000);
+        r = dispatch_turn(dispatch, LOOPS_PATIENCE_US); /* mail and its own timers wake it */
     while (r == 0);
     if (r < 0) {
         /* As of the first loop: the process ends, and is started again. */
@@ -257,53 +257,7 @@ void loops_pass_on(struct loops *loops, unsigned number, struct packet *packet) 
     loops_post(loops, number, &parcel->mail);
 }
 
-/* ---- connections, the end, room --------------------------------------------------------------------------------- */
-
-unsigned loops_choose(struct loops *loops) {
-    uint64_t fewest = UINT64_MAX;
-    unsigned found = 0;
-    for (unsigned i = 0; i < loops->n; i++) {
-        const struct dispatch *dispatch = loops->each[i];
-        uint64_t taken = atomic_load_explicit(&dispatch->connections_taken, memory_order_relaxed);
-        uint64_t open = atomic_load_explicit(&dispatch->connections_open, memory_order_relaxed);
-        uint64_t load = open + loops->handed[i] - taken;
-        if (load < fewest) {
-            fewest = load;
-            found = i;
-        }
-    }
-    if (found != 0)
-        loops->handed[found]++;
-    return found;
-}
-
-static void welcome(struct dispatch *dispatch, struct mail *mail) {
-    struct newcomer *newcomer = list_entry(mail, struct newcomer, mail);
-    newcomer->take(dispatch, newcomer->fd, newcomer->detail);
-    count_one(&dispatch->connections_taken);
-    free(newcomer);
-}
-
-static void turn_away(struct mail *mail) {
-    struct newcomer *newcomer = list_entry(mail, struct newcomer, mail);
-    close(newcomer->fd);
-    free(newcomer);
-}
-
-void loops_hand_out(
-    struct dispatch *first, int fd, uint64_t detail, void (*take)(struct dispatch *dispatch, int fd, uint64_t detail)) {
-    unsigned to = first->loops->n > 1 ? loops_choose(first->loops) : 0;
-    struct newcomer *newcomer = to != 0 ? malloc(sizeof(*newcomer)) : NULL;
-
-    if (newcomer == NULL) {
-        first->loops->handed[to] -= to != 0;
-        take(first, fd, detail);
-        return;
-    }
-    *newcomer =
-        (struct newcomer){.mail = {.deliver = welcome, .discard = turn_away}, .fd = fd, .detail = detail, .take = take};
-    loops_post(first->loops, to, &newcomer->mail);
-}
+/* ---- the end, room --------------------------------------------------------------------------------- */
 
 static void count_mail(struct mail *mail, void *argument) {
     (void)mail;

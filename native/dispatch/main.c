@@ -62,6 +62,13 @@ static unsigned loops(void) {
     return wanted < LOOPS_MAX ? (unsigned)wanted : LOOPS_MAX;
 }
 
+/* RUNTIMED_DISPATCH_BUSY_PERCENT, in percent of a core; not set: BALANCE_BUSY. */
+static uint32_t busy(void) {
+    uint64_t percent = getenv("RUNTIMED_DISPATCH_BUSY_PERCENT") != NULL ? setting("RUNTIMED_DISPATCH_BUSY_PERCENT", 1)
+                                                                        : BALANCE_BUSY / 10;
+    return (uint32_t)(percent < 100 ? percent : 100) * 10;
+}
+
 int main(void) {
     const char *http_group = getenv("RUNTIMED_HTTP_GROUP"), *http_tcp = http_group ? getenv("RUNTIMED_HTTP_TCP") : NULL;
     const int last_socket = http_tcp != NULL ? FD_HTTP_TCP : http_group != NULL ? FD_HTTP : FD_LOGS;
@@ -69,6 +76,7 @@ int main(void) {
     const int last = last_socket + (segment_bytes != 0);
     struct dispatch_options options = {
         .loops = loops(),
+        .busy = busy(),
         .launcher = FD_LAUNCHER,
         .listener = FD_LISTENER,
         .logs = FD_LOGS,

@@ -224,7 +224,7 @@ static uint32_t launch(struct target *target, uint32_t launches, uint64_t now, u
         return launches; /* they will be */
     }
     for (; launched < launches; launched++) {
-        if (dispatch->launcher.launching >= SCHEDULE_LAUNCHES_MAX / dispatch->loops->n) {
+        if (atomic_load_explicit(&dispatch->loops->launching, memory_order_relaxed) >= SCHEDULE_LAUNCHES_MAX) {
             *next = MIN(*next, now + START_PATIENCE_US);
             return launches;
         }

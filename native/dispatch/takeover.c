@@ -210,7 +210,7 @@ static void on_connection(struct dispatch *dispatch, const struct wire_handed *h
     int fd, r;
 
     if (dispatch->number != 0)
-        count_one(&dispatch->connections_taken);
+        spread_took(dispatch);
     if (wire_connection_handed_decode(handed->state.data, handed->state.size, &header, &message) < 0 ||
         packet->n_fds != 1)
         return;
@@ -243,11 +243,13 @@ static bool is_of_another(struct dispatch *dispatch, uint8_t kind, uint64_t id, 
     if (loops->n == 1 || dispatch->number != 0)
         return false;
     if (kind == WIRE_HANDED_KIND_CONNECTION)
-        to = loops_choose(loops);
+        to = spread_choose(loops);
     else if (kind == WIRE_HANDED_KIND_ENVIRONMENT && table_get(&dispatch->environments, id) == NULL)
         to = loops_owner(loops, id);
     if (to == 0)
         return false;
+    if (kind == WIRE_HANDED_KIND_CONNECTION)
+        spread_sent(loops, to);
     loops_pass_on(loops, to, packet);
     return true;
 }

@@ -37,7 +37,7 @@ static void connection_close(struct connection *connection) {
     list_remove(&connection->node);
     list_push_back(&dispatch->transport.closed, &connection->node);
     dispatch->transport.n_connections--;
-    count_less(&dispatch->connections_open, 1);
+    count_less(&dispatch->spread.open, 1);
     count_less(&dispatch->counters.node->connections, 1);
 }
 
@@ -149,6 +149,7 @@ static void read_packets(struct connection *connection) {
     struct dispatch *dispatch = connection->dispatch;
     int n, more;
 
+    connection->used_us = dispatch->loop.now_us;
     for (unsigned i = 0; i < BATCH; i++) {
         n = packet_receive_plain(connection->watch.fd, dispatch->packet_in, WIRE_MESSAGE_MAX);
         if (n == -EAGAIN)
@@ -194,13 +195,16 @@ bool transport_allows(const struct transport *transport, uint32_t uid) {
     return false;
 }
 
+static bool is_full(const struct transport *transport) {
+    const struct dispatch *dispatch = list_entry(transport, const struct dispatch, transport);
+    return transport->n_connections >= TRANSPORT_CONNECTIONS_MAX / dispatch->loops->n;
+}
+
 int transport_adopt(struct transport *transport, int fd, uint32_t uid) {
     struct dispatch *dispatch = list_entry(transport, struct dispatch, transport);
     struct connection *connection;
     int r;
 
-    if (transport->n_connections >= TRANSPORT_CONNECTIONS_MAX / dispatch->loops->n)
-        return -EMFILE;
     connection = calloc(1, sizeof(*connection));
     if (connection == NULL)
         return -ENOMEM;
@@ -218,7 +222,7 @@ int transport_adopt(struct transport *transport, int fd, uint32_t uid) {
     }
     list_push_back(&transport->connections, &connection->node);
     transport->n_connections++;
-    count_one(&dispatch->connections_open);
+    count_one(&dispatch->spread.open);
     count_one(&dispatch->counters.node->connections);
     return 0;
 }
@@ -235,16 +239,46 @@ static int identify(const struct transport *transport, int fd, uint32_t *ret_uid
 
 int transport_take(struct transport *transport, int fd) {
     uint32_t uid;
-    int r = identify(transport, fd, &uid);
+    int r = is_full(transport) ? -EMFILE : identify(transport, fd, &uid);
     return r < 0 ? r : transport_adopt(transport, fd, uid);
 }
 
 /* Of a loop that was chosen. */
 static void take(struct dispatch *dispatch, int fd, uint64_t uid) {
-    if (transport_adopt(&dispatch->transport, fd, (uint32_t)uid) == 0)
+    if (!is_full(&dispatch->transport) && transport_adopt(&dispatch->transport, fd, (uint32_t)uid) == 0)
         return;
     count_one(&dispatch->counters.node->connections_refused);
     close(fd);
+}
+
+/* From another loop, whose place it took there: there is room for it. */
+static void arrive(struct dispatch *dispatch, int fd, uint64_t uid) {
+    struct connection *connection;
+
+    if (transport_adopt(&dispatch->transport, fd, (uint32_t)uid) < 0) {
+        count_one(&dispatch->counters.node->connections_dropped);
+        close(fd);
+        return;
+    }
+    connection = list_entry(dispatch->transport.connections.previous, struct connection, node);
+    connection->moved_us = connection->used_us = dispatch->loop.now_us;
+    count_one(&dispatch->counters.node->connections_moved);
+}
+
+bool connection_move(struct connection *connection, unsigned to, uint64_t now) {
+    struct dispatch *dispatch = connection->dispatch;
+    uint32_t uid = connection->uid;
+    int fd;
+
+    if (connection->closed || connection->given || connection->owed || connection->calls.size > 0 ||
+        !list_empty(&connection->unsent) || !list_empty(&connection->broken) ||
+        (connection->moved_us != 0 && now - connection->moved_us < BALANCE_BETWEEN_US))
+        return false;
+    loop_remove(&dispatch->loop, &connection->watch);
+    fd = steal_fd(&connection->watch.fd);
+    connection_close(connection);
+    spread_send(dispatch, to, fd, uid, arrive);
+    return true;
 }
 
 static void on_listener(struct watch *watch, uint32_t events) {
@@ -265,7 +299,7 @@ static void on_listener(struct watch *watch, uint32_t events) {
         if (identify(transport, fd, &uid) < 0)
             count_one(&dispatch->counters.node->connections_refused);
         else
-            loops_hand_out(dispatch, steal_fd(&fd), uid, take);
+            spread_hand_out(dispatch, steal_fd(&fd), uid, take);
     }
 }
 

@@ -203,6 +203,7 @@ int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason
     boot.dispatch_uid = take_number(&reader, json_member(root, "dispatch"), "uid", 1, UID_LAST);
     boot.dispatch_gid = take_number(&reader, json_member(root, "dispatch"), "gid", 1, UID_LAST);
     boot.dispatch_loops = take_number(&reader, json_member(root, "dispatch"), "loops", 0, 64);
+    boot.dispatch_busy_percent = take_number(&reader, json_member(root, "dispatch"), "busy_percent", 0, 100);
     boot.zygotes_per_runtime = take_number(&reader, root, "zygotes_per_runtime", 1, BOOT_ZYGOTES_MAX);
     boot.shells = take_number(&reader, root, "shells", 1, 256);
     boot.tmp_pool = take_number(&reader, root, "tmp_pool", 1, 64);

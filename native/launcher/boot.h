@@ -32,6 +32,7 @@ struct boot {
     struct jail_plan control; /* JAIL_SERVICE */
     uint32_t dispatch_uid, dispatch_gid;
     uint32_t dispatch_loops; /* 0: it decides itself */
+    uint32_t dispatch_busy_percent;
     uint32_t socket_gid;
     char *invoke_address; /* numeric; empty: no port for invocations */
     uint32_t invoke_port;

@@ -242,6 +242,8 @@ static int fill_dispatch(struct server *server, struct jail_plan *plan) {
     if (r == 0)
         r = add_number(plan, "RUNTIMED_DISPATCH_LOOPS", server->boot.dispatch_loops);
     if (r == 0)
+        r = add_number(plan, "RUNTIMED_DISPATCH_BUSY_PERCENT", server->boot.dispatch_busy_percent);
+    if (r == 0)
         r = add_number(plan, "RUNTIMED_LOGS_FUNCTION_MB", server->boot.logs_function_mb);
     if (r == 0)
         r = add_number(plan, "RUNTIMED_LOGS_NODE_MB", server->boot.logs_node_mb);

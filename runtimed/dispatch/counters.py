@@ -35,7 +35,8 @@ NODE = (
     "events_accepted events_duplicate events_refused "
     "events_attempts events_succeeded events_failed events_throttled events_retried events_dead events_dropped "
     "events_chains_cut events_waiting events_full event_groups event_bytes events_unreadable events_damaged_files "
-    "environments_reclaimed environments_parked environments_provisioned provisioned_in_use throttled_burst"
+    "environments_reclaimed environments_parked environments_provisioned provisioned_in_use throttled_burst "
+    "connections_moved"
 ).split()
 HISTOGRAMS = ("call_us", "overhead_us", "wait_us", "launch_us", "init_us", "duration_us")
 SLOT = (

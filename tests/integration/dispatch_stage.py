@@ -305,6 +305,8 @@ class Stage:
         self.port: int = self._tcp.getsockname()[1]
         environment = {"RUNTIMED_HTTP_GROUP": str(2**32 - 1), "RUNTIMED_HTTP_TCP": "1", **environment}
         environment.setdefault("RUNTIMED_DISPATCH_LOOPS", os.environ.get("RUNTIMED_DISPATCH_LOOPS", "1"))
+        # Spread by their number, unless it is told otherwise: tests count on which loop has which connection.
+        environment.setdefault("RUNTIMED_DISPATCH_BUSY_PERCENT", "0")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.launcher = Launcher(ours)
         self.links: list[Link] = [self.launcher]

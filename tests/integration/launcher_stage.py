@@ -82,7 +82,7 @@ class Stage:
                 "environment": {},
                 "mounts": [{"source": str(self.libexec), "target": str(self.libexec), "writable": False}],
             },
-            "dispatch": {"uid": uids + 2, "gid": uids + 2, "loops": 1},
+            "dispatch": {"uid": uids + 2, "gid": uids + 2, "loops": 1, "busy_percent": 75},
             "socket_gid": 0,
             "interpreters": [INTERPRETER, {"path": "/usr/bin/no-such-python", "prefix": "/usr"}],
             "zygotes_per_runtime": zygotes,

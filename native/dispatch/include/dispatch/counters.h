@@ -124,7 +124,8 @@
     X(environments_parked)     /* level: idle ones that were launched ahead of demand and have served nobody */ \
     X(environments_provisioned) /* level: provisioned ones that are through their init phase */ \
     X(provisioned_in_use)      /* level: those of them that are at work */ \
-    X(throttled_burst)         /* refused: more environments than the function may get in time */
+    X(throttled_burst)         /* refused: more environments than the function may get in time */ \
+    X(connections_moved)       /* from one loop to another */
 
 #define COUNTERS_NODE_HISTOGRAMS(X) \
     X(call_us)                 /* CALL complete until ANSWER handed to the socket */ \

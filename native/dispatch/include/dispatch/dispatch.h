@@ -39,6 +39,7 @@
 #include "dispatch/request.h"
 #include "dispatch/room.h"
 #include "dispatch/route.h"
+#include "dispatch/spread.h"
 #include "dispatch/target.h"
 #include "dispatch/transport.h"
 
@@ -72,9 +73,9 @@ struct dispatch {
     struct events_port events;
     struct list events_told; /* to the control plane, when its socket takes it */
 
-    _Atomic uint64_t in_use;                              /* invocations that hold tokens */
-    _Atomic uint64_t connections_taken, connections_open; /* of those handed out */
-    _Atomic bool is_over;                                 /* nothing is left to do: for the first loop to know */
+    _Atomic uint64_t in_use; /* invocations that hold tokens */
+    _Atomic bool is_over;    /* nothing is left to do: for the first loop to know */
+    struct spread spread;
     struct budget budget;
     struct room room;
     struct routes routes;
@@ -104,6 +105,7 @@ struct dispatch_options {
     uint32_t http_group;          /* whose members may call there; 2^32-1: none */
     const char *allow_uids;       /* NULL: only root may connect */
     struct log_limits log_limits; /* what is kept of logs */
+    uint32_t busy;                /* per mille of a core at which a loop is; 0: connections go where the fewest are */
     uint64_t payload_bytes;       /* memory for payloads; 0: a quarter of the machine's, BUDGET_MIN to BUDGET_MAX */
     struct events_options events; /* its `confine` is the one below */
     int (*confine)(void);         /* applies the seccomp filter to the calling thread; NULL: none */

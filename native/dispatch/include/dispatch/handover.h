@@ -18,7 +18,7 @@
  *
  * Several loops: all begin while they stand still, and each gives what it has; ALL is said by the first when each has gone
  * once through its own; it leaves when it sees none of them, and no mail between them, with anything left, while they
- * stand still. In the new one connections go to the loop with the fewest, and environments to the one that their id names
+ * stand still. In the new one connections go where new ones would (balance.h), and environments to the one that their id names
  * (loops_owner), or to the first; ALL goes around behind them. Neither needs as many loops as the other.
  *
  * Counters go on where the old one's stand (inherit.h). The event log is not given: it is closed here once nobody is about

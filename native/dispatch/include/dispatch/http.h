@@ -7,7 +7,7 @@
  *   http_answer.c   from an answer to bytes, and what the socket did not take
  *   http_stream.c   the same of responses that come in parts
  *   forward.c       requests that are no invocations: to the control plane, with the connection
- *   http_drain.c    leaving, and taking over
+ *   http_drain.c    leaving, taking over, and changing loops
  *
  * One request of a connection at a time: the next one's bytes (pipelining) are read when the answer before has left,
  * so that answers stand in order and a caller who does not read holds no environment and no more memory than one
@@ -78,14 +78,14 @@ struct http {
     unsigned n_connections;
     unsigned n_h2, h2_max; /* of them, those that speak HTTP/2 */
     bool listening;
-    bool leaving;       /* connections end with their next answer */
-    struct timer pause; /* accepting failed */
-    gid_t group;        /* whose members may call */
-    uint64_t unproven;  /* bytes of bodies whose signatures are not checked yet */
-    uint64_t unproven_max;
-    uint8_t *input;  /* HTTP_INPUT_MAX: what was just read; holds nothing across turns */
-    uint8_t *output; /* H2_OUTPUT_SIZE; the same for what is sent */
-    char date[32];   /* of answers, and of which second */
+    bool leaving;          /* connections end with their next answer */
+    struct timer pause;    /* accepting failed */
+    gid_t group;           /* whose members may call */
+    uint64_t unproven;     /* bytes of bodies whose signatures are not checked yet: this loop's */
+    uint64_t unproven_max; /* of all loops together */
+    uint8_t *input;        /* HTTP_INPUT_MAX: what was just read; holds nothing across turns */
+    uint8_t *output;       /* H2_OUTPUT_SIZE; the same for what is sent */
+    char date[32];         /* of answers, and of which second */
     uint64_t date_s;
 };
 
@@ -109,6 +109,8 @@ struct http_connection {
     struct exchange *exchange;
     struct forward *forward; /* whose body is being kept until its signature is checked; NULL: none */
     uint64_t body_left, body_taken, body_began_us;
+    uint64_t used_us;           /* last read from */
+    uint64_t moved_us;          /* came from another loop; 0: never */
     struct list unsent;         /* struct http_outgoing */
     struct http_stream *stream; /* an answer that comes in parts, until it has left; NULL: none */
     struct pace pace;
@@ -136,14 +138,18 @@ void http_drain(struct http *http);
 bool http_settled(const struct http *http);
 /* A connection that another dispatcher accepted, with what it had read of the next request. 0 or a negative errno. */
 int http_take(struct http *http, int fd, bool is_tcp, struct wire_slice input);
+/* To another loop, if it can go now: between two requests, and not moved lately. True: it is gone. */
+bool http_move(struct http_connection *connection, unsigned to, uint64_t now);
 void http_done(struct http *http);
 /* After a batch: reads what was kept, frees what was closed. */
 void http_collect(struct http *http);
 bool http_flushed(const struct http *http);
-/* For tests and the fuzzer: a connection that is there already. */
+/* A connection that is there already, whether or not there is room for one more. */
 int http_adopt(struct http *http, int fd, enum http_trust trust);
 
 /* Between the files. */
+/* It has as many connections as a loop may have. */
+bool http_is_full(const struct http *http);
 /* Bytes behind those that wait already. False: no memory. */
 bool http_keep_input(struct http_connection *connection, const uint8_t *data, size_t size);
 /* Takes the bytes out; the caller frees them before the loop turns. */

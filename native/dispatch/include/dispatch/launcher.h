@@ -20,7 +20,7 @@ struct launcher_link {
     struct dispatch *dispatch;
     struct list outbox;
     char build[WIRE_HELLO_BUILD_MAX + 1]; /* the launcher's: the control plane's must be the same */
-    uint32_t launching;                   /* LAUNCHes not answered */
+    uint32_t launching;                   /* this loop's LAUNCHes that are not answered */
     bool first;                           /* the first loop's: it reads */
     bool hello_sent, writing;
     bool serving_unsent;  /* SERVING is to be told */

@@ -37,6 +37,7 @@ struct loop {
     uint64_t last_us; /* when the last batch with events began */
     uint64_t gap_us;  /* moving average */
     uint64_t turns, spins;
+    uint64_t spun_us; /* spent in spinning, to the last poll before something came */
     struct epoll_event batch[LOOP_BATCH];
     int n_batch, at;
 };

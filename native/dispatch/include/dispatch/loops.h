@@ -6,8 +6,8 @@
  *   one loop alone        connections, exchanges, invocations, streams; environments, with channel, arena, log pipe and
  *                         runtime; its copies of targets, routes, keys; timers; what it has drawn of the budget; its
  *                         region of the counters; its log ring, which the log writer's thread empties
- *   the first alone       listeners (loops_hand_out spreads what they take), what the launcher says (passed on by mail),
- *                         the control plane's link and SNAPSHOTs, `handed`, `reaper`, `depth`
+ *   the first alone       listeners (spread.h says who has what they take), what the launcher says (passed on by mail),
+ *                         the control plane's link and SNAPSHOTs, `reaper`, `depth`
  *   whoever, atomically   tokens of limits (pool.h); common_target.live and what loops show in its views (common.h); the
  *                         node's room (room.h); the budget's common part and functions' shares (request.h); buckets of
  *                         logs; flags for the first: is_over, gave_all; what this structure has so
@@ -27,6 +27,7 @@
 
 #include "base/descriptor.h"
 #include "dispatch/admission.h"
+#include "dispatch/balance.h"
 #include "dispatch/logs.h"
 #include "dispatch/mailbox.h"
 #include "dispatch/pool.h"
@@ -36,6 +37,7 @@
 #include "dispatch/table.h"
 
 #define LOOPS_REAP_US 100000u /* between looks at retired targets */
+#define LOOPS_PATIENCE_US (UINT64_C(3600) * 1000000)
 
 struct dispatch;
 struct events;
@@ -48,14 +50,6 @@ struct parcel {
     unsigned n_fds;
     int fds[DESCRIPTORS_MAX];
     uint8_t data[];
-};
-
-/* A connection on its way. */
-struct newcomer {
-    struct mail mail;
-    int fd;
-    uint64_t detail;
-    void (*take)(struct dispatch *dispatch, int fd, uint64_t detail);
 };
 
 struct loops {
@@ -77,9 +71,11 @@ struct loops {
     struct events *events; /* NULL: this node has no event log */
     struct room_common room;
     uint32_t burst; /* environments more of a function at once, and again in each BURST_WINDOW_US; 0: without limit */
-    struct timer reaper;        /* retired targets are looked at again */
-    uint64_t handed[LOOPS_MAX]; /* connections given to each: the first loop's */
+    struct timer reaper;         /* retired targets are looked at again */
+    struct balance_rule balance; /* of connections over loops */
 
+    _Atomic uint32_t launching; /* LAUNCHes of all loops that are not answered */
+    _Atomic uint64_t unproven;  /* bytes of bodies whose signatures are not checked yet, of all loops */
     _Atomic uint32_t launcher_epoch;
     _Atomic bool connected; /* there is a control plane to tell */
     _Atomic bool leave;     /* what the others should do */
@@ -121,11 +117,6 @@ int loops_move(struct loops *loops, uint64_t environment, unsigned to, struct ma
 void loops_disown(struct loops *loops, uint64_t environment);
 /* Passes a packet of the launcher on, descriptors and all. */
 void loops_pass_on(struct loops *loops, unsigned number, struct packet *packet);
-/* A new connection goes to the loop with the fewest: `take` is called there. */
-void loops_hand_out(
-    struct dispatch *first, int fd, uint64_t detail, void (*take)(struct dispatch *dispatch, int fd, uint64_t detail));
-/* The loop with the fewest connections; one is on its way to it, unless it is the first. */
-unsigned loops_choose(struct loops *loops);
 /* Does no loop have anything left to do, being drained, or replaced? The first loop's, at the end of its turn. */
 bool loops_over(struct loops *loops);
 /* Retired targets that no loop has any use for are freed, now and as long as there are any. While the others stand

@@ -13,7 +13,7 @@ struct target;
 #define SCHEDULE_WAIT_SLACK_US 2000000u
 #define SCHEDULE_BACKOFF_MIN_MS 4u
 #define SCHEDULE_BACKOFF_MAX_MS 500u
-/* LAUNCHes without an answer, of the node; each loop has its share. */
+/* LAUNCHes without an answer, of the node: whichever loop needs them. */
 #define SCHEDULE_LAUNCHES_MAX 64u
 
 /* A new invocation: to an idle environment, or into the queue. */

@@ -59,6 +59,8 @@ struct connection {
     struct list broken; /* in transport.broken: cannot go on */
     struct timer stall;
     uint64_t unsent_bytes;
+    uint64_t used_us;  /* last read from */
+    uint64_t moved_us; /* came from another loop; 0: never */
     uint32_t uid;
     bool writing; /* watched for EPOLLOUT */
     bool closed;
@@ -89,5 +91,7 @@ void connection_give(struct connection *connection);
 int transport_take(struct transport *transport, int fd);
 /* Frees what was closed during the batch. */
 void transport_collect(struct transport *transport);
-/* For tests and the fuzzer: a connection that is there already. */
+/* To another loop, if it can go now: no call is open, and it was not moved lately. True: it is gone. */
+bool connection_move(struct connection *connection, unsigned to, uint64_t now);
+/* A connection that is there already, whether or not there is room for one more. */
 int transport_adopt(struct transport *transport, int fd, uint32_t uid);
