@@ -56,6 +56,10 @@ class Slot(Struct, frozen=True, kw_only=True):
     """Its histogram of durations, as `buckets` reads it: most are never looked at."""
     inits: bytes = b""
     """Of its init phases; empty: none in this page."""
+    revision: int = 0
+    """Of who keeps slots (kept_slots.py): two with the same one say the same. 0: nobody did."""
+    whole: bool = True
+    """False: its histograms were not read."""
 
 
 class Gaps(Struct, frozen=True, kw_only=True):
@@ -118,29 +122,44 @@ class CounterPage:
 
     def targets(self) -> Iterator[Slot]:
         """All targets with a slot of their own. ValueError when the page is closed meanwhile."""
-        if len(self._regions) == 1:
-            yield from self._slots_of(0)
-            return
         found: dict[int, list[Slot]] = {}
-        for base in self._regions:
-            for slot in self._slots_of(base):
-                found.setdefault(slot.target, []).append(slot)
+        for places in self.places():
+            for at in places:
+                slot = self.slot(at, self.raw(at))
+                if slot is not None:
+                    found.setdefault(slot.target, []).append(slot)
         for slots in found.values():
-            yield slots[0] if len(slots) == 1 else _sum(slots)
+            yield slots[0] if len(slots) == 1 else add_slots(slots)
 
-    def _slots_of(self, base: int) -> Iterator[Slot]:
-        high = min(HEAD.unpack_from(self._page, base)[11], self._slots - 1)
-        for slot in range(SHARED_SLOT + 1, high + 1):
-            at = base + self._slots_offset + slot * self._slot_size
-            target, uid = _SLOT_HEAD.unpack_from(self._page, at)
-            if target == 0:
-                continue
-            counts = self._counters(SLOT, at + SLOT_COUNTERS_OFFSET, self._n_slot)
+    def places(self) -> Iterator[range]:
+        """Of each region, where its slots lie, used or not. ValueError when the page is closed meanwhile."""
+        for base in self._regions:
+            high = min(HEAD.unpack_from(self._page, base)[11], self._slots - 1)
+            first = base + self._slots_offset + (SHARED_SLOT + 1) * self._slot_size
+            yield range(first, base + self._slots_offset + (high + 1) * self._slot_size, self._slot_size)
+
+    def raw(self, at: int) -> bytes:
+        """Whose slot lies there, and its counters, as they stand."""
+        return self._page[at : at + SLOT_COUNTERS_OFFSET + 8 * min(self._n_slot, len(SLOT))]
+
+    def slot(self, at: int, raw: bytes, *, whole: bool = True, revision: int = 0) -> Slot | None:
+        """What `raw` said, with its histograms where they are wanted. None: nobody's, or another's by now."""
+        target, uid = _SLOT_HEAD.unpack_from(raw)
+        if target == 0:
+            return None
+        values = struct.unpack_from(f"<{(len(raw) - SLOT_COUNTERS_OFFSET) // 8}Q", raw, SLOT_COUNTERS_OFFSET)
+        counts = dict(zip(SLOT, values, strict=True)) if len(values) == len(SLOT) else _named(SLOT, values)
+        durations = inits = b""
+        if whole:
             start, size = at + SLOT_HISTOGRAMS_OFFSET, self._buckets * 8
             durations = self._page[start : start + size]
             inits = self._page[start + size : start + 2 * size]
-            if _SLOT_HEAD.unpack_from(self._page, at)[0] == target:  # else it was given to another one meanwhile
-                yield Slot(target=target, function_uid=uid, counts=counts, durations=durations, inits=inits)
+            if _SLOT_HEAD.unpack_from(self._page, at)[0] != target:
+                return None
+        return Slot(
+            target=target, function_uid=uid, counts=counts, durations=durations, inits=inits,
+            revision=revision, whole=whole,
+        )  # fmt: skip
 
     def gaps(self, region: int) -> Iterator[tuple[int, Gaps]]:
         """One loop's, of all targets that have any. ValueError when the page is closed meanwhile."""
@@ -158,8 +177,7 @@ class CounterPage:
             yield target, Gaps(total=total, bins={number: count for number, count in enumerate(counts) if count})
 
     def _counters(self, names: Sequence[str], offset: int, present: int) -> dict[str, int]:
-        values = struct.unpack_from(f"<{min(present, len(names))}Q", self._page, offset)
-        return {name: values[index] if index < len(values) else 0 for index, name in enumerate(names)}
+        return _named(names, struct.unpack_from(f"<{min(present, len(names))}Q", self._page, offset))
 
     def histogram(self, name: str) -> bytes:
         """A node histogram as `buckets` reads it."""
@@ -168,6 +186,10 @@ class CounterPage:
             return b""
         starts = [base + HISTOGRAMS_OFFSET + index * size for base in self._regions]
         return add_histograms([self._page[at : at + size] for at in starts])
+
+
+def _named(names: Sequence[str], values: Sequence[int]) -> dict[str, int]:
+    return {name: values[index] if index < len(values) else 0 for index, name in enumerate(names)}
 
 
 def add(counts: Sequence[dict[str, int]]) -> dict[str, int]:
@@ -188,13 +210,17 @@ def add_histograms(parts: Sequence[bytes]) -> bytes:
     return (total % 2 ** (8 * len(parts[0]))).to_bytes(len(parts[0]), "little")
 
 
-def _sum(slots: Sequence[Slot]) -> Slot:
+def add_slots(slots: Sequence[Slot], revision: int = 0) -> Slot:
+    """One target's, of several loops. Whole when all of them are."""
+    whole = all(slot.whole for slot in slots)
     return Slot(
         target=slots[0].target,
         function_uid=slots[0].function_uid,
         counts=add([slot.counts for slot in slots]),
-        durations=add_histograms([slot.durations for slot in slots]),
-        inits=add_histograms([slot.inits for slot in slots]),
+        durations=add_histograms([slot.durations for slot in slots]) if whole else b"",
+        inits=add_histograms([slot.inits for slot in slots]) if whole else b"",
+        revision=revision,
+        whole=whole,
     )
 
 

@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 
 from runtimed.dispatch.counters import HISTOGRAMS, NODE, CounterPage, Slot, bucket_floor, buckets
+from runtimed.dispatch.kept_slots import SlotReader
 from runtimed.machines.pressure import Bound, Look
 from runtimed.model import wire
 from runtimed.telemetry import exposition
@@ -112,7 +113,8 @@ class MetricsReader:
         self._runtimes = runtimes
         self._most = most
         self._pressure = pressure
-        self._histograms = Histograms()
+        self._slots = SlotReader()
+        self._blocks = Blocks(self._slots.whole)
         self._loop = asyncio.get_running_loop()
 
     def render(self) -> bytes:
@@ -130,7 +132,7 @@ class MetricsReader:
             try:
                 node = levels.page.node()
                 histograms = {name: levels.page.histogram(name) for name in HISTOGRAMS}
-                slots = list(levels.page.targets())
+                slots = self._slots.read(levels.page)
             except ValueError:  # closed: the dispatcher has gone
                 slots, node, histograms = [], {}, {}
         rows, left_out = choose(slots, levels.names, self._most)
@@ -138,7 +140,7 @@ class MetricsReader:
         head = generate_latest(_Families([*self._of_node(levels, node, left_out), *_of_processes(own)]))
         body = [
             *_node_histograms(histograms),
-            *of_functions(rows, levels.demands, self._histograms),
+            *self._blocks.families(rows, levels.demands),
             *of_queues(levels),
         ]
         return head + "".join(body).encode()
@@ -260,44 +262,6 @@ def choose(slots: Sequence[Slot], names: Mapping[bytes, str], most: int) -> tupl
     return rows, len(found) - len(rows)
 
 
-def of_functions(rows: Sequence[Row], demands: Mapping[int, wire.Demand], histograms: Histograms) -> Iterator[str]:
-    """The families of functions. What is 0 is there too, but for histograms of functions that never ran."""
-    labels = [row.labels for row in rows]
-    for name, summed, factor, meaning in COUNTS:
-        values = [sum([slot.counts[one] for slot in row.slots for one in summed]) for row in rows]
-        scaled = values if factor == 1 else [factor * value for value in values]
-        yield family(f"function_{name}", "counter", meaning, zip(labels, scaled, strict=True))
-    told = [[demands[slot.target] for slot in row.slots if slot.target in demands] for row in rows]
-    levels = (
-        ("concurrent_executions", "Invocations running", lambda demand: demand.busy),
-        ("queued", "Invocations waiting for an environment", lambda demand: demand.waiting),
-        ("environments", "Environments, idle ones included", lambda d: d.busy + d.idle + d.starting),
-        ("environments_idle", "Environments that are idle", lambda demand: demand.idle),
-        (
-            "provisioned_concurrency_available",
-            "Provisioned environments that are through their init phase",
-            lambda demand: demand.provisioned,
-        ),
-    )
-    for name, meaning, of in levels:
-        samples = [(row.labels, sum(map(of, its))) for row, its in zip(rows, told, strict=True)]
-        yield family(f"function_{name}", "gauge", meaning, samples)
-    for name, counter, meaning in SLOT_LEVELS:
-        samples = [(row.labels, sum(slot.counts[counter] for slot in row.slots)) for row in rows]
-        yield family(f"function_{name}", "gauge", meaning, samples)
-    yield family("function_provisioned_concurrency_utilization", "gauge", UTILIZATION, _utilization(rows, told))
-    peaks = [(row.labels, 1024 * max(slot.counts["peak_kb"] for slot in row.slots)) for row in rows]
-    yield family("function_memory_peak_bytes", "gauge", "The highest memory that an environment had", peaks)
-    yield from histograms.families(rows)
-
-
-def _utilization(rows: Sequence[Row], told: Sequence[Sequence[wire.Demand]]) -> Iterator[tuple[str, float]]:
-    for row, its in zip(rows, told, strict=True):
-        there = sum(demand.provisioned for demand in its)
-        busy = sum(slot.counts["provisioned_in_use"] for slot in row.slots)
-        yield row.labels, min(1.0, busy / there) if there else 0.0
-
-
 def of_queues(levels: Levels) -> Iterator[str]:
     """Of the functions that ever had an event since the dispatcher started."""
     known = {levels.names.get(bytes(queue.function_uid)): queue for queue in levels.queues}
@@ -317,28 +281,66 @@ def of_queues(levels: Levels) -> Iterator[str]:
     yield family("function_events_oldest_seconds", "gauge", meaning, [(row[0], row[3]) for row in told])
 
 
-class Histograms:
-    """Histograms of functions. They are most of what a scrape writes, and most functions are not called between two:
-    the text of one whose counters have not changed since the last scrape, nor between that and the one before, is taken
-    from there. (Once would not do: the dispatcher counts a call before it sorts its duration in.)"""
+LEVELS_OF_FUNCTIONS: tuple[tuple[str, str, Callable[[wire.Demand], int]], ...] = (
+    ("concurrent_executions", "Invocations running", lambda demand: demand.busy),
+    ("queued", "Invocations waiting for an environment", lambda demand: demand.waiting),
+    ("environments", "Environments, idle ones included", lambda demand: demand.busy + demand.idle + demand.starting),
+    ("environments_idle", "Environments that are idle", lambda demand: demand.idle),
+    (
+        "provisioned_concurrency_available",
+        "Provisioned environments that are through their init phase",
+        lambda demand: demand.provisioned,
+    ),
+)
 
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[list[dict[str, int]], list[str] | None]] = {}
+Key = tuple[list[int], list[wire.Demand]]
 
-    def families(self, rows: Sequence[Row]) -> Iterator[str]:
-        now = {}
-        written = []
+
+class Blocks:
+    """What is said of functions: a line or a few in each of some families. Most functions are not called between two
+    scrapes: what was written of them is kept until a revision of their slots or a level changes."""
+
+    def __init__(self, whole: Callable[[Slot], Slot]) -> None:
+        """`whole`: reads the histograms of a slot that comes without them."""
+        self._whole = whole
+        self._kept: dict[str, tuple[Key, list[str]]] = {}
+
+    def families(self, rows: Sequence[Row], demands: Mapping[int, wire.Demand]) -> Iterator[str]:
+        """What is 0 is there too, but for histograms of functions that never ran."""
+        kept, now = self._kept, {}
         for row in rows:
-            counts = [slot.counts for slot in row.slots]
-            before, texts = self._last.get(row.labels, (None, None))
-            same = before == counts
-            if not same or texts is None:
-                texts = [write(row) for _, _, write in HISTOGRAMS_OF_FUNCTIONS]
-            now[row.labels] = counts, texts if same else None
-            written.append(texts)
-        self._last = now
-        for number, (name, meaning, _) in enumerate(HISTOGRAMS_OF_FUNCTIONS):
-            yield exposition.histogram(name, meaning, [texts[number] for texts in written])
+            its = [demands[slot.target] for slot in row.slots if slot.target in demands]
+            key = [slot.revision for slot in row.slots], its
+            before = kept.get(row.labels)
+            if before is None or before[0] != key or 0 in key[0]:
+                before = key, self._write(row, its)
+            now[row.labels] = before
+        self._kept = now
+        blocks = [block for _, block in now.values()]
+        for number, (name, kind, meaning) in enumerate(FAMILIES):
+            text = "".join([block[number] for block in blocks])
+            yield exposition.head(name, kind, meaning) + text if text else ""
+
+    def _write(self, row: Row, demands: list[wire.Demand]) -> list[str]:
+        row.slots = [slot if slot.whole else self._whole(slot) for slot in row.slots]
+        values: list[float] = []
+        for _, summed, factor, _ in COUNTS:
+            value = sum([slot.counts[one] for slot in row.slots for one in summed])
+            values.append(value if factor == 1 else factor * value)
+        values += [sum(map(of, demands)) for _, _, of in LEVELS_OF_FUNCTIONS]
+        values += [sum([slot.counts[counter] for slot in row.slots]) for _, counter, _ in SLOT_LEVELS]
+        values.append(_utilization(row, demands))
+        values.append(1024 * max(slot.counts["peak_kb"] for slot in row.slots))
+        lines = [
+            f"{PREFIX}{family[0]}{{{row.labels}}} {value}\n" for family, value in zip(FAMILIES, values, strict=False)
+        ]
+        return lines + [write(row) for _, _, write in HISTOGRAMS_OF_FUNCTIONS]
+
+
+def _utilization(row: Row, demands: Sequence[wire.Demand]) -> float:
+    there = sum([demand.provisioned for demand in demands])
+    busy = sum([slot.counts["provisioned_in_use"] for slot in row.slots])
+    return min(1.0, busy / there) if there else 0.0
 
 
 def _durations(row: Row) -> str:
@@ -366,6 +368,17 @@ HISTOGRAMS_OF_FUNCTIONS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
     ("function_init_duration_seconds", "Init phases", _inits),
     ("function_queue_wait_seconds", WAITED, _waits),
 )
+
+
+FAMILIES: tuple[tuple[str, str, str], ...] = (
+    *((f"function_{name}", "counter", meaning) for name, _, _, meaning in COUNTS),
+    *((f"function_{name}", "gauge", meaning) for name, meaning, _ in LEVELS_OF_FUNCTIONS),
+    *((f"function_{name}", "gauge", meaning) for name, _, meaning in SLOT_LEVELS),
+    ("function_provisioned_concurrency_utilization", "gauge", UTILIZATION),
+    ("function_memory_peak_bytes", "gauge", "The highest memory that an environment had"),
+    *((name, "histogram", meaning) for name, meaning, _ in HISTOGRAMS_OF_FUNCTIONS),
+)
+"""Of functions, in the order in which a block has them: name, kind, meaning."""
 
 
 def spread(bounds: Bounds, data: Sequence[bytes]) -> tuple[list[int], float]:

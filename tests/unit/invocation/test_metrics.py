@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtimed.dispatch.counters import SLOT, Slot
-from runtimed.invocation.metrics import Histograms, choose, of_functions
+from runtimed.invocation.metrics import Blocks, choose
 from runtimed.model import wire
 
 EMPTY = struct.pack("<240Q", *[0] * 240)
@@ -26,9 +27,13 @@ def slot(target: int, uid: bytes, **counts: int) -> Slot:
     return Slot(target=target, function_uid=uid, counts=found, durations=EMPTY, inits=EMPTY)
 
 
+def whole(slot: Slot) -> Slot:
+    raise AssertionError(f"{slot.target}: its histograms are there")
+
+
 def told(slots: list[Slot], names: dict[bytes, str], demands: Any = None, most: int = 100) -> dict[str, float]:
     rows, _ = choose(slots, names, most)
-    text = "".join(of_functions(rows, demands or {}, Histograms()))
+    text = "".join(Blocks(whole).families(rows, demands or {}))
     return {
         f"{sample.name.removeprefix('runtimed_function_')}{''.join(sample.labels.values())}": sample.value
         for family in text_string_to_metric_families(text)
@@ -61,7 +66,7 @@ def test_each_family_is_there() -> None:
     assert left_out == 1
     assert [row.labels for row in rows] == ['function="g"']
     rows, _ = choose([busy], {b"a": "f"}, 1)
-    text = "".join(of_functions(rows, {1: wire.Demand(waiting=1, busy=2, idle=3, starting=4)}, Histograms()))
+    text = "".join(Blocks(whole).families(rows, {1: wire.Demand(waiting=1, busy=2, idle=3, starting=4)}))
     families = {family.name.removeprefix("runtimed_function_") for family in text_string_to_metric_families(text)}
     assert families == FAMILIES
 
@@ -85,23 +90,30 @@ def test_what_is_idle_parked_provisioned_and_in_use() -> None:
     assert [found[f"{name}g"] for name in names] == [0, 0, 0, 0, 0]
 
 
-def test_histograms_of_functions_that_stand_still_are_kept() -> None:
-    """What the dispatcher sorted in after it was counted is seen all the same; what is gone is forgotten."""
-    counted = slot(1, b"a", calls=1, success=1)
-    one = struct.pack("<240Q", *[0] * 100, 1, *[0] * 139)
-    sorted_in = Slot(target=1, function_uid=b"a", counts=dict(counted.counts), durations=one, inits=EMPTY)
-    histograms = Histograms()
+def test_what_is_written_of_functions_that_stand_still_is_kept() -> None:
+    """Until a revision or a level changes; who was not among them for a while is read whole again."""
+    read: list[int] = []
 
-    def runs(*slots: Slot) -> list[float]:
-        rows, _ = choose(slots, {b"a": "f", b"b": "g"}, 100)
-        families = text_string_to_metric_families("".join(of_functions(rows, {}, histograms)))
-        samples = [sample for family in families for sample in family.samples]
-        return [sample.value for sample in samples if sample.name == "runtimed_function_duration_seconds_count"]
+    def whole(slot: Slot) -> Slot:
+        read.append(slot.target)
+        return msgspec.structs.replace(slot, durations=EMPTY, inits=EMPTY, whole=True)
 
-    assert runs(counted) == [0]
-    assert runs(sorted_in) == [1]
-    assert runs(counted) == [1]  # kept: read twice with these counters
-    assert runs(slot(1, b"a", calls=2, success=1), slot(2, b"b", calls=1)) == [0, 0]
-    assert runs(slot(2, b"b", calls=1)) == [0]
-    assert runs(sorted_in) == [1]
-    assert runs() == []
+    blocks = Blocks(whole)
+
+    def says(revision: int, calls: int, busy: int = 0, *, bare: bool = True) -> tuple[float, float]:
+        one = slot(1, b"a", calls=calls)
+        if bare:
+            one = msgspec.structs.replace(one, revision=revision, durations=b"", inits=b"", whole=False)
+        rows, _ = choose([one], {b"a": "f"}, 100)
+        families = text_string_to_metric_families("".join(blocks.families(rows, {1: wire.Demand(busy=busy)})))
+        found = {sample.name: sample.value for family in families for sample in family.samples}
+        return found["runtimed_function_invocations_total"], found["runtimed_function_concurrent_executions"]
+
+    assert says(7, 1) == (1, 0) and read == [1]
+    assert says(7, 2) == (1, 0) and read == [1]  # the same revision: not looked at
+    assert says(7, 3, busy=1) == (3, 1) and read == [1, 1]
+    assert says(8, 4, busy=1) == (4, 1) and read == [1, 1, 1]
+    assert says(0, 5, bare=False) == (5, 0)  # nobody's revision: never kept
+    assert says(0, 6, bare=False) == (6, 0)
+    assert "".join(blocks.families([], {})) == ""
+    assert says(8, 7, busy=1) == (7, 1) and read == [1, 1, 1, 1]
