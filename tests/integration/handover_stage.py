@@ -26,18 +26,26 @@ class Passed(tuple[wire.Header, wire.Handed, list[int]]):
 class Pair:
     """The old one, and from `begin` on the new one, which serves and expects what the old one has."""
 
-    def __init__(self, directory: Path, loops: tuple[int, int] = (1, 1), **changes: Any) -> None:
-        """`loops`: of the old one, and of the new one; `changes`: as PUT_TARGET's fields."""
-        self.directory, self.loops, self.changes = directory, loops, changes
+    def __init__(self, directory: Path, loops: tuple[int, int] = (1, 1), busy: int = 0, **changes: Any) -> None:
+        """`loops`: of the old one, and of the new one; `busy`: percent at which one is, and connections move (0: none
+        does); `changes`: as PUT_TARGET's fields."""
+        self.directory, self.loops, self.changes, self.busy = directory, loops, changes, str(busy)
         (directory / "old").mkdir()
-        self.old = Stage(directory / "old", RUNTIMED_DISPATCH_LOOPS=str(loops[0]))
+        self.old = Stage(
+            directory / "old", RUNTIMED_DISPATCH_LOOPS=str(loops[0]), RUNTIMED_DISPATCH_BUSY_PERCENT=self.busy
+        )
         self.new: Stage
         self.their = self.old.ready(**changes)
         self.control: Control
 
     def start(self, **changes: Any) -> None:
         (self.directory / "new").mkdir()
-        self.new = Stage(self.directory / "new", features=1, RUNTIMED_DISPATCH_LOOPS=str(self.loops[1]))
+        self.new = Stage(
+            self.directory / "new",
+            features=1,
+            RUNTIMED_DISPATCH_LOOPS=str(self.loops[1]),
+            RUNTIMED_DISPATCH_BUSY_PERCENT=self.busy,
+        )
         self.control = self.new.ready(**{**self.changes, **changes})
         self.new.launcher.expect(wire.Serving)
 
@@ -104,8 +112,8 @@ class Pair:
 
 
 @contextlib.contextmanager
-def paired(directory: Path, loops: tuple[int, int] = (1, 1), **changes: Any) -> Iterator[Pair]:
-    pair = Pair(directory, loops, **changes)
+def paired(directory: Path, loops: tuple[int, int] = (1, 1), busy: int = 0, **changes: Any) -> Iterator[Pair]:
+    pair = Pair(directory, loops, busy, **changes)
     try:
         yield pair
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from runtimed.model import wire
 from tests.integration.dispatch_stage import Control, Invoker, Stage, await_true, counters, staged
+from tests.integration.handover_stage import CONNECTION, paired
 from tests.integration.http_caller import Caller
 from tests.integration.test_dispatch_loops import PATIENT, level
 
@@ -84,10 +87,10 @@ def test_what_a_busy_loop_has_moves_and_nothing_is_lost_or_answered_twice(stage:
         node = counters(control).node()
         assert node["calls"] == (rounds * 8 + 4) * AT_ONCE + 1
         assert (node["connections"], node["connections_dropped"], node["logic_errors"]) == (9, 0, 0)
-        for link in (*callers, half, *invokers):
-            link.sock.setblocking(False)
+        for sock in (half.sock, *(caller.sock for caller in callers), *(invoker.sock for invoker in invokers)):
+            sock.setblocking(False)
             with pytest.raises(BlockingIOError):
-                link.sock.recv(1, socket.MSG_PEEK)
+                sock.recv(1, socket.MSG_PEEK)
 
 
 def test_a_loop_that_is_not_needed_is_given_up(stage: Stage) -> None:
@@ -124,3 +127,33 @@ def test_nothing_moves_where_connections_go_by_their_number(tmp_path: Path) -> N
             await_true(lambda: connections(control) == [2, 2], "two on each")
             converse(callers)
             assert counters(control).node()["connections_moved"] == 0
+
+
+def test_who_is_moved_while_the_dispatcher_is_replaced_is_answered(tmp_path: Path) -> None:
+    """All the while each caller has its answers, and in the end the new one has all of them."""
+    with paired(tmp_path, (2, 2), busy=1, **PATIENT) as pair, ExitStack() as stack:
+        callers = [stack.enter_context(Caller(pair.old)) for _ in range(6)]
+        over = threading.Event()
+        threads = stack.enter_context(ThreadPoolExecutor())
+        stack.callback(over.set)
+
+        def go_on(caller: Caller) -> int:
+            answered = 0
+            while not over.is_set():
+                converse([caller])
+                answered += AT_ONCE
+            return answered
+
+        asked = [threads.submit(go_on, caller) for caller in callers]
+        await_true(lambda: counters(pair.their).node()["connections_moved"] >= 3, "some are moved")
+        pair.begin()
+        pair.pass_all(*[CONNECTION] * len(callers))
+        assert pair.old.left() == 0
+        await_true(lambda: counters(pair.control).node()["connections"] == len(callers), "all are with the new one")
+        moved = counters(pair.control).node()["connections_moved"]
+        await_true(lambda: counters(pair.control).node()["connections_moved"] > moved, "some are moved there")
+        over.set()
+        answered = sum(each.result(60) for each in asked)
+        node = counters(pair.control).node()
+        assert answered == node["calls"] + counters(pair.their).node()["calls"], "each was counted once"
+        assert (node["connections_dropped"], node["http_malformed"], node["logic_errors"]) == (0, 0, 0)
