@@ -134,6 +134,10 @@ int pools_take_tmp(struct server *server, uint32_t size_mb) {
     return -EAGAIN;
 }
 
+static void retry_fire(void *owner) {
+    launches_retry_all(owner);
+}
+
 void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree) {
     struct pools *pools = &server->pools;
     struct tmp_pool *tmp = find_tmp(pools, size_mb);
@@ -146,8 +150,9 @@ void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree) {
     tmp->stock[tmp->n++] = tree;
     if (tmp->n > tmp->wanted) /* also when no shell came back with it, which would see to it */
         recycle_tick_soon(server);
+    /* Later in this turn: whoever gives back may be walking over the environments, and a launch that is refused frees one. */
     if (server->launches.waiting > 0)
-        launches_retry_all(server);
+        loop_timer(&server->loop, &pools->retry, 0, retry_fire, server);
 }
 
 bool pools_shrink(struct server *server) {
@@ -221,6 +226,7 @@ int pools_start(struct server *server) {
 void pools_stop(struct server *server) {
     struct pools *pools = &server->pools;
     loop_timer_off(&pools->refill);
+    loop_timer_off(&pools->retry);
     for (unsigned i = 0; i < POOL_SIZES; i++)
         for (; pools->tmp[i].n > 0; pools->tmp[i].n--)
             close(pools->tmp[i].stock[pools->tmp[i].n - 1]);

@@ -30,6 +30,7 @@ struct pools {
     struct imager imager;
     struct tmp_pool tmp[POOL_SIZES];
     struct timer refill;
+    struct timer retry; /* launches that wait, after an image came back */
     uint64_t latest_us; /* when it fires at the latest */
     bool urgent;        /* something waits for stock: fill now, not after the pause */
     char step[32];      /* why the last image could not be made */
@@ -42,7 +43,8 @@ void pools_stop(struct server *server);
 /* A detached tree of that size: its descriptor, or -EAGAIN (asked for; launches_retry comes when it is there), or why
  * images cannot be made. */
 int pools_take_tmp(struct server *server, uint32_t size_mb);
-/* A tree that is not used any more: back to stock when nothing was left in it. */
+/* A tree that is not used any more: back to stock when nothing was left in it. Launches that wait are looked at later in
+ * the same turn of the loop, never from here. */
 void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree);
 /* Lets some go of what came back and is not needed. True: there is more. */
 bool pools_shrink(struct server *server);

@@ -1,0 +1,138 @@
+/* Images for /tmp: what comes back, what is kept of it, and who is looked at then. On real images: needs root. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "jail/image.h"
+#include "launcher.h"
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+enum { SKIPPED = 77, SIZE_MB = 64 };
+
+struct scene {
+    struct server server;
+    struct runtime runtime;
+    struct plan plan;
+    struct image_pool images;
+    struct timer end;
+};
+
+static void end(void *owner) {
+    struct scene *scene = owner;
+    scene->server.loop.stop = true;
+}
+
+static void nothing(void *owner) {
+    (void)owner;
+}
+
+/* What is due, in one turn of the loop. */
+static void turn(struct scene *scene) {
+    scene->server.loop.stop = false;
+    loop_timer(&scene->server.loop, &scene->end, 0, end, scene);
+    CHECK(loop_run(&scene->server.loop, nothing, NULL) == 0);
+}
+
+/* A runtime whose only zygote could fork at once. */
+static struct scene *open_scene(const char *state) {
+    struct scene *scene = calloc(1, sizeof(*scene));
+    CHECK(scene != NULL);
+    struct server *server = &scene->server;
+
+    CHECK(loop_init(&server->loop) == 0 && launches_init(server) == 0);
+    server->boot.zygotes_per_runtime = 1;
+    server->pools.imager.side.socket = -1;
+    server->zygotes.runtimes = &scene->runtime;
+    server->zygotes.n = 1;
+    scene->runtime.server = server;
+    list_init(&scene->runtime.waiting);
+    scene->runtime.zygotes[0] = (struct zygote){
+        .server = server, .runtime = &scene->runtime, .state = ZYGOTE_READY, .seat = SEAT_TAKEN, .n_cells = 1};
+    scene->plan = (struct plan){.runtime = &scene->runtime, .storage_mb = SIZE_MB, .package = "absent"};
+    scene->plan.environments = 1;
+    list_init(&scene->plan.cells);
+    snapshot_init(&scene->plan.snapshot, server, &scene->plan);
+    server->state_dir = open(state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(server->state_dir >= 0 && image_pool_open(state, &scene->images) == 0);
+    return scene;
+}
+
+static void close_scene(struct scene *scene) {
+    struct server *server = &scene->server;
+
+    pools_stop(&scene->server);
+    image_pool_close(&scene->images);
+    close(server->state_dir);
+    table_free(&server->launches.table);
+    table_free(&server->launches.serials);
+    loop_free(&server->loop);
+    free(scene);
+}
+
+static struct environment *add_environment(struct scene *scene, uint64_t id) {
+    struct server *server = &scene->server;
+    struct environment *environment = calloc(1, sizeof(*environment));
+
+    CHECK(environment != NULL);
+    environment->server = server;
+    environment->told = true; /* there is nobody to tell */
+    environment->tmp = -1;
+    environment->phase = ENVIRONMENT_DYING;
+    leaf_init(&environment->leaf);
+    list_push_back(&server->launches.all, &environment->all);
+    server->launches.count++;
+    table_add(&server->launches.table, &environment->node, id);
+    table_add(&server->launches.serials, &environment->serial, id);
+    return environment;
+}
+
+static int make_image(struct scene *scene) {
+    struct tmp_pool *tmp = &scene->server.pools.tmp[0];
+    struct image image;
+
+    CHECK(image_make(&scene->images, SIZE_MB, 0, 0, &image) == 0);
+    tmp->size_mb = SIZE_MB;
+    tmp->known = image_face_read(image.tree, &tmp->face) == 0;
+    CHECK(tmp->known);
+    return image.tree;
+}
+
+/* While one environment is freed no other may be: whoever frees may hold the next one in hand. */
+static void test_who_waits_is_looked_at_later(const char *state) {
+    struct scene *scene = open_scene(state);
+    struct server *server = &scene->server;
+    struct environment *ends = add_environment(scene, 1), *waits = add_environment(scene, 2);
+
+    ends->tmp = make_image(scene);
+    ends->tmp_mb = SIZE_MB;
+    waits->phase = ENVIRONMENT_WAITING;
+    waits->plan = &scene->plan;
+    list_push_back(&scene->runtime.waiting, &waits->queue);
+    scene->runtime.n_waiting = server->launches.waiting = 1;
+    environment_free(ends);
+    CHECK(server->launches.count == 1 && server->launches.waiting == 1 && server->pools.tmp[0].n == 1);
+    turn(scene); /* its package is absent: it is refused */
+    CHECK(server->launches.count == 0 && server->launches.waiting == 0);
+    close_scene(scene);
+}
+
+int main(void) {
+    char state[] = "/var/tmp/test_launcher_stock.XXXXXX";
+    if (geteuid() != 0)
+        return SKIPPED;
+    CHECK(mkdtemp(state) != NULL);
+    test_who_waits_is_looked_at_later(state);
+    CHECK(rmdir(state) == 0);
+    return 0;
+}
