@@ -24,6 +24,7 @@ NEW_UTS, NEW_CGROUP, NEW_TIME, PARENT, INTO_CGROUP = 0x4000000, 0x2000000, 0x80,
 SPACES = (NEW_USER, NEW_NS, NEW_PID, NEW_NET, NEW_IPC, NEW_UTS, NEW_CGROUP)
 UNIX, INET, INET6, KEY, NETLINK, PACKET, ALG, VSOCK, XDP = 1, 2, 10, 15, 16, 17, 38, 40, 44
 RAW, STREAM = 3, 1
+MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB = 0x40000, 4, 0x800  # the host's huge pages: outside of any memory limit
 
 # What must be refused with EPERM: it would reach the host, a neighbour, or what all share.
 FORBIDDEN: list[tuple[Any, ...]] = [
@@ -42,7 +43,9 @@ FORBIDDEN: list[tuple[Any, ...]] = [
     ("adjtimex", 0), ("clock_adjtime", 0, 0), ("mbind", 0, 0, 0, 0, 0, 0), ("migrate_pages", 0, 0, 0, 0),
     ("move_pages", 0, 0, 0, 0, 0, 0), ("personality", 0x0400000), ("seccomp", 1, 8, 0),
     ("nfsservctl", 0, 0, 0), ("prctl", 35, 0, 0, 0, 0), ("mknodat", -100, 0, 0o020666, 0),
-    ("mknodat", -100, 0, 0o060666, 0),
+    ("mknodat", -100, 0, 0o060666, 0), ("mmap", 0, 2 << 20, 3, MAP_HUGETLB | 0x22, -1, 0),
+    ("mmap", 0, 2 << 20, 3, 21 << 26 | MAP_HUGETLB | 0x21, -1, 0), ("memfd_create", 0, MFD_HUGETLB),
+    ("memfd_create", 0, 30 << 26 | MFD_HUGETLB | 1), ("shmget", 0, 2 << 20, SHM_HUGETLB | 0o1600),
     *((("modify_ldt", 0, 0, 0), ("iopl", 3), ("ioperm", 0x80, 1, 1), ("uselib", 0), ("ustat", 0, 0)) if X86 else ()),
 ]  # fmt: skip
 # What libraries try and do without.
