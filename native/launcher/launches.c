@@ -239,6 +239,8 @@ static bool try_launch(struct environment *environment) {
     }
     r = open_code(server, plan, &t);
     if (r < 0) {
+        pools_give_back_tmp(server, plan->storage_mb, t.tmp);
+        t.tmp = -1;
         refuse(environment, r, "package", strerror(-r));
     } else {
         launch(environment, &t);
@@ -325,6 +327,7 @@ static void take_launch(struct service *service, uint64_t id, uint64_t plan_id) 
         return;
     }
     if (!disk_has_room(server)) {
+        pools_clear(server);
         send_failed(
             service, id, -ENOSPC, "disk", "the node's disk is nearly full; make room below its state directory");
         return;

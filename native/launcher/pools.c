@@ -170,6 +170,14 @@ bool pools_shrink(struct server *server) {
     return more;
 }
 
+void pools_clear(struct server *server) {
+    struct pools *pools = &server->pools;
+
+    for (unsigned i = 0; i < POOL_SIZES; i++)
+        while (pools->tmp[i].n > 0)
+            imager_drop(&pools->imager, pools->tmp[i].stock[--pools->tmp[i].n]);
+}
+
 void pools_expect_tmp(struct server *server, uint32_t size_mb) {
     if (find_tmp(&server->pools, size_mb) != NULL)
         return;
@@ -230,5 +238,5 @@ void pools_stop(struct server *server) {
     for (unsigned i = 0; i < POOL_SIZES; i++)
         for (; pools->tmp[i].n > 0; pools->tmp[i].n--)
             close(pools->tmp[i].stock[pools->tmp[i].n - 1]);
-    side_stop(&pools->imager.side);
+    imager_stop(&pools->imager);
 }

@@ -48,6 +48,8 @@ int pools_take_tmp(struct server *server, uint32_t size_mb);
 void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree);
 /* Lets some go of what came back and is not needed. True: there is more. */
 bool pools_shrink(struct server *server);
+/* The disk is short: all images in stock go, and what they hold of it. */
+void pools_clear(struct server *server);
 /* A plan of that size was put: keep stock. */
 void pools_expect_tmp(struct server *server, uint32_t size_mb);
 /* After a launch took from stock: fill again after a pause, or at once when stock is low. */

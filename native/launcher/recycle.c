@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -12,6 +13,8 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -187,8 +190,30 @@ int image_face_read(int tree, struct image_face *ret) {
     return 0;
 }
 
+/* KiB written to the device below the image since it was mounted; UINT64_MAX where that cannot be told. The file behind it
+ * has grown by no more than that, and keeps what it has grown by however empty the file system is again. */
+static uint64_t written_kib(int tree) {
+    char path[128], device[256], text[32];
+    struct stat st;
+    ssize_t n;
+
+    if (fstat(tree, &st) < 0)
+        return UINT64_MAX;
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_dev), minor(st.st_dev));
+    n = readlink(path, device, sizeof(device) - 1);
+    if (n < 0)
+        return UINT64_MAX;
+    device[n] = '\0';
+    const char *name = strrchr(device, '/');
+    if (name == NULL ||
+        (size_t)snprintf(path, sizeof(path), "/sys/fs/ext4%s/session_write_kbytes", name) >= sizeof(path) ||
+        read_file_at(AT_FDCWD, path, text, sizeof(text)) <= 0)
+        return UINT64_MAX;
+    return strtoull(text, NULL, 10);
+}
+
 bool image_face_same(int tree, const struct image_face *face) {
     struct image_face now;
     return image_face_read(tree, &now) == 0 && now.free_blocks == face->free_blocks &&
-        now.free_files == face->free_files && now.flags == face->flags;
+        now.free_files == face->free_files && now.flags == face->flags && written_kib(tree) <= IMAGE_WRITTEN_KIB;
 }

@@ -3,7 +3,8 @@
  *
  * A shell (its namespaces, with connections that linger and counters) is used again for the same plan only, and only when
  * nothing runs in it but its anchor and no System V IPC object is left (POSIX message queues cannot be made in it). An image is used again for any
- * environment, but only when nothing is in it, no block of it is taken, and its root directory bears no attribute.
+ * environment, but only when nothing is in it, no block of it is taken, little was ever written to it (the disk's blocks
+ * behind it stay taken), and its root directory bears no attribute.
  * Otherwise both are destroyed. What is not used for a while goes too. */
 #pragma once
 
@@ -24,6 +25,10 @@ struct zygote;
 #define RECYCLED_CELLS_MAX 512
 /* How long a shell is kept unused. */
 #define RECYCLED_CELL_US UINT64_C(20000000)
+
+/* What may have been written to an image that is used again, over all its uses: what was in /tmp for a moment only mostly
+ * never is. */
+#define IMAGE_WRITTEN_KIB 1024
 
 struct recycle {
     struct list cells; /* oldest first */

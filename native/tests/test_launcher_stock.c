@@ -53,6 +53,7 @@ static struct scene *open_scene(const char *state) {
     CHECK(loop_init(&server->loop) == 0 && launches_init(server) == 0);
     server->boot.zygotes_per_runtime = 1;
     server->pools.imager.side.socket = -1;
+    server->pools.imager.side.loop = &server->loop;
     server->zygotes.runtimes = &scene->runtime;
     server->zygotes.n = 1;
     scene->runtime.server = server;
@@ -127,12 +128,97 @@ static void test_who_waits_is_looked_at_later(const char *state) {
     close_scene(scene);
 }
 
+static int open_root(int tree) {
+    int root = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(root >= 0);
+    return root;
+}
+
+static void write_and_remove(int tree, const char *name, size_t size, bool synchronise) {
+    static char data[65536];
+    int root = open_root(tree), fd = openat(root, name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0);
+    for (size_t done = 0; done < size; done += sizeof(data))
+        CHECK(write(fd, data, sizeof(data)) == (ssize_t)sizeof(data));
+    CHECK(!synchronise || fsync(fd) == 0);
+    CHECK(close(fd) == 0 && unlinkat(root, name, 0) == 0 && close(root) == 0);
+}
+
+/* The file behind an image keeps the disk's blocks that were ever written. */
+static void test_what_was_written_to_is_not_used_again(const char *state) {
+    struct scene *scene = open_scene(state);
+    struct tmp_pool *tmp = &scene->server.pools.tmp[0];
+    struct image_face now;
+    int little = make_image(scene), much = make_image(scene);
+
+    write_and_remove(little, "x", 65536, true);
+    CHECK(image_face_same(little, &tmp->face));
+    write_and_remove(much, "x", 8 << 20, true);
+    CHECK(image_face_read(much, &now) == 0 && now.free_blocks == tmp->face.free_blocks &&
+        now.free_files == tmp->face.free_files && now.flags == tmp->face.flags); /* it looks untouched */
+    CHECK(!image_face_same(much, &tmp->face));
+    CHECK(close(little) == 0 && close(much) == 0);
+    close_scene(scene);
+}
+
+/* Much in it: it is not written back, the file system is shut down as it is. Little: as ever. */
+static void test_what_is_left_is_not_written_back(const char *state) {
+    static char data[1 << 20];
+    struct scene *scene = open_scene(state);
+    struct image images[2] = {{.tree = make_image(scene)}, {.tree = make_image(scene)}};
+
+    for (unsigned i = 0; i < 2; i++) {
+        int root = open_root(images[i].tree), fd = openat(root, "x", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+        CHECK(fd >= 0);
+        for (size_t size = 0; size < (i == 0 ? 2 : 24); size++)
+            CHECK(write(fd, data, sizeof(data)) == (ssize_t)sizeof(data));
+        CHECK(close(fd) == 0);
+        image_discard(&images[i]);
+        CHECK(images[i].tree < 0);
+        fd = openat(root, "y", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+        if (i == 0)
+            CHECK(fd >= 0 && close(fd) == 0);
+        else
+            CHECK(fd < 0 && (errno == EIO || errno == ESHUTDOWN));
+        CHECK(close(root) == 0);
+    }
+    close_scene(scene);
+}
+
+/* The last close unmounts: it is never ours, also while there is no imager or its socket is full. */
+static void test_who_serves_does_not_unmount(const char *state) {
+    struct scene *scene = open_scene(state);
+    struct imager *imager = &scene->server.pools.imager;
+    const int tree = make_image(scene);
+    uint8_t buffer[SIDE_MESSAGE_MAX];
+    struct packet packet = {.data = buffer, .capacity = sizeof(buffer)};
+    int pair[2];
+
+    imager_drop(imager, tree);
+    CHECK(imager->n_left == 1 && fcntl(tree, F_GETFD) >= 0);
+    turn(scene);
+    CHECK(imager->n_left == 1 && fcntl(tree, F_GETFD) >= 0);
+    CHECK(socketpair_seqpacket(pair, 1) == 0);
+    imager->side.socket = pair[0];
+    while (imager->n_left > 0)
+        turn(scene);
+    CHECK(fcntl(tree, F_GETFD) < 0);
+    CHECK(packet_receive(pair[1], &packet, 0) > 0 && packet.n_fds == 1);
+    packet_close_fds(&packet);
+    CHECK(close(pair[1]) == 0);
+    close_scene(scene);
+}
+
 int main(void) {
     char state[] = "/var/tmp/test_launcher_stock.XXXXXX";
     if (geteuid() != 0)
         return SKIPPED;
     CHECK(mkdtemp(state) != NULL);
     test_who_waits_is_looked_at_later(state);
+    test_what_was_written_to_is_not_used_again(state);
+    test_what_is_left_is_not_written_back(state);
+    test_who_serves_does_not_unmount(state);
     CHECK(rmdir(state) == 0);
     return 0;
 }

@@ -7,6 +7,8 @@
 #include <sys/types.h>
 
 #define IMAGE_SIZES_MAX 32
+/* Bytes in an image that are written back at its end, as the kernel does by itself. */
+#define IMAGE_WRITTEN_BACK (UINT64_C(16) << 20)
 
 struct image_pool {
     int directory; /* on a disk, root's alone (0700) */
@@ -31,3 +33,7 @@ int image_make(struct image_pool *pool, uint32_t size_mb, uid_t uid, gid_t gid, 
 int image_give(const struct image *image, uid_t uid, gid_t gid);
 /* Drops our hold; the space is free again when the last mount namespace that shows it is gone. */
 void image_close(struct image *image);
+/* The same for one that nobody will look at again. What is in it and not on the disk yet goes nowhere: written back, 400
+ * MB took 11 s beside other work, at everybody's cost; without, 0.02 s. The kernel's log has an alert for each file system
+ * that is shut down so ("shut down requested (2)"): those with little in them are not. */
+void image_discard(struct image *image);
