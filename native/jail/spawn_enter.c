@@ -25,6 +25,7 @@
 #include "jail/shell.h"
 #include "shell_anchor.h"
 
+/* Of each environment; for all of a zygote's together the host's number holds, which the launcher raises (main.c). */
 #define INOTIFY_INSTANCES "8"
 /* The kernel's own number before it grew with memory; the host's is for all of a zygote's environments together. */
 #define INOTIFY_WATCHES "8192"

@@ -1,6 +1,7 @@
 /* runtimed-launcher: the one privileged process. Executed by `runtimed` as root with the boot configuration on
  * descriptor 3; runs until SIGTERM, and leaves nothing behind. SIGHUP replaces the dispatcher. Its state: launcher.h. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/descriptor.h"
 #include "control.h"
 #include "jail/jail.h"
 #include "launcher.h"
@@ -44,6 +46,27 @@ static int prepare_process(void) {
         return -errno;
     }
     return 0;
+}
+
+/* What environments hold of inotify is counted once more for the host's user that made their zygote's user namespace, for all
+ * of them together: with the kernel's 128, sixteen that take their eight (spawn_enter.c) leave the others none. Enough for
+ * 8,192 environments a zygote. It is a number of the whole host: raised, never lowered, also not at the end. */
+#define INOTIFY_FILE "/proc/sys/fs/inotify/max_user_instances"
+#define INOTIFY_INSTANCES 65536
+
+static void raise_inotify(const struct server *server) {
+    char now[32], wanted[32];
+
+    if (read_file_at(AT_FDCWD, INOTIFY_FILE, now, sizeof(now)) <= 0 || strtol(now, NULL, 10) >= INOTIFY_INSTANCES)
+        return;
+    now[strcspn(now, "\n")] = '\0';
+    snprintf(wanted, sizeof(wanted), "%d", INOTIFY_INSTANCES);
+    if (write_file_at(AT_FDCWD, INOTIFY_FILE, wanted) < 0)
+        say("fs.inotify.max_user_instances is %s: some functions may leave others none; raise it: sysctl -w "
+            "fs.inotify.max_user_instances=%s",
+            now, wanted);
+    else
+        mention(server, "raised fs.inotify.max_user_instances from %s to %s", now, wanted);
 }
 
 /* What each loop of the dispatcher weighs, in cores' worth of environments. All calls wait for it, and what it does for one is
@@ -143,6 +166,7 @@ int main(void) {
     }
     if (prepare_process() < 0 || place_open(server) < 0 || prepare_cgroups(server) < 0)
         return EXIT_FAILURE;
+    raise_inotify(server);
     r = start(server);
     if (r == 0)
         r = loop_run(&server->loop, end_of_turn, server);

@@ -33,6 +33,8 @@ DESCRIPTORS_WANTED = 65_536
 PIDS_WANTED = 32_768
 NAMESPACES_WANTED = 4_096
 """A few for each environment."""
+INOTIFY_INSTANCES_WANTED = 65_536
+"""Eight for each environment, counted for all of a zygote's together; what the launcher raises it to."""
 MEMORY_WANTED_MB = 1_024
 DISK_WANTED_MB = 2_048
 LANDLOCK_CREATE_RULESET = 444
@@ -366,6 +368,12 @@ _CHECKS: tuple[Callable[[Machine], Check], ...] = (
     _at_least("pid namespaces", "user/max_pid_namespaces", NAMESPACES_WANTED, "one for each environment"),
     _at_least("network namespaces", "user/max_net_namespaces", NAMESPACES_WANTED, "one for each environment"),
     _at_least("mount namespaces", "user/max_mnt_namespaces", NAMESPACES_WANTED, "one for each environment"),
+    _at_least(
+        "inotify instances",
+        "fs/inotify/max_user_instances",
+        INOTIFY_INSTANCES_WANTED,
+        "eight for each environment, counted for all of a runtime together",
+    ),
     _memory,
     _disk,
     _mke2fs,

@@ -22,6 +22,7 @@ def machine(tmp_path: Path) -> Machine:
     for name in LIMITS:
         write(tmp_path, f"proc/sys/{name}", "65536\n")
     write(tmp_path, "proc/sys/kernel/pid_max", "4194304\n")
+    write(tmp_path, "proc/sys/fs/inotify/max_user_instances", "65536\n")
     write(tmp_path, "proc/sys/kernel/seccomp/actions_avail", "kill_process errno allow\n")
     write(tmp_path, "proc/filesystems", "nodev\tproc\n\text4\n")
     write(tmp_path, "proc/meminfo", "MemTotal:        4096000 kB\n")
@@ -111,6 +112,7 @@ def test_cgroups(machine: Machine, unified: str, legacy: str, state: CheckState,
         ("proc/sys/user/max_user_namespaces", "0", "user namespaces", CheckState.MISSING),
         ("proc/sys/kernel/seccomp/actions_avail", "kill", "seccomp", CheckState.MISSING),
         ("proc/sys/kernel/pid_max", "1000", "processes", CheckState.WARNING),
+        ("proc/sys/fs/inotify/max_user_instances", "128", "inotify instances", CheckState.WARNING),
         ("proc/filesystems", "nodev\tproc\n", "ext4", CheckState.WARNING),
         ("proc/meminfo", "MemTotal: 512000 kB\n", "memory", CheckState.WARNING),
     ],
