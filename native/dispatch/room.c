@@ -82,17 +82,18 @@ static bool is_short(const struct dispatch *dispatch) {
 
 /* ---- who is worth least ----------------------------------------------------------------------------------------- */
 
-static double rate_of(struct target *target, uint64_t idle_us) {
+/* By the target's table. So many tables are made in a look; where another would be, what is old serves once more. */
+static double rate_of(struct target *target, uint64_t idle_us, unsigned *tables) {
     const struct counters_idle *counts = target->idle_times.counts;
 
-    if (target->worth == NULL || worth_is_old(target->worth, counts)) {
+    if (*tables > 0 && (target->worth == NULL || worth_is_old(target->worth, counts))) {
         if (target->worth == NULL)
             target->worth = malloc(sizeof(*target->worth));
-        if (target->worth == NULL)
-            return worth_rate(counts, idle_us);
-        worth_fill(target->worth, counts);
+        if (target->worth != NULL)
+            worth_fill(target->worth, counts);
+        --*tables;
     }
-    return worth_look_up(target->worth, idle_us);
+    return target->worth != NULL ? worth_look_up(target->worth, idle_us) : worth_rate(counts, idle_us);
 }
 
 struct candidate {
@@ -104,7 +105,7 @@ struct candidate {
 
 /* The last of a target's idle stack. Those that were never used lie below the one used longest ago: they have been needed
  * as little as that one. */
-static struct candidate candidate_of(struct target *target, uint64_t now) {
+static struct candidate candidate_of(struct target *target, uint64_t now, unsigned *tables) {
     struct environment *last = list_entry(target->idle.previous, struct environment, idle);
     struct candidate candidate = {.environment = last, .since_us = last->idle_us};
     struct list *node = target->idle.previous;
@@ -114,7 +115,7 @@ static struct candidate candidate_of(struct target *target, uint64_t now) {
          n++)
         node = node->previous;
     candidate.since_us = MIN(candidate.since_us, list_entry(node, struct environment, idle)->idle_us);
-    candidate.rate = rate_of(target, now - MIN(candidate.since_us, now));
+    candidate.rate = rate_of(target, now - MIN(candidate.since_us, now), tables);
     candidate.worth = candidate.rate / (double)MAX(last->peak_kb, ROOM_LEAST_KB);
     return candidate;
 }
@@ -125,7 +126,7 @@ static struct candidate least_valuable(struct dispatch *dispatch, double below) 
     struct list *targets = &dispatch->room.targets, seen, *node;
     const uint64_t now = clock_monotonic_us();
     struct candidate least = {.worth = DBL_MAX};
-    unsigned candidates = 0;
+    unsigned candidates = 0, tables = ROOM_TABLES_MAX;
 
     list_init(&seen);
     while (candidates < ROOM_CANDIDATES_MAX && (node = list_pop_front(targets)) != NULL) {
@@ -135,7 +136,7 @@ static struct candidate least_valuable(struct dispatch *dispatch, double below) 
             continue; /* it is in the list again when one of its is idle again */
         list_push_back(&seen, node);
         candidates++;
-        candidate = candidate_of(target, now);
+        candidate = candidate_of(target, now, &tables);
         if (candidate.rate >= below || candidate.worth > least.worth ||
             (candidate.worth == least.worth && least.environment != NULL && candidate.since_us >= least.since_us))
             continue;
@@ -165,6 +166,10 @@ void room_withdraw(struct environment *environment) {
     list_remove(&environment->by_use);
     if (!ahead_is_provisioned(environment))
         atomic_store_explicit(&room->n_idle, value(&room->n_idle) - 1, memory_order_relaxed);
+}
+
+struct environment *room_least(struct dispatch *dispatch) {
+    return least_valuable(dispatch, DBL_MAX).environment;
 }
 
 bool room_can_wait(const struct target *target, uint64_t now) {
@@ -225,7 +230,7 @@ void room_relieve(struct dispatch *dispatch) {
 
 static void make(struct dispatch *dispatch) {
     struct environment *environment;
-    while (is_short(dispatch) && (environment = least_valuable(dispatch, DBL_MAX).environment) != NULL)
+    while (is_short(dispatch) && (environment = room_least(dispatch)) != NULL)
         environment_handle(environment, EVENT_RETIRE, NULL);
 }
 

@@ -161,9 +161,9 @@ def test_random_pressure(tmp_path: Path, loops: str) -> None:
         invokers = [stage.invoker() for _ in range(3)]
         alive: dict[int, Environment] = {}
         open_calls = [0] * len(invokers)
-        for turn in range(400):
+        for turn in range(240):
             at = draw.randrange(len(invokers))
-            if turn < 300 and open_calls[at] < 4:
+            if turn < 180 and open_calls[at] < 4:
                 invokers[at].call(name=draw.choice(FUNCTIONS))
                 open_calls[at] += 1
             if turn % 20 == 0:
@@ -174,12 +174,12 @@ def test_random_pressure(tmp_path: Path, loops: str) -> None:
         def settled() -> bool:
             step(stage, alive, invokers, open_calls)
             node = counters(control).node()
-            return node["environments"] == node["environments_idle"] <= 2
+            return node["calls_open"] == 0 and node["environments"] == node["environments_idle"] <= 2
 
         await_true(settled, "two are left, or fewer")
         node = counters(control).node()
         assert node["logic_errors"] == 0 and node["answers_refused"] == 0
-        assert node["answers_success"] == node["calls"] > 100
+        assert node["answers_success"] == node["calls"] > 50
         assert node["environments_reclaimed"] > 0
 
 

@@ -15,7 +15,8 @@
  * some pressure those likely to be used within seconds stay all the same; under full pressure they go too.
  *
  * What it costs: a look at ROOM_CANDIDATES_MAX targets, each by a table (worth.h) that is made anew when an eighth more is
- * known; where more have idle environments, those looked at are others the next time. */
+ * known, a few in a look; where more have idle environments, those looked at are others the next time. Measured with 1,000
+ * environments of 64 functions: 1 us (best), where it took 19 to reckon each anew; making a table takes 1 us. */
 #pragma once
 
 #include <stdatomic.h>
@@ -29,6 +30,7 @@
 #define ROOM_HOT_RATE 0.1       /* uses a second */
 #define ROOM_LEAST_KB 1024u     /* an environment is taken to have so much memory at least */
 #define ROOM_CANDIDATES_MAX 64u /* targets whose environments are weighed against each other */
+#define ROOM_TABLES_MAX 2u      /* tables made in a look */
 #define ROOM_UNUSED_MAX 16u     /* never used ones of a target that are looked past */
 
 enum room_pressure {
@@ -75,6 +77,8 @@ void room_leaving(struct dispatch *dispatch, int change);
 /* An environment falls idle; it is so no more, or about to leave. */
 void room_offer(struct environment *environment);
 void room_withdraw(struct environment *environment);
+/* The one that is worth least, of those that may end; NULL: none. */
+struct environment *room_least(struct dispatch *dispatch);
 /* What the control plane says of the memory, to each loop. */
 void room_press(struct dispatch *dispatch, uint8_t level, uint32_t idle);
 /* One has fallen idle: that may be one too many. */
