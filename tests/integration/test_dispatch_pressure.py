@@ -16,6 +16,7 @@ from tests.integration.test_dispatch_room import FUNCTIONS, begin, serve
 
 NONE, SOME, FULL = range(3)
 ANY_NUMBER = 0xFFFFFFFF
+LARGE = 1 << 36
 
 
 @pytest.fixture
@@ -40,31 +41,34 @@ def again(invoker: Invoker, environment: Environment, name: str) -> None:
     assert invoker.answer(number)[0].status == 200
 
 
+def large(stage: Stage, invoker: Invoker, name: str) -> Environment:
+    """As `serve`, of an environment that is worth less than any other, whenever it was used."""
+    number = invoker.call(name=name)
+    environment = stage.launch(peak=LARGE)
+    environment.start()
+    environment.serve()
+    assert invoker.answer(number)[0].status == 200
+    return environment
+
+
 def test_those_worth_least_end_until_so_many_are_left(stage: Stage) -> None:
+    """Of functions that are alike, and were called once, those used longest ago."""
     control, invoker = begin(stage, 0), stage.invoker()
     made = [serve(stage, invoker, name) for name in "abcd"]
-    for number in (1, 3):  # a's and c's were used longest ago now
-        again(invoker, made[number], "abcd"[number])
     press(control, FULL, 2)
-    for number in (0, 2):
-        assert stage.ended(made[number]) is wire.EndReason.SPINDOWN
+    for environment in made[:2]:
+        assert stage.ended(environment) is wire.EndReason.SPINDOWN
     assert stage.launcher.silent()
     assert reclaimed(control) == 2
-    for number in (1, 3):
-        again(invoker, made[number], "abcd"[number])
+    for environment, name in zip(made[2:], "cd", strict=True):
+        again(invoker, environment, name)
     press(control, FULL, 2)  # told again: there are no more
     assert stage.launcher.silent()
 
 
 def test_the_largest_ends_first(stage: Stage) -> None:
     control, invoker = begin(stage, 0), stage.invoker()
-    made = []
-    for name, peak in (("a", 10 << 20), ("b", 1 << 36), ("c", 10 << 20)):
-        number = invoker.call(name=name)
-        made.append(stage.launch(peak=peak))
-        made[-1].start()
-        made[-1].serve()
-        invoker.answer(number)
+    made = [serve(stage, invoker, "a"), large(stage, invoker, "b"), serve(stage, invoker, "c")]
     press(control, FULL, 2)
     assert stage.ended(made[1]) is wire.EndReason.SPINDOWN
     assert stage.launcher.silent()
@@ -73,10 +77,10 @@ def test_the_largest_ends_first(stage: Stage) -> None:
 def test_one_too_many_that_falls_idle_ends(stage: Stage) -> None:
     """Whoever is worth least then; those at work are left alone, and a call is served by a new one as ever."""
     control, invoker = begin(stage, 0), stage.invoker()
-    first = serve(stage, invoker, "a")
+    first = large(stage, invoker, "a")
     press(control, FULL, 1)
     assert stage.launcher.silent()
-    second = serve(stage, invoker, "b")
+    second = large(stage, invoker, "b")
     assert stage.ended(first) is wire.EndReason.SPINDOWN
     again(invoker, second, "b")
     third = serve(stage, invoker, "a")
