@@ -12,6 +12,8 @@
 #include "dispatch/schedule.h"
 #include "dispatch/worth.h"
 
+#define ROUNDING 1e-4
+
 void room_init(struct room *room) {
     *room = (struct room){0};
     list_init(&room->idle);
@@ -120,12 +122,19 @@ static struct candidate candidate_of(struct target *target, uint64_t now, unsign
     return candidate;
 }
 
+/* Of two that are worth the same, but for the rounding of tables, the one that nobody has needed for longer. */
+static bool is_worth_less(const struct candidate *one, const struct candidate *other) {
+    if (other->environment == NULL || one->worth < other->worth * (1 - ROUNDING))
+        return true;
+    return one->worth <= other->worth * (1 + ROUNDING) && one->since_us < other->since_us;
+}
+
 /* Of each target the last one is looked at, and of so many targets in turn. Only those that are likely to be used less often
  * than `below`. */
 static struct candidate least_valuable(struct dispatch *dispatch, double below) {
     struct list *targets = &dispatch->room.targets, seen, *node;
     const uint64_t now = clock_monotonic_us();
-    struct candidate least = {.worth = DBL_MAX};
+    struct candidate least = {0};
     unsigned candidates = 0, tables = ROOM_TABLES_MAX;
 
     list_init(&seen);
@@ -137,8 +146,7 @@ static struct candidate least_valuable(struct dispatch *dispatch, double below) 
         list_push_back(&seen, node);
         candidates++;
         candidate = candidate_of(target, now, &tables);
-        if (candidate.rate >= below || candidate.worth > least.worth ||
-            (candidate.worth == least.worth && least.environment != NULL && candidate.since_us >= least.since_us))
+        if (candidate.rate >= below || !is_worth_less(&candidate, &least))
             continue;
         least = candidate;
     }

@@ -92,6 +92,7 @@ class Crowd:
         return len(self._names)
 
 
+@pytest.mark.soak  # a hundred environments made and ended: minutes where the machine is busy
 def test_a_full_node_starves_nobody(stage: Stage) -> None:
     """Functions with one to eight calls open at a time, a third of them slow, on four environments: until the one
     served least has been served twice nobody has had a share beyond all proportion, and all are answered."""
