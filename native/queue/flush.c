@@ -254,6 +254,18 @@ static int recover_room(struct log *log, uint64_t now_ms) {
     return r == 0;
 }
 
+/* There is a segment again: what could not be said when there was none, before the file goes that says it. */
+static void say_removal(struct log *log, uint64_t now_ms) {
+    struct writer *w = &log->writer;
+    struct record_change change = {.place = {w->unsaid, ORDINAL_ALL}, .phase = PHASE_SETTLED, .at_ms = now_ms};
+    uint8_t bytes[SECTOR];
+    struct batch batch = {.bytes = bytes, .capacity = sizeof(bytes), .n_records = 1, .n_changes = 1};
+
+    batch.size = GROUP_HEADER + record_put_change(bytes + GROUP_HEADER, &change);
+    if (fits(log, &batch, 0) && write_group(log, &batch, now_ms) == 0)
+        w->unsaid = 0;
+}
+
 int log_flush(struct log *log, uint64_t now_ms) {
     struct batch *batch;
     uint64_t remove;
@@ -280,6 +292,8 @@ int log_flush(struct log *log, uint64_t now_ms) {
             return 1;
     }
     if (log->writer.oldest <= remove) {
+        if (log->writer.oldest <= log->writer.unsaid && log->writer.file >= 0)
+            say_removal(log, now_ms);
         /* Failing to remove costs room, no more: the record of it is on the disk, the next start removes it. */
         (void)writer_remove(log, log->writer.oldest);
         log->writer.oldest++;

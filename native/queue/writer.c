@@ -223,10 +223,12 @@ int writer_remove(struct log *log, uint64_t sequence) {
         r = op->rename(log->files, name, kept == &w->spare ? SPARE : NEXT);
     else if (r == 0)
         r = op->remove(log->files, name);
-    if (r == 0)
-        r = op->sync_directory(log->files);
-    /* Not used again before it has lost its name for good: a power cut may bring that back. */
-    if (r == 0 && kept != NULL)
+    if (r < 0)
+        return r;
+    r = op->sync_directory(log->files);
+    /* Not used again before it has lost its name for good: a power cut may bring that back. But what bears the only word
+     * of its removal is kept, and write_header is careful with it. */
+    if (kept != NULL && (r == 0 || sequence <= w->unsaid))
         *kept = true;
     return r;
 }

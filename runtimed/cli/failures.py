@@ -101,6 +101,8 @@ def _after(error: Exception) -> str:
     from runtimed.model import errors as api
 
     match error:
+        case api.ResourceNotFound(message=message) if message.startswith("Event not found"):
+            return f"{PROGRAM} queue list"
         case api.ResourceNotFound(message=message) if (
             f"`{PROGRAM} " in message and f"`{PROGRAM} functions`" not in message
         ):

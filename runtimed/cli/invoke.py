@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--log-tail", is_flag=True, help="Print the end of the log on standard error.")
 @click.option("--stream", is_flag=True, help="Print the result's parts as they come, not the whole at the end.")
 @click.option("--async", "asynchronous", is_flag=True, help="Accept the event and print its id; it is run later.")
-@click.option("--event-id", metavar="ID", default="", help="With --async: what was accepted under ID is not again.")
+@click.option("--event-id", metavar="ID", help="With --async: what was accepted under ID is not again.")
 @common
 def command(
     session: Session,
@@ -54,7 +54,7 @@ def command(
     log_tail: bool,
     stream: bool,
     asynchronous: bool,
-    event_id: str,
+    event_id: str | None,
 ) -> int:
     """Run the function NAME once and print its result.
 
@@ -64,10 +64,12 @@ def command(
         raise click.UsageError("--stream and --json exclude each other: a result in parts is printed as it comes.")
     if asynchronous and (stream or log_tail):
         raise click.UsageError("--async excludes --stream and --log-tail: the event is run later. See its log then.")
-    if event_id and not asynchronous:
+    if event_id is not None and not asynchronous:
         raise click.UsageError("--event-id is for --async.")
+    if event_id == "":
+        raise click.UsageError("--event-id is empty: give the event a name, or leave the option out.")
     if asynchronous:
-        return _accept(session, name, _payload(payload, payload_file), event_id)
+        return _accept(session, name, _payload(payload, payload_file), event_id or "")
     if stream:
         return _stream(session, name, _payload(payload, payload_file), log_tail)
     with session.client() as client:

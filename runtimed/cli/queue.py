@@ -251,7 +251,7 @@ def _told(session: Session, what: str, changed: ChangedEvents) -> None:
         output.as_json(changed)
         return
     left = f"; {changed.left} left as they are" if changed.left else ""
-    click.echo(f"{changed.changed} events {what}{left}")
+    click.echo(f"{changed.changed} event{'' if changed.changed == 1 else 's'} {what}{left}")
 
 
 @command.command("pause", examples=(("runtimectl queue pause report", "Until `queue resume`:"),))

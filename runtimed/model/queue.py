@@ -16,7 +16,7 @@ EventId = Annotated[
     str,
     Meta(
         pattern=r"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$",
-        description="an event's id: the request id that its acceptance was answered with.",
+        description="a UUID, such as 8f5d0b4c-3b1f-4d59-9a53-0e8c1f0a7d11: what its acceptance was answered with.",
     ),
 ]
 AnyFunction = Annotated[str, Meta(max_length=256, description="a function's name or ARN, or empty for all.")]

@@ -150,6 +150,7 @@ def test_a_sync_that_fails_refuses_what_is_not_kept(tmp_path: Path, syncs: Syncs
     with staged(tmp_path / "b", tmp_path / "queue", **syncs.environment) as stage:
         control = prepare(stage)
         assert counted(control, "events_damaged_files") == 0
+        await_true(lambda: operate(control, wire.QueueOperation.LIST)[1].error == 0, "the log to be read")
         events, _ = operate(control, wire.QueueOperation.LIST)
         found = [bytes(event.event) for event in events]
         assert sorted(found) == sorted(kept), "what was refused does not come back, what was accepted is there"

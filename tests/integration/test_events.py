@@ -75,7 +75,7 @@ def test_the_command_line_accepts_lists_and_redrives(node: Node, client: Client)
     assert client.redrive_events("work").changed == 1
     dead = ListEventsRequest(event_id=failing, state=EventState.DEAD)  # counts may be from before
     await_true(lambda: bool(client.list_events(dead).events), SECONDS, "the event to be given up again")
-    assert node.runtimectl("queue", "cancel", failing).stdout == "1 events removed\n"
+    assert node.runtimectl("queue", "cancel", failing).stdout == "1 event removed\n"
     with pytest.raises(errors.ResourceNotFound):
         client.cancel_events(CancelEventsRequest(event_id=failing))
 

@@ -31,6 +31,12 @@ def test_every_error_has_its_command(error: Exception, code: str, status: int, f
     assert failures.explain(error) == failures.Failure(code, "x", following, status)
 
 
+def test_who_misses_an_event_looks_through_those_there_are() -> None:
+    told = failures.explain(api.ResourceNotFound("Event not found: x."))
+    assert told is not None
+    assert told.next == "runtimectl queue list"
+
+
 def test_a_defect_is_not_explained() -> None:
     assert failures.explain(KeyError("x")) is None
 
