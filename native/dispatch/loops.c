@@ -91,8 +91,13 @@ int loops_start(struct loops *loops, int (*confine)(void)) {
         loops->n_threads += r == 0;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (r < 0)
-        return r; /* those that are there wait at the barrier: the process leaves */
+    if (r < 0) { /* those that are there wait at the barrier: the process leaves */
+        fprintf(stderr,
+            "runtimed-dispatch: loop %u of %u has no thread: %s; allow more memory or processes, or fewer loops "
+            "(dispatch.loops)\n",
+            loops->n_threads + 1, loops->n, strerror(-r));
+        return r;
+    }
     pthread_barrier_wait(&loops->confined);
     return 0;
 }

@@ -123,7 +123,7 @@ int main(void) {
         return fail("memory", -ENOMEM);
     r = dispatch_open(dispatch, &options);
     if (r < 0)
-        return fail("opening", r);
+        return fail("opening what it needs (descriptors, memory, threads)", r);
     do
         r = dispatch_turn(dispatch, 1000000);
     while (r == 0);
