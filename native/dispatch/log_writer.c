@@ -139,7 +139,8 @@ static int new_segment(struct log_writer *w, struct log_file *file) {
     }
     file->size = sizeof(header);
     w->bytes += sizeof(header);
-    w->bytes -= MIN(log_drop_oldest(&w->limits, file->directory, file->sequence, &file->oldest), w->bytes);
+    const uint64_t dropped = log_drop_oldest(&w->limits, file->directory, file->sequence, &file->oldest);
+    w->bytes -= MIN(dropped, w->bytes);
     return 0;
 fail:
     cleanup_close(&file->directory);

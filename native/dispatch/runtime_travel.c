@@ -23,7 +23,7 @@ void runtime_leave(struct environment *environment) {
 int runtime_settle_in(struct environment *environment) {
     struct runtime *runtime = environment->runtime;
     struct dispatch *dispatch = environment->dispatch;
-    int r = 0;
+    int r = 0, added;
 
     if (runtime == NULL || runtime->listener.fd < 0)
         return 0;
@@ -31,8 +31,9 @@ int runtime_settle_in(struct environment *environment) {
         struct runtime_connection *connection = list_entry(node, struct runtime_connection, node);
         connection->dispatch = dispatch;
         budget_take_over(&dispatch->budget, (uint64_t)connection->body_room + connection->output_charge);
-        if (connection->events != 0)
-            r = MIN(r, loop_add(&dispatch->loop, &connection->watch, connection->events));
+        added = connection->events != 0 ? loop_add(&dispatch->loop, &connection->watch, connection->events) : 0;
+        r = MIN(r, added);
     }
-    return runtime->full ? r : MIN(r, loop_add(&dispatch->loop, &runtime->listener, EPOLLIN));
+    added = !runtime->full ? loop_add(&dispatch->loop, &runtime->listener, EPOLLIN) : 0;
+    return MIN(r, added);
 }

@@ -142,13 +142,13 @@ def measure(stage: Stage) -> Measured:
     return Measured(len(os.listdir(f"/proc/{stage.pid}/fd")), kb)
 
 
-def open_doors(stage: Stage) -> Control:
+def open_doors(stage: Stage, runtime_api: bool = False) -> Control:
     """The function for the crowd, and its key."""
     control = stage.control()
     control.greet()
     fast = {"stream_burst": 1 << 30, "stream_rate": 1 << 30}
     limit = wire.PutLimit(concurrency=1000, stream_bytes=STREAM_LIMIT, **fast)
-    control.synchronise((0, limit), (TARGET, target(**CROWDED)), (1, ROUTE), (5, KEY))
+    control.synchronise((0, limit), (TARGET, target(**CROWDED, runtime_api=int(runtime_api))), (1, ROUTE), (5, KEY))
     return control
 
 
@@ -156,8 +156,9 @@ async def storm(stage: Stage, control: Control, ledger: Ledger, callers: int, se
     """So many callers at once for so long, then each ends what it is at. The node's counters when all have gone."""
     from tests.integration.crowd_callers import Caller
     from tests.integration.crowd_handlers import Handlers
+    from tests.integration.crowd_runtimes import RuntimeLedger, Runtimes
 
-    handlers = Handlers(stage, ledger)
+    handlers = (Runtimes if isinstance(ledger, RuntimeLedger) else Handlers)(stage, ledger)
     until = time.monotonic() + seconds
     page = counters(control)
     try:
@@ -217,11 +218,16 @@ def balance(ledger: Ledger, seen: dict[str, int]) -> list[str]:
     return [f"not so: {name}" for name, good in checks.items() if not good]
 
 
-async def withstand(stage: Stage, *, callers: int, seconds: float, seed: int, growth_kb: int | None) -> str:
+async def withstand(
+    stage: Stage, *, callers: int, seconds: float, seed: int, growth_kb: int | None, runtimes: bool = False
+) -> str:
     """The whole: a short storm from which the sizes are taken, a long one, and the search for what is left. Says what
-    happened. `growth_kb`: of resident memory, over the long one; None: not looked at."""
-    control = open_doors(stage)
-    ledger = Ledger(random.Random(seed))
+    happened. `growth_kb`: of resident memory, over the long one; None: not looked at. `runtimes`: the function brings
+    its own."""
+    from tests.integration.crowd_runtimes import RuntimeLedger
+
+    control = open_doors(stage, runtimes)
+    ledger = (RuntimeLedger if runtimes else Ledger)(random.Random(seed))
     await storm(stage, control, ledger, callers, max(1.0, seconds / 8))
     between = at_peace(stage, control)
     seen = await storm(stage, control, ledger, callers, seconds)

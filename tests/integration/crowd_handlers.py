@@ -105,10 +105,13 @@ class Handlers:
         for environment in list(self.environments.values()):
             self._leave(environment)
 
+    def _make(self, number: int) -> Sharer:
+        return Sharer(self.stage.launcher, number, self.stage.directory, peak=10 << 20, frozen="0\n")
+
     def _launcher(self) -> None:
         header, message = self.stage.launcher.any()
         if isinstance(message, wire.Launch):
-            environment = Sharer(self.stage.launcher, header.object, self.stage.directory, peak=10 << 20, frozen="0\n")
+            environment = self._make(header.object)
             environment.ledger = self.ledger
             self.environments[environment.number] = environment
             self.loop.add_reader(environment.sock, self._event, environment)
@@ -116,6 +119,8 @@ class Handlers:
             if header.object in self.environments and self.ledger.rng.random() < 0.9:
                 give_arena(self.stage.launcher, header.object)
         elif isinstance(message, wire.End) and header.object in self.environments:
+            if message.reason not in (wire.EndReason.SPINDOWN, wire.EndReason.RETIRED):
+                self.ledger.complain(f"an honest environment was ended: {wire.EndReason(message.reason)}")
             self._leave(self.environments[header.object], signal.SIGKILL)
 
     def _leave(self, environment: Sharer, status: int = 1 << 8) -> None:

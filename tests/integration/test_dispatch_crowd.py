@@ -22,3 +22,10 @@ async def test_a_rude_crowd(tmp_path: Path, outcome: Outcome) -> None:
     with staged(tmp_path) as stage:
         print(await withstand(stage, callers=200, seconds=5, seed=SEED, growth_kb=growth))
     outcome("honest callers among them get right answers; each invocation is counted once; nothing is held afterwards")
+
+
+async def test_a_rude_crowd_of_a_runtime_of_the_functions_own(tmp_path: Path) -> None:
+    """With two loops, between which its environments go to and fro."""
+    print(f"RUNTIMED_CROWD_SEED={SEED}")
+    with staged(tmp_path, RUNTIMED_DISPATCH_LOOPS="2") as stage:
+        print(await withstand(stage, callers=200, seconds=3, seed=SEED, growth_kb=None, runtimes=True))

@@ -23,6 +23,7 @@ from tests.integration.dispatch_stage import (
     staged,
     target,
 )
+from tests.integration.test_dispatch_runtime_api import NEXT, Runtime, ask, report
 
 LOOPS = 2
 PATIENT = {"timeout_ms": 120_000, "init_timeout_ms": 120_000}
@@ -63,6 +64,29 @@ def test_another_loops_idle_environment_serves_before_a_new_one_is_launched(stag
     node = counters(control).node()
     assert (node["launches"], node["environments"], node["cold_starts"]) == (1, 1, 1)
     assert (node["logic_errors"], node["waiting"]) == (0, 0)
+
+
+def test_a_runtime_of_the_functions_own_goes_to_and_fro(stage: Stage) -> None:
+    """With the connection on which it waits for its next event, and one on which it says nothing."""
+    control = stage.ready(runtime_api=1, **PATIENT)
+    runtime = Runtime(stage)
+    try:
+        callers = invokers(stage, control)
+        callers[0].call(b"0")
+        runtime.launch()
+        connection = runtime.connect()
+        runtime.connect().connect()
+        event = ask(connection, "GET", NEXT)
+        for number in range(20):
+            assert report(connection, event.id, "response", b"[%d]" % number).status == 202
+            assert callers[number % LOOPS].answer()[1] == b"[%d]" % number
+            callers[(number + 1) % LOOPS].call(b"%d" % (number + 1))
+            event = ask(connection, "GET", NEXT)
+            assert event.body == b"%d" % (number + 1)
+        node = counters(control).node()
+        assert (node["launches"], node["environments_ended"], node["logic_errors"]) == (1, 0, 0)
+    finally:
+        runtime.close()
 
 
 def test_a_busy_function_has_environments_of_both_loops(stage: Stage) -> None:

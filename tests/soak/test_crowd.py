@@ -1,6 +1,7 @@
 """The rude crowd for two minutes: on the program as it is installed, on the one with the sanitizers of memory, which
-looks for leaks when it leaves, and on the one with that of threads (its loop, and the writer of its logs).
-RUNTIMED_CROWD_SEED repeats one; RUNTIMED_CROWD_SECONDS says how long."""
+looks for leaks when it leaves, and on the one with that of threads (its loops, and the writer of its logs). With one
+loop and with two; with handlers, which have arenas, and with runtimes of the function's own. RUNTIMED_CROWD_SEED
+repeats one; RUNTIMED_CROWD_SECONDS says how long."""
 
 from __future__ import annotations
 
@@ -20,14 +21,19 @@ PROGRAMS = {
     "sanitized": BUILD / "dispatch" / "runtimed-dispatch",
     "threads": BUILD.with_name("threads") / "dispatch" / "runtimed-dispatch",
 }
+KINDS = {"handlers": (1, False), "handlers, two loops": (2, False), "runtimes, two loops": (2, True)}
+"""Loops, and whose runtime."""
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("program", PROGRAMS)
-async def test_a_rude_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+async def test_a_rude_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, kind: str) -> None:
     assert PROGRAMS[program].exists(), f"{PROGRAMS[program]}: ./dev soak builds it"
     print(f"RUNTIMED_CROWD_SEED={SEED}")
     monkeypatch.setattr(dispatch_stage, "PROGRAM", PROGRAMS[program])
     growth = 32 * 1024 if program == "installed" else None
-    with dispatch_stage.staged(tmp_path) as stage:
-        print(await withstand(stage, callers=200, seconds=SECONDS, seed=SEED, growth_kb=growth))
+    loops, runtimes = KINDS[kind]
+    with dispatch_stage.staged(tmp_path, RUNTIMED_DISPATCH_LOOPS=str(loops)) as stage:
+        told = await withstand(stage, callers=200, seconds=SECONDS, seed=SEED, growth_kb=growth, runtimes=runtimes)
+    print(told)

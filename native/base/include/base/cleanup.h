@@ -38,5 +38,6 @@ static inline int steal_fd(int *fd) {
     })
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+/* Of these two what is given is looked at twice: nothing that does something. */
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
