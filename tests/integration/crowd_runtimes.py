@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import signal
 import socket
 
 from runtimed.model import wire
-from tests.integration.crowd import LEAVING, SLOW, STREAMING, Call, Ledger
+from tests.integration.crowd import SLOW, STREAMING, Call, Ledger
 from tests.integration.crowd_handlers import Handlers, Sharer
 from tests.integration.dispatch_stage import Stage
 
@@ -19,12 +18,12 @@ FAILURE = b'{"errorType":"Mine","errorMessage":"as asked"}'
 
 
 class RuntimeLedger(Ledger):
-    """Nobody answers for ever: a runtime that does is refused in the middle, which is its end."""
+    """Nobody answers for ever: a runtime that does is refused in the middle, which is its end. Nor does anybody leave
+    in the middle: a connection and an exit are told apart, and the caller hears of what is told first."""
 
     def call(self, *, large: bool = False, streamed: bool = False) -> Call:
         call = super().call(large=large, streamed=streamed)
-        if call.do == "endless":
-            call.do = "flow"
+        call.do = {"endless": "flow", "cut": "die"}.get(call.do, call.do)
         return call
 
 
@@ -96,8 +95,8 @@ class Runtimes(Handlers):
         """False: it has left instead."""
         if call.do == "die":
             self._leave(environment)
-        elif call.do in (*STREAMING, "parts", "cut"):
-            await self._stream(environment, writer, number, call)
+        elif call.do in (*STREAMING, "parts"):
+            await self._stream(writer, number, call)
         elif call.do == "error":
             head = f"POST {API}/{number}/error HTTP/1.1\r\nHost: h\r\n{ERROR_TYPE}: Mine\r\n"
             writer.write(f"{head}Content-Length: {len(FAILURE)}\r\n\r\n".encode() + FAILURE)
@@ -105,9 +104,9 @@ class Runtimes(Handlers):
             head = f"POST {API}/{number}/response HTTP/1.1\r\nHost: h\r\n"
             writer.write(f"{head}Content-Length: {len(call.result)}\r\n\r\n".encode() + call.result)
             await writer.drain()
-        return call.do not in LEAVING
+        return call.do != "die"
 
-    async def _stream(self, environment: Sharer, writer: asyncio.StreamWriter, number: str, call: Call) -> None:
+    async def _stream(self, writer: asyncio.StreamWriter, number: str, call: Call) -> None:
         data = call.result if call.do != "break" else call.result[: len(call.result) // 2]
         size = self.ledger.rng.choice((5_000, 20_000, 60_000))
         writer.write(
@@ -119,9 +118,6 @@ class Runtimes(Handlers):
             part = data[at : at + size]
             writer.write(b"%x\r\n%s\r\n" % (len(part), part))
             await writer.drain()
-            if call.do == "cut":
-                self._leave(environment, signal.SIGKILL)
-                return
         trailers = f"{ERROR_TYPE}: Mine\r\n{ERROR_BODY}: {base64.b64encode(FAILURE).decode()}\r\n"
         writer.write(f"0\r\n{trailers if call.do == 'break' else ''}\r\n".encode())
         await writer.drain()
