@@ -114,15 +114,13 @@ def test_what_frees_up_in_another_loop_comes_before_a_launch_that_takes_long(sta
         running = one.call()
         invoke, _ = environment.invoke()
         waiting = other.call()
-        if counters(control).node()["launches"] == 1:
-            stage.launch()  # and nothing more is heard of it
         environment.result(invoke.id)
         assert one.answer(running)[0].status == 200
         environment.serve()
         assert other.answer(waiting)[0].status == 200
         one, other = other, one
-    node = counters(control).node()
-    assert (node["launches"], node["cold_starts"], node["logic_errors"]) == (2, 1, 0)
+    node = counters(control).node()  # how many more are asked for is the machine's business: none is granted
+    assert (node["environments_ended"], node["cold_starts"], node["logic_errors"]) == (0, 1, 0)
 
 
 @pytest.mark.parametrize("limit", [{"max_concurrency": 1}, {"max_environments": 1}])
