@@ -200,8 +200,8 @@ static void act_zygote(struct stage *stage, struct tape *tape, uint8_t what) {
     }
     struct process *child = forked->child == 0 ? make_child(forked, &pidfd) : NULL;
     uint32_t pid = child != NULL ? (uint32_t)child->pid : (uint32_t)forked->child;
-    if (how > 200 && seam.processes[more].pid != 0) /* somebody else */
-        pid = (uint32_t)seam.processes[more].pid;
+    if (how > 200) /* somebody else, or nobody of ours */
+        pid = more & 1 ? (uint32_t)seam.processes[more].pid : 1000u + more;
     if (child != NULL && how < 40)
         seam_die(child, how << 8);
     fds[0] = pidfd >= 0 ? pidfd : (pidfd = seam_file());
