@@ -110,7 +110,7 @@ class Stage:
         return found
 
     async def settled(self, name: str = "f") -> FunctionConfiguration:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.deployer.settle()
         return await self.shown(name)
 
