@@ -102,6 +102,8 @@ int loop_turn(struct loop *loop, bool calm, uint64_t patience_us) {
             watch->ready(watch, event->events);
     }
     loop->n_batch = loop->at = 0;
-    timers_run(&loop->timers, clock_monotonic_us());
+    /* One and the same: what a timer sets anew, reckoned from `now_us`, is not due again before the next turn. */
+    loop->now_us = clock_monotonic_us();
+    timers_run(&loop->timers, loop->now_us);
     return 0;
 }
