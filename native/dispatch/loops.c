@@ -130,12 +130,15 @@ void loops_post(struct loops *loops, unsigned number, struct mail *mail) {
     (void)mailbox_post(&loops->each[number]->mailbox, mail);
 }
 
-static void on_mail(struct watch *watch, uint32_t events) {
-    struct dispatch *dispatch = list_entry(list_entry(watch, struct mailbox, watch), struct dispatch, mailbox);
+void loops_read_mail(struct dispatch *dispatch) {
     struct mail *mail;
-    (void)events;
     while ((mail = mailbox_take(&dispatch->mailbox)) != NULL)
         mail->deliver(dispatch, mail);
+}
+
+static void on_mail(struct watch *watch, uint32_t events) {
+    (void)events;
+    loops_read_mail(list_entry(list_entry(watch, struct mailbox, watch), struct dispatch, mailbox));
 }
 
 int loops_open_mailbox(struct dispatch *dispatch) {

@@ -20,6 +20,19 @@ void runtime_leave(struct environment *environment) {
     }
 }
 
+void runtime_come(struct environment *environment) {
+    struct runtime *runtime = environment->runtime;
+    struct dispatch *dispatch = environment->dispatch;
+
+    if (runtime == NULL || runtime->listener.fd < 0)
+        return;
+    list_for_each(node, &runtime->connections) {
+        struct runtime_connection *connection = list_entry(node, struct runtime_connection, node);
+        connection->dispatch = dispatch;
+        budget_take_over(&dispatch->budget, (uint64_t)connection->body_room + connection->output_charge);
+    }
+}
+
 int runtime_settle_in(struct environment *environment) {
     struct runtime *runtime = environment->runtime;
     struct dispatch *dispatch = environment->dispatch;
@@ -29,8 +42,6 @@ int runtime_settle_in(struct environment *environment) {
         return 0;
     list_for_each(node, &runtime->connections) {
         struct runtime_connection *connection = list_entry(node, struct runtime_connection, node);
-        connection->dispatch = dispatch;
-        budget_take_over(&dispatch->budget, (uint64_t)connection->body_room + connection->output_charge);
         added = connection->events != 0 ? loop_add(&dispatch->loop, &connection->watch, connection->events) : 0;
         r = MIN(r, added);
     }

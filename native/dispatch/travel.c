@@ -109,6 +109,7 @@ static void settle_in(struct environment *environment, struct dispatch *dispatch
     levels_environment(environment);
     levels_target(target);
     ration_settle_in(environment);
+    runtime_come(environment);
     if (environment->arena_unsent)
         launcher_ask_arena(environment);
 }

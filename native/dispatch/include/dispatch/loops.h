@@ -98,6 +98,8 @@ void loops_join(struct loops *loops);
 void loops_free(struct loops *loops);
 
 void loops_post(struct loops *loops, unsigned number, struct mail *mail);
+/* Delivers what has come for this loop. */
+void loops_read_mail(struct dispatch *dispatch);
 /* Opens a loop's mailbox; with a single loop it has none. */
 int loops_open_mailbox(struct dispatch *dispatch);
 /* The first loop's: the others stand still between two events, all their memory is the caller's, until loops_go. Each

@@ -104,8 +104,9 @@ int runtime_invoke(struct environment *environment);
 bool runtime_is_unread(const struct environment *environment);
 /* The process has ended: reads what it still said. */
 void runtime_drain(struct environment *environment);
-/* The environment goes to another loop; it has come to this one: 0 or a negative errno. */
+/* The environment goes to another loop; it has come to this one; it is watched there: 0 or a negative errno. */
 void runtime_leave(struct environment *environment);
+void runtime_come(struct environment *environment);
 int runtime_settle_in(struct environment *environment);
 /* Frees closed connections. */
 void runtime_collect(struct dispatch *dispatch);
