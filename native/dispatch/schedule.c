@@ -53,6 +53,7 @@ struct invocation *schedule_pop(struct target *target) {
 }
 
 void schedule_push_back(struct invocation *invocation) {
+    invocation->reinit = false; /* whoever serves it now has all of its time-out */
     list_push_front(&invocation->target->waiting, &invocation->waiting);
     count_queue(invocation->target, invocation, true);
 }
@@ -268,11 +269,14 @@ static uint32_t wish_or_launch(
     return demand > target->wished ? demand - target->wished : 0;
 }
 
-/* Which are more than can be started now; shown before they are looked for once more (travel.h). */
-static void go_hungry(struct target *target, uint32_t hungry) {
+/* Which are more than can be started now; shown before they are looked for once more (travel.h). Nobody tells when an
+ * environment of another loop ends, or one that was to come from there: looked at again until all are provided for. */
+static void go_hungry(struct target *target, uint32_t hungry, uint64_t now, uint64_t *next) {
     travel_show_hungry(target, hungry, schedule_head(target)->arrived_us);
-    if (hungry > 0)
-        (void)travel_wish(target, hungry);
+    if (hungry == 0)
+        return;
+    (void)travel_wish(target, hungry);
+    *next = MIN(*next, now + ROOM_AGAIN_US);
 }
 
 void schedule_target(struct target *target) {
@@ -305,7 +309,7 @@ void schedule_target(struct target *target) {
     if (alone)
         (void)launch(target, start_count(&view), now, &next, &missing);
     else
-        go_hungry(target, wish_or_launch(target, &view, now, &next, &missing));
+        go_hungry(target, wish_or_launch(target, &view, now, &next, &missing), now, &next);
     room_want(target, missing);
     next = MIN(next, schedule_head(target)->arrived_us + wait_limit_us(target));
     timer_set(&dispatch->loop.timers, &target->timer, next);

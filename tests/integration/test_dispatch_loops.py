@@ -181,6 +181,24 @@ def test_the_end_of_an_environment_is_told_where_it_went(stage: Stage) -> None:
     assert counters(control).node()["environments"] == 1
 
 
+def test_who_waits_hears_that_another_loops_environment_ended(stage: Stage) -> None:
+    """There may be only one, and it was the other loop's: another is launched for whoever waits here."""
+    control = stage.ready(**PATIENT, max_environments=1)
+    first, second = invokers(stage, control)
+    environment = stage.warm(second)
+    running = second.call()
+    environment.invoke()
+    waiting = first.call()
+    await_true(lambda: level(control, 0, "waiting") == 1, "it waits")
+    assert stage.launcher.silent(0.2), "and for longer than anybody waits before one is launched, if it may be"
+    environment.exit(9)
+    assert b"Runtime.ExitError" in second.answer(running)[1]
+    another = stage.launch()
+    another.start()
+    another.serve()
+    assert first.answer(waiting)[0].status == 200
+
+
 def test_what_is_acknowledged_every_loop_knows(stage: Stage) -> None:
     control = stage.ready(**PATIENT)
     callers = invokers(stage, control, 4)

@@ -326,3 +326,24 @@ def random_story(rng: random.Random, stage: Stage) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_random_stories_agree_with_the_twin(stage: Stage, seed: int) -> None:
     random_story(random.Random(seed), stage)
+
+
+def test_who_goes_back_to_the_queue_has_all_of_its_time_again(stage: Stage) -> None:
+    """The init took too long, and the launcher has no room to repeat it: who is launched next does not."""
+    timeout_ms = 600_000
+    stage.ready(max_environments=1, timeout_ms=timeout_ms, init_timeout_ms=100)
+    invoker = stage.invoker()
+    invoker.call()
+    slow = stage.launch()
+    slow.expect(wire.Start)
+    assert stage.ended(slow) == wire.EndReason.TIMEOUT
+    header, _ = stage.launcher.expect(wire.Launch)
+    stage.launcher.send(wire.LaunchFailed(retryable=1, error=11, step="pool"), object=header.object)
+    environment = stage.launch()
+    environment.expect(wire.Start)
+    before = time.time()
+    environment.send(wire.InitDone())
+    invoke, _ = environment.invoke()
+    assert invoke.deadline_ms >= before * 1000 + timeout_ms - 1
+    environment.result(invoke.id)
+    assert invoker.answer()[0].status == 200
