@@ -131,7 +131,7 @@ int upgrade_message(struct service *service, const struct wire_header *header, s
     (void)header;
     if (wire_handed_decode(packet->data, packet->size, &h, &message) < 0)
         return -EBADMSG;
-    if (message.kind == WIRE_HANDED_KIND_LOST)
+    if (message.version == 0 || message.kind == WIRE_HANDED_KIND_LOST) /* our own words */
         return -EBADMSG;
     if (message.kind == WIRE_HANDED_KIND_ALL && service == s->other)
         mention(service->server, "the old dispatcher has handed over what was idle");

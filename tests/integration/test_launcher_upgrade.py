@@ -178,7 +178,14 @@ def test_a_successor_that_speaks_otherwise_is_ended_and_the_old_one_goes_on(stag
 
 
 @pytest.mark.parametrize(
-    "packet", [b"x" * 40, bytes(wire.encode(wire.Handed(kind=1)))[:-3], wire.encode(wire.Handed(kind=4)), bytes(80000)]
+    "packet",
+    [
+        b"x" * 40,
+        bytes(wire.encode(wire.Handed(version=VERSION, kind=1)))[:-3],
+        wire.encode(wire.Handed(version=VERSION, kind=wire.HandedKind.LOST)),
+        wire.encode(wire.Handed(version=0, kind=wire.HandedKind.ALL)),  # the launcher's own word
+        bytes(80000),
+    ],
 )
 def test_damaged_packets_end_the_old_one_alone(stage: Played, packet: bytes) -> None:
     handed, kept = stage.launch(1), stage.launch(1)
