@@ -80,6 +80,7 @@ void schedule_invocation(struct invocation *invocation) {
 
 void schedule_again(struct invocation *invocation) {
     struct environment *environment = schedule_idle(invocation->target);
+    invocation->reinit = false;
     if (environment != NULL)
         assign(environment, invocation);
     else
