@@ -177,6 +177,10 @@ static void finish(struct snapshot *snapshot) {
     const uint64_t size = snapshot->making.size;
     uint64_t end = 0;
 
+    if (size > share(snapshot->server)) {
+        refuse(snapshot, WIRE_SNAPSHOT_REFUSAL_TOO_LARGE);
+        return;
+    }
     if (size < sizeof(end) ||
         pread(snapshot->making.file, &end, sizeof(end), (off_t)(size - sizeof(end))) != sizeof(end) ||
         end != SNAPSHOT_END || fcntl(snapshot->making.file, F_ADD_SEALS, SEALS) < 0) {
@@ -219,7 +223,7 @@ static void pipe_ready(void *owner, uint32_t events) {
     for (size_t moved = 0; moved < TURN;) {
         ssize_t n = splice(snapshot->making.pipe, NULL, snapshot->making.file, &at, TURN - moved, SPLICE_F_NONBLOCK);
         if (n < 0 && errno == EAGAIN)
-            return;
+            break; /* who writes slowly is counted too */
         if (n < 0) {
             refuse(snapshot, WIRE_SNAPSHOT_REFUSAL_FAILED);
             return;

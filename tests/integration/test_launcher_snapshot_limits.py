@@ -27,6 +27,21 @@ if os.getpid() == 30000:
     except BrokenPipeError: pass
     os.dup2(4, 200); os.close(4)
 """
+# The same, in pieces, with a pause behind each that was read.
+DRIPS = """
+if os.getpid() == 30000:
+    import fcntl, select, struct, termios
+    piece, reader = bytes(256 << 10), select.poll()
+    reader.register(4, 0)  # what is told unasked: nobody reads any more
+    left = lambda: not reader.poll(0) and struct.unpack("i", fcntl.ioctl(4, termios.FIONREAD, bytes(4)))[0]
+    try:
+        for _ in range(4 * %d):
+            os.write(4, piece)
+            while left(): time.sleep(0.001)
+            time.sleep(0.005)
+    except BrokenPipeError: pass
+    os.dup2(4, 200); os.close(4)
+"""
 # Writes what is given, and is done.
 WHOLE = """
 if os.getpid() == 30000:
@@ -75,6 +90,12 @@ def test_one_that_is_larger_than_all_may_be_is_refused(stage: Stage) -> None:
     begin(stage)
     assert expect(stage, State.REFUSED).refusal == Refusal.TOO_LARGE
     assert run(begin(stage), "result = None")["count"] == 1
+
+
+def test_who_writes_slowly_is_counted_too(stage: Stage) -> None:
+    stage.put(DRIPS % (MEMORY_MB + 1))
+    begin(stage)
+    assert expect(stage, State.REFUSED).refusal == Refusal.TOO_LARGE
 
 
 def test_who_broke_off_for_want_of_room_is_not_given_up(stage: Stage) -> None:
