@@ -137,7 +137,8 @@ static int give_environment(struct environment *environment) {
         &dispatch->launcher, WIRE_HANDED_KIND_ENVIRONMENT, environment->id, state, (uint32_t)size, fds, n);
 }
 
-/* Nobody waits for it here. A call whose body is still coming may find none left: another is launched for it. */
+/* Nobody waits for it here. A call whose body is still coming may find none left: another is launched for it,
+ * which the launcher grants to each of the two. */
 static bool is_spare(const struct environment *environment) {
     return environment->target->n_waiting == 0 && environment->reserved_for == NULL;
 }

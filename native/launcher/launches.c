@@ -332,7 +332,7 @@ static void take_launch(struct service *service, uint64_t id, uint64_t plan_id) 
             service, id, -ENOSPC, "disk", "the node's disk is nearly full; make room below its state directory");
         return;
     }
-    r = plan_redeem(plan, server->loop.now_us);
+    r = plan_redeem(plan, server->supervision.upgrade == UPGRADE_HANDING ? 2 : 1, server->loop.now_us);
     if (r < 0) {
         send_failed(service, id, r, "plan", r == -EDQUOT ? "as many environments as granted" : "faster than granted");
         return;

@@ -166,11 +166,11 @@ void plans_sweep(struct server *server) {
     }
 }
 
-int plan_redeem(struct plan *plan, uint64_t now_us) {
+int plan_redeem(struct plan *plan, unsigned dispatchers, uint64_t now_us) {
     const uint64_t full = (uint64_t)plan->rate * TOKEN;
     uint64_t gained = now_us > plan->filled_us ? (now_us - plan->filled_us) * plan->rate : 0;
 
-    if (plan->environments >= plan->max)
+    if (plan->environments >= (uint64_t)plan->max * dispatchers)
         return -EDQUOT;
     plan->tokens = plan->tokens + gained > full ? full : plan->tokens + gained;
     plan->filled_us = now_us;

@@ -63,8 +63,9 @@ int plans_put(struct server *server, const struct wire_header *header, const str
 void plans_delete(struct server *server, uint64_t id, uint64_t generation);
 void plans_mark(struct server *server);
 void plans_sweep(struct server *server);
-/* One more environment of the plan: 0, or -EDQUOT (as many as granted are there), -EAGAIN (faster than granted). */
-int plan_redeem(struct plan *plan, uint64_t now_us);
+/* One more environment of the plan: 0, or -EDQUOT (as many as granted are there), -EAGAIN (faster than granted). Granted to
+ * each of `dispatchers`: while one hands over to another, the old one may have given away what its last calls need. */
+int plan_redeem(struct plan *plan, unsigned dispatchers, uint64_t now_us);
 /* The environment is gone. May free the plan. */
 void plan_release(struct plan *plan);
 /* PLAN_STATE to the control plane for the plans of a runtime, or (NULL) all. */

@@ -25,28 +25,41 @@ static struct plan plan_of(uint32_t max, uint32_t rate) {
 
 static void test_as_many_as_granted(void) {
     struct plan plan = plan_of(2, 1000);
-    CHECK(plan_redeem(&plan, 0) == 0);
-    CHECK(plan_redeem(&plan, 0) == 0);
-    CHECK(plan_redeem(&plan, 0) == -EDQUOT);
+    CHECK(plan_redeem(&plan, 1, 0) == 0);
+    CHECK(plan_redeem(&plan, 1, 0) == 0);
+    CHECK(plan_redeem(&plan, 1, 0) == -EDQUOT);
     plan_release(&plan);
-    CHECK(plan_redeem(&plan, 0) == 0);
+    CHECK(plan_redeem(&plan, 1, 0) == 0);
     struct plan none = plan_of(0, 1000);
-    CHECK(plan_redeem(&none, 0) == -EDQUOT);
+    CHECK(plan_redeem(&none, 1, 0) == -EDQUOT);
+    CHECK(plan_redeem(&none, 2, 0) == -EDQUOT);
+}
+
+static void test_granted_to_each_dispatcher(void) {
+    struct plan plan = plan_of(2, 1000);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK(plan_redeem(&plan, 2, 0) == 0);
+    CHECK(plan_redeem(&plan, 2, 0) == -EDQUOT);
+    plan_release(&plan);
+    plan_release(&plan);
+    CHECK(plan_redeem(&plan, 1, 0) == -EDQUOT); /* the old one has left: what there is too many goes first */
+    plan_release(&plan);
+    CHECK(plan_redeem(&plan, 1, 0) == 0);
 }
 
 static void test_not_faster_than_granted(void) {
     struct plan plan = plan_of(1000, 10);
     for (unsigned i = 0; i < 10; i++)
-        CHECK(plan_redeem(&plan, 0) == 0);
-    CHECK(plan_redeem(&plan, 0) == -EAGAIN);
-    CHECK(plan_redeem(&plan, SECOND / 10 - 1) == -EAGAIN);
-    CHECK(plan_redeem(&plan, SECOND / 10) == 0);
-    CHECK(plan_redeem(&plan, SECOND / 10) == -EAGAIN);
+        CHECK(plan_redeem(&plan, 1, 0) == 0);
+    CHECK(plan_redeem(&plan, 1, 0) == -EAGAIN);
+    CHECK(plan_redeem(&plan, 1, SECOND / 10 - 1) == -EAGAIN);
+    CHECK(plan_redeem(&plan, 1, SECOND / 10) == 0);
+    CHECK(plan_redeem(&plan, 1, SECOND / 10) == -EAGAIN);
     /* An hour's pause is worth one second. */
     for (unsigned i = 0; i < 10; i++)
-        CHECK(plan_redeem(&plan, 3600 * SECOND) == 0);
-    CHECK(plan_redeem(&plan, 3600 * SECOND) == -EAGAIN);
-    CHECK(plan_redeem(&plan, 0) == -EAGAIN); /* a clock that goes back gives nothing */
+        CHECK(plan_redeem(&plan, 1, 3600 * SECOND) == 0);
+    CHECK(plan_redeem(&plan, 1, 3600 * SECOND) == -EAGAIN);
+    CHECK(plan_redeem(&plan, 1, 0) == -EAGAIN); /* a clock that goes back gives nothing */
 }
 
 static void test_a_retired_plan_lives_as_long_as_its_environments(void) {
@@ -85,6 +98,7 @@ static void test_ids(void) {
 
 int main(void) {
     test_as_many_as_granted();
+    test_granted_to_each_dispatcher();
     test_not_faster_than_granted();
     test_a_retired_plan_lives_as_long_as_its_environments();
     test_ids();

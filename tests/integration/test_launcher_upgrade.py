@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -100,6 +101,23 @@ def test_the_new_one_hears_what_the_launcher_knows(stage: Played) -> None:
     close(received)
     stage.end(environment)
     finish(stage, old)
+
+
+def test_who_gave_all_away_may_launch_for_a_call_that_came_late(stage: Played) -> None:
+    """As many as granted to each of the two, until the old one has left."""
+    stage.put(3, plan(stage.deploy(ECHO), max=1))
+    first = stage.launch(3)
+    old = replaced(stage)
+    new, stage.dispatch = stage.dispatch, old
+    late = stage.launch(3)
+    assert old.expect(wire.LaunchFailed, stage.ask(3))[1].error == errno.EDQUOT
+    stage.end(late)
+    stage.end(first)
+    stage.dispatch = new
+    finish(stage, old)
+    only = stage.launch(3)
+    assert new.expect(wire.LaunchFailed, stage.ask(3))[1].error == errno.EDQUOT
+    stage.end(only)
 
 
 def test_the_descriptors_of_others_are_not_known(stage: Played) -> None:
