@@ -66,7 +66,7 @@ static void test_a_retired_plan_lives_as_long_as_its_environments(void) {
     struct plan *plan = calloc(1, sizeof(*plan));
     CHECK(plan != NULL);
     *plan = plan_of(2, 10);
-    CHECK(plan_redeem(plan, 0) == 0 && plan_redeem(plan, 0) == 0);
+    CHECK(plan_redeem(plan, 1, 0) == 0 && plan_redeem(plan, 1, 0) == 0);
     plan->retired = true;
     plan_release(plan);
     CHECK(plan->environments == 1);
