@@ -132,7 +132,7 @@ class Daemon:
         await self.launcher.greet()
         secrets = await self._secrets()
         self.functions = FunctionStore(self.database, secrets, self._identity, architecture())
-        self.functions.snapshot = lambda target: snapshot(self.launcher.plan_state(target))
+        self.functions.rows.snapshot = lambda target: snapshot(self.launcher.plan_state(target))
         self.keys = KeyRing(
             KeyStore(self.database, secrets),
             self.dispatcher,

@@ -30,7 +30,8 @@ from runtimed.model.function import (
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
 )
-from runtimed.store.functions import Definition, Function, FunctionStore
+from runtimed.store.functions import Function, FunctionStore
+from runtimed.store.targets import Definition
 
 T = TypeVar("T")
 AGAIN_SECONDS, AGAIN_SECONDS_MAX = 5.0, 300.0  # until a function that failed is tried again; doubled each time

@@ -23,8 +23,9 @@ from runtimed.model.function import SnapStartApplyOn
 from runtimed.model.runtime import ENTRYPOINT, is_custom, is_executed
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import launch_plan
-from runtimed.store.functions import Definition, Function, FunctionStore, Target
+from runtimed.store.functions import Function, FunctionStore
 from runtimed.store.packages import CodeStore
+from runtimed.store.targets import Definition, Target
 
 GRANT_SECONDS = 60  # for a runtime's first zygote to come up
 RECOVER_SECONDS = 10  # for one that failed to come up again: the launcher starts another

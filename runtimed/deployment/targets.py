@@ -10,7 +10,7 @@ from runtimed.model.arn import LATEST, Identity
 from runtimed.model.function import LogFormat, SnapStartApplyOn
 from runtimed.model.runtime import is_executed
 from runtimed.model.wire import LogFormat as WireLogFormat
-from runtimed.store.functions import Definition, Target
+from runtimed.store.targets import Definition, Target
 
 SNAP_START_INIT_SECONDS = 130  # Lambda's, or the function's time-out where that is longer
 UNRESERVED = 0xFFFFFFFF  # no reserved concurrency, which is not 0

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from runtimed.deployment.deployer import Deployer
 from runtimed.deployment.receive import Receiver
 from runtimed.deployment.targets import init_limit
-from runtimed.store.functions import FunctionStore, Target
+from runtimed.store.functions import FunctionStore
 from runtimed.store.packages import CodeStore
+from runtimed.store.targets import Target
 
 LOOK_SECONDS = 5.0
 SWEEP_SECONDS = 60.0

@@ -58,6 +58,12 @@ DESCRIPTION_CHARACTERS = 256
 HANDLER_CHARACTERS = 128
 LOG_GROUP_CHARACTERS = 512
 LAYERS = 5
+ALIAS_CHARACTERS = 128
+VERSIONS = 12_000
+"""Published versions on a node (ours): the dispatcher counts for 16,384 targets, functions and what is being rolled out
+among them."""
+ALIASES = 12_000
+"""Aliases on a node (ours)."""
 
 # Code.
 PACKAGE_ZIPPED_BYTES = 250 * MEGABYTE

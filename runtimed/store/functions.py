@@ -1,68 +1,26 @@
-"""The registry of functions: rows of `functions` and `targets`, and the configuration that callers see.
+"""The registry of functions: rows of `functions`, and the configuration that callers see.
 
 What a function shows is its `next` target while one is being rolled out (or when none ever served), else the one that
-serves. Environment variables are sealed with the function's uid, and opened only for who asks for the configuration or
-rolls the target out.
+serves.
 """
 
 from __future__ import annotations
 
-import base64
 import sqlite3
 import uuid
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from runtimed.machines.deployment import PUBLIC, SETTLED, State
+from runtimed.machines.deployment import SETTLED, State
 from runtimed.model import errors
-from runtimed.model.arn import LATEST, Identity
-from runtimed.model.function import (
-    Environment,
-    EphemeralStorage,
-    FunctionConfiguration,
-    LastUpdateStatus,
-    LoggingConfig,
-    Snapshot,
-    SnapStart,
-    SnapStartApplyOn,
-    SnapStartOptimizationStatus,
-    SnapStartResponse,
-)
-from runtimed.model.function import State as PublicState
-from runtimed.model.shape import UNSET
+from runtimed.model.arn import Identity
+from runtimed.model.function import FunctionConfiguration
 from runtimed.store.database import Database
-from runtimed.store.packages import package_key
 from runtimed.store.secrets import Secrets
-
-
-class Definition(Struct, frozen=True, kw_only=True):
-    """What an owner defines, but for the variables: kept as JSON. Members may be added with a default, never
-    removed."""
-
-    runtime: str
-    handler: str
-    description: str
-    timeout: int
-    memory_size: int
-    storage_size: int
-    logging: LoggingConfig
-    zip_sha256: str
-    zip_size: int
-    snap_start: SnapStart = SnapStart()
-
-
-class Target(Struct, frozen=True, kw_only=True):
-    """One immutable state of a function's code and configuration."""
-
-    id: int
-    uid: bytes
-    name: str
-    definition: Definition
-    environment: dict[str, str]
-    package: str
+from runtimed.store.targets import Definition, Deployed, Target, TargetRows
 
 
 class Function(Struct, frozen=True, kw_only=True):
@@ -94,9 +52,8 @@ ABOVE_NAMES = "\x7f"
 
 Change = Callable[[Definition, dict[str, str]], tuple[Definition, dict[str, str]]]
 
-_definition_encoder = msgspec.json.Encoder()
-_definition_decoder = msgspec.json.Decoder(Definition)
-_variables_decoder = msgspec.json.Decoder(dict[str, str])
+Also = Callable[[sqlite3.Connection, int], None]
+"""What goes into the same transaction, given the new target."""
 
 _FUNCTION = (
     "SELECT f.id, f.uid, f.name, f.generation, f.revision_id, f.modified_ms, f.state, f.reason, f.reason_code, "
@@ -114,11 +71,8 @@ class FunctionStore:
 
     def __init__(self, database: Database, secrets: Secrets, identity: Identity, architecture: str) -> None:
         self._database = database
-        self._secrets = secrets
         self._identity = identity
-        self._architecture = architecture
-        self.snapshot: Callable[[int], Snapshot] = lambda target: Snapshot(ready=False)
-        """What is known of a target's snapshot."""
+        self.rows = TargetRows(secrets, identity, architecture)
 
     # ---- for the API -----------------------------------------------------------------------------------------
 
@@ -151,7 +105,9 @@ class FunctionStore:
 
     # ---- for the deployer ------------------------------------------------------------------------------------
 
-    async def create(self, name: str, definition: Definition, environment: dict[str, str], now_ms: int) -> Function:
+    async def create(
+        self, name: str, definition: Definition, environment: dict[str, str], now_ms: int, also: Also | None = None
+    ) -> Function:
         """A new function with its first target as `next`. Raises ResourceExists."""
         uid, revision = uuid.uuid4().bytes, str(uuid.uuid4())
 
@@ -166,14 +122,16 @@ class FunctionStore:
                 raise errors.ResourceExists(
                     f"Function already exists: {name}. Update its code or configuration, or choose another name."
                 ) from None
-            target = self._insert_target(c, cursor.lastrowid or 0, uid, definition, environment)
+            target = self.rows.insert(c, cursor.lastrowid or 0, uid, definition, environment)
             c.execute("UPDATE functions SET next = ? WHERE id = ?", (target, cursor.lastrowid))
+            if also is not None:
+                also(c, target)
             return _function(c.execute(f"{_FUNCTION} WHERE f.id = ?", (cursor.lastrowid,)).fetchone())
 
         return await self._database.run(work)
 
     async def change(
-        self, name: str, revision_id: str | None, change: Change, now_ms: int
+        self, name: str, revision_id: str | None, change: Change, now_ms: int, also: Also | None = None
     ) -> tuple[Function, Function]:
         """A new target from what the function shows; the function before and after.
 
@@ -186,24 +144,18 @@ class FunctionStore:
             if row is None:
                 raise errors.ResourceNotFound(f"Function not found: {self._identity.function_arn(name)}")
             function = _function(row[:11])
-            if revision_id is not None and revision_id != function.revision_id:
-                raise errors.PreconditionFailed(
-                    "The RevisionId provided does not match the latest one. Get the function again and repeat the "
-                    "change."
-                )
-            if function.state not in SETTLED:
-                what = "being deleted" if function.state is State.DELETING else "being created or updated"
-                raise errors.ResourceConflict(
-                    f"The operation cannot be performed at this time: {name} is {what}. Try again when it is done."
-                )
-            definition, environment = change(*self._decode(function.uid, row[12], row[13]))
-            target = self._insert_target(c, function.id, function.uid, definition, environment)
+            check_revision(revision_id, function.revision_id, "function")
+            check_settled(name, function.state)
+            definition, environment = change(*self.rows.decode(function.uid, row[12], row[13]))
+            target = self.rows.insert(c, function.id, function.uid, definition, environment)
             state = State.PREPARING if function.serving is None else State.UPDATE_PREPARING
             c.execute(
                 "UPDATE functions SET next = ?, state = ?, reason = '', reason_code = '', revision_id = ?, "
                 "modified_ms = ? WHERE id = ?",
                 (target, state.value, revision, now_ms, function.id),
             )
+            if also is not None:
+                also(c, target)
             return function, _function(c.execute(f"{_FUNCTION} WHERE f.id = ?", (function.id,)).fetchone())
 
         return await self._database.run(work)
@@ -223,7 +175,7 @@ class FunctionStore:
             "FROM functions f JOIN targets t ON t.id = f.serving"
         )
         rows = await self._database.run(lambda c: c.execute(query).fetchall())
-        return [(_function(row[:11]), self._target(row[11], *row[1:3], *row[12:])) for row in rows]
+        return [(_function(row[:11]), self.rows.target(row[11], *row[1:3], *row[12:])) for row in rows]
 
     async def target(self, target: int) -> Target:
         """A target's contents. KeyError when its row is gone."""
@@ -234,7 +186,7 @@ class FunctionStore:
         row = await self._database.run(lambda c: c.execute(query, (target,)).fetchone())
         if row is None:
             raise KeyError(target)
-        return self._target(*row)
+        return self.rows.target(*row)
 
     async def record(
         self, function: int, state: State, serving: int | None, next: int | None, reason: str, code: str
@@ -274,7 +226,7 @@ class FunctionStore:
         """Targets that a crash left behind between a change of route and their end. How many."""
         query = (
             "DELETE FROM targets WHERE id NOT IN (SELECT serving FROM functions WHERE serving IS NOT NULL "
-            "UNION SELECT next FROM functions WHERE next IS NOT NULL)"
+            "UNION SELECT next FROM functions WHERE next IS NOT NULL UNION SELECT target FROM versions)"
         )
         return await self._database.run(lambda c: c.execute(query).rowcount)
 
@@ -290,86 +242,29 @@ class FunctionStore:
         rows = await self._database.run(lambda c: c.execute("SELECT zip, package FROM targets").fetchall())
         return {row[0] for row in rows}, {row[1] for row in rows}
 
-    # ---- rows ------------------------------------------------------------------------------------------------
-
-    def _insert_target(
-        self, c: sqlite3.Connection, function: int, uid: bytes, definition: Definition, environment: dict[str, str]
-    ) -> int:
-        sealed = self._secrets.seal(msgspec.json.encode(environment), uid)
-        package = package_key(definition.zip_sha256, definition.runtime)
-        encoded = _definition_encoder.encode(definition)
-        cursor = c.execute(
-            "INSERT INTO targets (function, definition, environment, zip, package) VALUES (?, ?, ?, ?, ?)",
-            (function, encoded, sealed, definition.zip_sha256, package),
-        )
-        return cursor.lastrowid or 0
-
-    def _decode(self, uid: bytes, definition: bytes, environment: bytes) -> tuple[Definition, dict[str, str]]:
-        return _definition_decoder.decode(definition), _variables_decoder.decode(self._secrets.open(environment, uid))
-
-    def _target(
-        self, number: int, uid: bytes, name: str, definition: bytes, environment: bytes, package: str
-    ) -> Target:
-        defined, variables = self._decode(uid, definition, environment)
-        return Target(id=number, uid=uid, name=name, definition=defined, environment=variables, package=package)
-
-    def _configuration(self, row: tuple[object, ...]) -> FunctionConfiguration:
+    def _configuration(self, row: tuple[Any, ...]) -> FunctionConfiguration:
         function = _function(row[:11])
-        definition, variables = self._decode(function.uid, row[12], row[13])  # type: ignore[arg-type]
-        state, status = PUBLIC[function.state]
-        failed_update = state is PublicState.ACTIVE and status is LastUpdateStatus.FAILED
-        reason, code = function.reason, function.reason_code
-        if state is PublicState.PENDING:
-            reason, code = "The function is being created.", "Creating"
-        elif state is PublicState.INACTIVE:
-            reason, code = "The function is being deleted.", "Deleting"
-        snapshot = Snapshot(ready=False)
-        if definition.snap_start.apply_on is not SnapStartApplyOn.NONE:
-            snapshot = self.snapshot(row[11])  # type: ignore[arg-type]
-        if state is PublicState.ACTIVE and not reason and snapshot.refused:
-            reason, code = f"SnapStart is not possible: {snapshot.refused}.", "SnapStartNotPossible"
-        return FunctionConfiguration(
-            function_name=function.name,
-            function_arn=self._identity.function_arn(function.name),
-            version=LATEST,
-            runtime=definition.runtime,
-            handler=definition.handler,
-            description=definition.description,
-            timeout=definition.timeout,
-            memory_size=definition.memory_size,
-            ephemeral_storage=EphemeralStorage(size=definition.storage_size),
-            environment=Environment(variables=variables),
-            logging_config=definition.logging,
-            snap_start=SnapStartResponse(
-                apply_on=definition.snap_start.apply_on,
-                optimization_status=SnapStartOptimizationStatus.ON
-                if snapshot.ready
-                else SnapStartOptimizationStatus.OFF,
-            ),
-            code_size=definition.zip_size,
-            code_sha256=_base64_of(definition.zip_sha256),
-            last_modified=_lambda_time(function.modified_ms),
-            revision_id=function.revision_id,
-            architectures=[self._architecture],
-            state=state,
-            state_reason=reason if reason and not failed_update else UNSET,
-            state_reason_code=code if code and not failed_update else UNSET,
-            last_update_status=status,
-            last_update_status_reason=reason if reason and failed_update else UNSET,
-            last_update_status_reason_code=code if code and failed_update else UNSET,
+        of = Deployed(**{member: getattr(function, member) for member in Deployed.__struct_fields__})
+        return self.rows.configuration(of, row[11], row[12], row[13])
+
+
+def check_revision(given: str | None, current: str, what: str) -> None:
+    """Raises PreconditionFailed."""
+    if given is not None and given != current:
+        raise errors.PreconditionFailed(
+            f"The RevisionId provided does not match the latest one. Get the {what} again and repeat the change."
+        )
+
+
+def check_settled(name: str, state: State) -> None:
+    """Raises ResourceConflict while a function is on its way from one state to another."""
+    if state not in SETTLED:
+        what = "being deleted" if state is State.DELETING else "being created or updated"
+        raise errors.ResourceConflict(
+            f"The operation cannot be performed at this time: {name} is {what}. Try again when it is done."
         )
 
 
 def _function(row: tuple[object, ...]) -> Function:
     values = dict(zip(Function.__struct_fields__, row, strict=True))
     return msgspec.convert(values, Function, builtin_types=(bytes,))
-
-
-def _base64_of(hex_digest: str) -> str:
-    return base64.b64encode(bytes.fromhex(hex_digest)).decode()
-
-
-def _lambda_time(milliseconds: int) -> str:
-    """As Lambda writes LastModified: 2026-01-31T12:00:00.000+0000."""
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}+0000"

@@ -5,6 +5,10 @@ functions   one row a function, kept under a uid of its own: a name can be given
             when none ever served. `generation` grows with each change of the route.
 targets     what is deployed: code and configuration as they were at one moment, never changed. Its id names it to the
             dispatcher, and its launch plan to the launcher; AUTOINCREMENT, so that an id never comes back.
+versions    published versions of functions, each with a target of its own. `functions.published`: the last number that
+            was given; none comes back, whatever becomes of its version.
+aliases     names that lead to one version of a function, `$LATEST` or a number in decimal, and with the probability
+            `weight` to an `alternate` one; `generation` grows each time the dispatcher is told.
 facts       single values about the database itself.
 event_rules how a function's events are retried, and whether its queue stands still; `generation` as with keys.
 keys        what callers over TCP show; the secret is sealed. Its id names it to the dispatcher and never comes back;
@@ -108,4 +112,37 @@ MIGRATIONS: tuple[Migration, ...] = (
         """,
     ),
     ("ALTER TABLE event_rules ADD COLUMN delay_ms INTEGER",),
+    (
+        "ALTER TABLE functions ADD COLUMN published INTEGER NOT NULL DEFAULT 0",
+        """
+        CREATE TABLE versions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            function INTEGER NOT NULL REFERENCES functions (id) ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            target INTEGER NOT NULL REFERENCES targets (id),
+            state TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            reason_code TEXT NOT NULL,
+            revision_id TEXT NOT NULL,
+            modified_ms INTEGER NOT NULL,
+            UNIQUE (function, number)
+        ) STRICT
+        """,
+        "CREATE INDEX versions_of_target ON versions (target)",
+        """
+        CREATE TABLE aliases (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            function INTEGER NOT NULL REFERENCES functions (id) ON DELETE CASCADE,
+            name TEXT NOT NULL,
+            version TEXT NOT NULL,
+            alternate TEXT,
+            weight REAL NOT NULL,
+            description TEXT NOT NULL,
+            revision_id TEXT NOT NULL,
+            generation INTEGER NOT NULL,
+            modified_ms INTEGER NOT NULL,
+            UNIQUE (function, name)
+        ) STRICT
+        """,
+    ),
 )

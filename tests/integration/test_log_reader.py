@@ -32,9 +32,10 @@ from runtimed.model.arn import Identity
 from runtimed.model.function import LoggingConfig
 from runtimed.model.log import LogEvent, LogKind
 from runtimed.store.database import Database
-from runtimed.store.functions import Definition, FunctionStore
+from runtimed.store.functions import FunctionStore
 from runtimed.store.schema import MIGRATIONS
 from runtimed.store.secrets import KEY_BYTES, Secrets
+from runtimed.store.targets import Definition
 from tests.integration.conftest import Loop
 from tests.integration.performers import performers
 from tests.integration.stub import until

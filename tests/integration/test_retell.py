@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from runtimed.deployment.retell import Reteller
 from runtimed.model import wire
-from runtimed.store.functions import Function, Target
+from runtimed.store.functions import Function
+from runtimed.store.targets import Target
 from tests.integration.control_stage import Stage, staged
 from tests.integration.zips import build, plain
 
