@@ -62,9 +62,41 @@ static void batch_fail(struct batch *batch, int result) {
             batch->items[i].result = result;
 }
 
+/* ---- doubts ---------------------------------------------------------------------------------------------------- */
+
+static int doubts_reserve(struct writer *w, uint32_t n) {
+    if (n <= w->doubts_capacity)
+        return 0;
+    struct doubt *more = realloc(w->doubts, n * sizeof(*more));
+    if (more == NULL)
+        return -ENOMEM;
+    w->doubts = more;
+    w->doubts_capacity = n;
+    return 0;
+}
+
+/* The group failed: its moves did not happen, and may be on the disk. */
+static void doubt_moves(struct writer *w, const struct batch *batch) {
+    struct record record;
+    w->n_doubts = 0;
+    for (size_t at = GROUP_HEADER; at < batch->size; at += record.padded) {
+        if (record_look(batch->bytes + at, batch->size - at, &record) < 0)
+            abort();
+        if (record.kind == RECORD_MOVED && w->n_doubts < w->doubts_capacity)
+            w->doubts[w->n_doubts++] = (struct doubt){record.event.origin, record.ordinal};
+    }
+}
+
+static uint32_t doubtful(const struct writer *w, uint64_t segment, uint32_t ordinal) {
+    for (uint32_t i = 0; i < w->n_doubts; i++)
+        if (w->doubts[i].origin.segment == segment && w->doubts[i].origin.ordinal == ordinal)
+            return w->doubts[i].ordinal;
+    return ORDINAL_ALL;
+}
+
 /* ---- changes without room for records -------------------------------------------------------------------------- */
 
-/* All changes of the batch that are of `sequence`, into its state area. */
+/* All changes of the batch that are of events in `sequence`, or of doubtful copies there, into its state area. */
 static int put_states(struct log *log, const struct batch *batch, uint64_t sequence) {
     const struct file_operations *op = log->files->operations;
     _cleanup_free_ uint8_t *states = calloc(1, SEGMENT_EVENTS_MAX);
@@ -83,13 +115,19 @@ static int put_states(struct log *log, const struct batch *batch, uint64_t seque
     if (r == 0) {
         for (size_t at = GROUP_HEADER, next; at < batch->size; at = next) {
             uint64_t segment;
-            uint32_t ordinal;
+            uint32_t ordinal, copy;
             next = batch_step(batch, at, &kind);
             const uint8_t *record = batch->bytes + at;
             memcpy(&ordinal, record + 12, 4);
             memcpy(&segment, record + 16, 8);
-            if (kind == RECORD_CHANGE && segment == sequence && ordinal < header.events_max)
-                states[ordinal] = state_merged(states[ordinal], state_of(record[10], record[11]));
+            if (kind != RECORD_CHANGE)
+                continue;
+            uint8_t state = state_of(record[10], record[11]);
+            copy = sequence == log->writer.previous ? doubtful(&log->writer, segment, ordinal) : ORDINAL_ALL;
+            if (segment == sequence && ordinal < header.events_max)
+                states[ordinal] = state_merged(states[ordinal], state);
+            if (copy < header.events_max)
+                states[copy] = state_merged(states[copy], state);
         }
         r = states_write(log->files, file, &header, states, header.events_max);
     }
@@ -109,8 +147,8 @@ static int put_all_states(struct log *log, const struct batch *batch) {
             if (is_change(batch->bytes + at) && !is_removal(batch->bytes + at) && segment > done)
                 next_segment = MIN(next_segment, segment);
         }
-        if (next_segment == UINT64_MAX)
-            return 0;
+        if (next_segment == UINT64_MAX) /* the copies: younger than all that has changed */
+            return log->writer.n_doubts == 0 ? 0 : put_states(log, batch, log->writer.previous);
         int r = put_states(log, batch, next_segment);
         if (r < 0)
             return r;
@@ -128,6 +166,8 @@ static int write_group(struct log *log, struct batch *batch, uint64_t now_ms) {
     uint8_t kind;
 
     int r = builder_reserve(&w->builder, batch->n_items, batch->n_changes);
+    if (r == 0)
+        r = doubts_reserve(w, batch->n_items);
     if (r < 0)
         return r;
     struct group_header header = {
@@ -149,6 +189,7 @@ static int write_group(struct log *log, struct batch *batch, uint64_t now_ms) {
         r = op->sync(log->files, w->file);
     if (r < 0) {
         writer_abandon(log);
+        doubt_moves(w, batch);
         return r;
     }
     batch->segment = w->header.sequence;

@@ -66,6 +66,7 @@ void log_close(struct log *log) {
         log_segment_free(log, list_entry(node, struct log_segment, node));
     }
     builder_done(&log->writer.builder);
+    free(log->writer.doubts);
     pthread_cond_destroy(&log->wake);
     pthread_mutex_destroy(&log->mutex);
 }

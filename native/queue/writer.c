@@ -178,6 +178,7 @@ int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct ba
         w->unsaid = 0; /* it is said here */
     w->header = header;
     w->file = file;
+    w->n_doubts = 0; /* its header says where the failed one ends */
     w->number = 0;
     w->offset = segment_start(header.events_max);
     builder_reset(&w->builder, header.sequence);

@@ -128,6 +128,13 @@ def test_power_cuts() -> None:
     assert n > 200
 
 
+def test_power_cuts_after_a_failed_move_on_a_full_disk() -> None:
+    """The group that failed may be on the disk, with copies of events that are settled where they were, afterwards."""
+    n, wrong = run(3033, 3034, 3)
+    assert wrong == {}
+    assert n > 60
+
+
 FAULTS = {"sync": 0, "directory": 0, "salt": 1, "early": 0, "checksum": 0, "settle": 0}
 """With a seed that shows it: a sync left out, of a file or a directory; salts that come again; acknowledged before the
 sync; recovery that does not look at checksums; a settled event whose record does not say so."""

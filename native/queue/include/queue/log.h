@@ -10,7 +10,8 @@
  *  - A segment is removed only when it is the oldest, nothing in it lives, and a record that says so is on the disk. So
  *    every change stands in a younger segment than its event and lives at least as long.
  *  - After a failed write or sync a segment is never written or synced again. Its successor says where it ends, so that
- *    what was answered with an error does not come back.
+ *    what was answered with an error does not come back. As long as there is no room for a successor, what changes about
+ *    an event is also said of the copy of it that the failed group may have brought to the disk.
  *  - Events are accepted only while, besides the segment in use, a whole spare one is allocated: changes and compaction
  *    go on in it when the disk is full. When it is full too, changes go to the state areas of the segments of their
  *    events, which were allocated with them. So settling cannot meet a full disk.
@@ -112,6 +113,12 @@ struct batch {
     struct footer sealed_footer; /* its queues */
 };
 
+/* An event that a group was to move, and the ordinal that it has if the group is on the disk after all. */
+struct doubt {
+    struct place origin;
+    uint32_t ordinal;
+};
+
 struct writer {
     struct segment_header header;
     int file; /* -1: there is none */
@@ -121,6 +128,8 @@ struct writer {
     uint64_t oldest, previous, previous_end;
     uint64_t unsaid; /* removals up to this segment are on record nowhere */
     bool spare, next;
+    struct doubt *doubts; /* of segment `previous`, whose last group failed and has no successor that disowns it */
+    uint32_t n_doubts, doubts_capacity;
 };
 
 struct log {
