@@ -21,7 +21,6 @@ from runtimed.model.concurrency import (
     PutFunctionConcurrencyRequest,
     PutProvisionedConcurrencyConfigRequest,
 )
-from runtimed.model.function import FunctionConfiguration, SnapStartApplyOn
 from runtimed.model.shape import UNSET
 
 if TYPE_CHECKING:
@@ -44,25 +43,24 @@ class Reserve(Protocol):
     async def unreserve(self, name: str) -> None: ...
 
     async def provision(self, name: str, qualifier: str, executions: int) -> ProvisionedConcurrency:
-        """Raises ResourceNotFound, InvalidParameterValue."""
+        """Raises ResourceNotFound, InvalidParameterValue (too much, SnapStart, an alias with weights)."""
         ...
 
     async def provisioned(self, name: str) -> dict[str, ProvisionedConcurrency]:
         """By qualifier, in the order of these."""
         ...
 
-    async def unprovision(self, name: str, qualifier: str) -> bool:
-        """Was there any?"""
+    async def provisioned_for(self, name: str, qualifier: str) -> ProvisionedConcurrency | None:
+        """Raises ResourceNotFound for a version or an alias that there is not."""
         ...
 
+    async def standing_for(self, name: str, version: str) -> set[str]:
+        """The qualifiers under which something is provisioned for a version: its own, and aliases."""
+        ...
 
-def check_no_snap_start(function: FunctionConfiguration | None) -> None:
-    """Raises InvalidParameterValue for a function whose environments are copies: Lambda provisions none of those."""
-    if function is not None and function.snap_start.apply_on is not SnapStartApplyOn.NONE:
-        raise errors.InvalidParameterValue(
-            f"Provisioned concurrency is not supported where SnapStart is on, as it is for {function.function_name}. "
-            "Turn that off (`runtimectl deploy` with --no-snap-start), or leave it at that."
-        )
+    async def unprovision(self, name: str, qualifier: str) -> bool:
+        """Was there any? Raises as `provisioned_for`."""
+        ...
 
 
 def _only_all(members: dict[str, Any]) -> str:
@@ -101,7 +99,6 @@ class Concurrency:
         self, request: PutProvisionedConcurrencyConfigRequest
     ) -> ProvisionedConcurrency:
         name, qualifier = await self._version(request.function_name, request.qualifier)
-        check_no_snap_start(await self._functions.get(name))
         return await self._reserve.provision(name, qualifier, request.provisioned_concurrent_executions)
 
     @operation(safe=True, route=Route("GET", _PROVISIONED))
@@ -109,7 +106,7 @@ class Concurrency:
         self, request: GetProvisionedConcurrencyConfigRequest
     ) -> ProvisionedConcurrency:
         name, qualifier = await self._version(request.function_name, request.qualifier)
-        found = (await self._reserve.provisioned(name)).get(qualifier)
+        found = await self._reserve.provisioned_for(name, qualifier)
         if found is None:
             raise errors.ProvisionedConcurrencyConfigNotFound(
                 f"No provisioned concurrency is configured for {self._identity.function_arn(name, qualifier)}. "
@@ -149,17 +146,19 @@ class Concurrency:
         reference = arn.parse(function_name, self._identity)
         if reference.qualifier:
             raise errors.InvalidParameterValue("FunctionName: this is for the whole function. Leave the qualifier out.")
-        return await self._existing(reference.name, "")
+        return await self._existing(reference.name)
 
     async def _version(self, function_name: str, qualifier: str) -> tuple[str, str]:
         reference = arn.parse(function_name, self._identity, qualifier)
         if not reference.qualifier:
-            raise errors.InvalidParameterValue(f"Qualifier: say which version, such as {arn.LATEST}.")
-        return await self._existing(reference.name, reference.qualifier), reference.qualifier
+            raise errors.InvalidParameterValue(
+                f"Qualifier: say which version or alias: a number, a name, or {arn.LATEST}."
+            )
+        return await self._existing(reference.name), reference.qualifier
 
-    async def _existing(self, name: str, qualifier: str) -> str:
-        if await self._functions.get(name) is None or qualifier not in ("", arn.LATEST):
-            missing = self._identity.function_arn(name, qualifier)
+    async def _existing(self, name: str) -> str:
+        if await self._functions.get(name) is None:
+            missing = self._identity.function_arn(name)
             raise errors.ResourceNotFound(
                 f"Function not found: {missing}. `runtimectl functions` lists those that exist."
             )

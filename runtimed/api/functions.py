@@ -84,7 +84,7 @@ class Functions:
         runtimes: Callable[[], list[RuntimeStatus]],
         provisioned: Callable[[str], Awaitable[Collection[object]]],
     ) -> None:
-        """`provisioned`: what is provisioned for a function's versions, and what may become so."""
+        """`provisioned`: what is provisioned for a function's $LATEST, and what may become so."""
         self._identity = identity
         self._provisioned = provisioned
         self._functions = functions

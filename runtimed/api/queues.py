@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from runtimed.model.queue import QueueStatus
 
 _CONFIG = "/2019-09-25/functions/{FunctionName}/event-invoke-config"
-_LATEST = ("", "$LATEST")
+_LATEST = ("", arn.LATEST)
+LIST_DEFAULT = 50
+
+Qualified = (
+    PutFunctionEventInvokeConfigRequest
+    | UpdateFunctionEventInvokeConfigRequest
+    | GetFunctionEventInvokeConfigRequest
+    | DeleteFunctionEventInvokeConfigRequest
+)
 
 
 class EventQueues(Protocol):
@@ -56,11 +64,23 @@ class EventQueues(Protocol):
 
     async def pause(self, name: str, paused: bool) -> None: ...
 
-    async def configure(self, name: str, settings: EventSettings, *, merge: bool) -> FunctionEventInvokeConfig: ...
+    async def configure(
+        self, name: str, qualifier: str, settings: EventSettings, *, merge: bool
+    ) -> FunctionEventInvokeConfig:
+        """`merge`: into what there is, which must be; else instead of it."""
+        ...
 
-    async def configuration(self, name: str) -> FunctionEventInvokeConfig | None: ...
+    async def configuration(self, name: str, qualifier: str) -> FunctionEventInvokeConfig:
+        """Raises ResourceNotFound, too, where nothing is configured."""
+        ...
 
-    async def unconfigure(self, name: str) -> None: ...
+    async def configurations(self, name: str) -> dict[str, FunctionEventInvokeConfig]:
+        """By qualifier, in the order of these."""
+        ...
+
+    async def unconfigure(self, name: str, qualifier: str) -> None:
+        """Raises as `configuration`."""
+        ...
 
 
 class Queues:
@@ -100,55 +120,56 @@ class Queues:
     async def put_function_event_invoke_config(
         self, request: PutFunctionEventInvokeConfigRequest
     ) -> FunctionEventInvokeConfig:
-        name = self._name(request.function_name, request.qualifier)
-        return await self._queues.configure(name, _settings(request), merge=False)
+        return await self._queues.configure(*self._qualified(request), _settings(request), merge=False)
 
     @operation(route=Route("POST", _CONFIG, 200, lambda_members.event_invoke_config))
     async def update_function_event_invoke_config(
         self, request: UpdateFunctionEventInvokeConfigRequest
     ) -> FunctionEventInvokeConfig:
-        name = self._name(request.function_name, request.qualifier)
-        if await self._queues.configuration(name) is None:
-            raise _none(name)
-        return await self._queues.configure(name, _settings(request), merge=True)
+        return await self._queues.configure(*self._qualified(request), _settings(request), merge=True)
 
     @operation(safe=True, route=Route("GET", _CONFIG))
     async def get_function_event_invoke_config(
         self, request: GetFunctionEventInvokeConfigRequest
     ) -> FunctionEventInvokeConfig:
-        name = self._name(request.function_name, request.qualifier)
-        found = await self._queues.configuration(name)
-        if found is None:
-            raise _none(name)
-        return found
+        return await self._queues.configuration(*self._qualified(request))
 
     @operation(route=Route("DELETE", _CONFIG, 204))
     async def delete_function_event_invoke_config(
         self, request: DeleteFunctionEventInvokeConfigRequest
     ) -> DeleteFunctionEventInvokeConfigResponse:
-        name = self._name(request.function_name, request.qualifier)
-        if await self._queues.configuration(name) is None:
-            raise _none(name)
-        await self._queues.unconfigure(name)
+        await self._queues.unconfigure(*self._qualified(request))
         return DeleteFunctionEventInvokeConfigResponse()
 
     @operation(safe=True, route=Route("GET", f"{_CONFIG}/list"))
     async def list_function_event_invoke_configs(
         self, request: ListFunctionEventInvokeConfigsRequest
     ) -> ListFunctionEventInvokeConfigsResponse:
-        found = await self._queues.configuration(self._name(request.function_name))
-        return ListFunctionEventInvokeConfigsResponse(function_event_invoke_configs=[] if found is None else [found])
+        found = await self._queues.configurations(self._name(request.function_name))
+        left = [qualifier for qualifier in found if qualifier > request.marker]
+        page = left[: request.max_items or LIST_DEFAULT]
+        return ListFunctionEventInvokeConfigsResponse(
+            function_event_invoke_configs=[found[qualifier] for qualifier in page],
+            next_marker=page[-1] if len(left) > len(page) else "",
+        )
 
     def _any(self, reference: str) -> str:
         return self._name(reference) if reference else ""
 
-    def _name(self, reference: str, qualifier: str = "") -> str:
-        found = arn.parse(reference, self._identity, qualifier)
+    def _name(self, reference: str) -> str:
+        """Of a whole function: all of its versions have one queue."""
+        found = arn.parse(reference, self._identity)
         if found.qualifier not in _LATEST:
-            raise errors.ResourceNotFound(
-                f"Function not found: {found.name}:{found.qualifier}. This node has no versions but $LATEST."
+            raise errors.InvalidParameterValue(
+                f"FunctionName: the versions and aliases of {found.name} have one queue. "
+                f"Leave the qualifier {found.qualifier} out."
             )
         return found.name
+
+    def _qualified(self, request: Qualified) -> tuple[str, str]:
+        """What a configuration is of: without a qualifier, $LATEST's."""
+        found = arn.parse(request.function_name, self._identity, request.qualifier)
+        return found.name, found.qualifier or arn.LATEST
 
 
 def _settings(request: PutFunctionEventInvokeConfigRequest | UpdateFunctionEventInvokeConfigRequest) -> EventSettings:
@@ -162,10 +183,4 @@ def _settings(request: PutFunctionEventInvokeConfigRequest | UpdateFunctionEvent
         retries=retries,
         age_seconds=request.maximum_event_age_in_seconds,
         delay_ms=request.retry_delay_milliseconds,
-    )
-
-
-def _none(name: str) -> errors.ResourceNotFound:
-    return errors.ResourceNotFound(
-        f"The function {name} doesn't have an EventInvokeConfig: the node's defaults hold. Put one to change them."
     )

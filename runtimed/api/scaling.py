@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
-from runtimed.api.concurrency import check_no_snap_start
 from runtimed.api.operation import operation
 from runtimed.model import arn, errors
 from runtimed.model.scaling import (
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 class Scaler(Protocol):
     """Keeps and performs it (invocation/scaling.py). Names are plain here.
 
-    Raises ResourceNotFound for a target or an action that there is not, InvalidParameterValue."""
+    Raises ResourceNotFound for a version, an alias, a target or an action that there is not, InvalidParameterValue."""
 
     async def register(self, name: str, qualifier: str, least: int | None, most: int | None) -> ScalableTarget: ...
 
@@ -44,6 +43,10 @@ class Scaler(Protocol):
 
     async def targets(self, name: str) -> list[ScalableTarget]:
         """In the order of their names and qualifiers; all, when there is no name."""
+        ...
+
+    async def standing_for(self, name: str, version: str) -> set[str]:
+        """The qualifiers under which what is provisioned for a version is scaled: its own, and aliases."""
         ...
 
     async def track(self, name: str, qualifier: str, policy: TargetTracking) -> ScalableTarget: ...
@@ -70,7 +73,6 @@ class Scaling:
     @operation
     async def register_scalable_target(self, request: RegisterScalableTargetRequest) -> ScalableTarget:
         name, qualifier = await self._version(request.function_name, request.qualifier)
-        check_no_snap_start(await self._functions.get(name))
         least, most = request.min_capacity, request.max_capacity
         return await self._scaler.register(
             name,
@@ -90,10 +92,12 @@ class Scaling:
     async def describe_scalable_targets(
         self, request: DescribeScalableTargetsRequest
     ) -> DescribeScalableTargetsResponse:
-        name = ""
+        name = qualifier = ""
         if request.function_name:
-            name, _ = await self._version(request.function_name, arn.LATEST)
+            reference = arn.parse(request.function_name, self._identity)
+            name, qualifier = await self._existing(reference.name), reference.qualifier
         found = [one for one in await self._scaler.targets(name) if _mark(one) > request.marker]
+        found = [one for one in found if qualifier in ("", one.qualifier)]
         found.sort(key=_mark)
         page = found[: request.max_items]
         return DescribeScalableTargetsResponse(
@@ -131,13 +135,15 @@ class Scaling:
     async def _version(self, function_name: str, qualifier: str) -> tuple[str, str]:
         """Of a function that exists."""
         reference = arn.parse(function_name, self._identity)
-        version = reference.qualifier or qualifier or arn.LATEST
-        if await self._functions.get(reference.name) is None or version != arn.LATEST:
-            missing = self._identity.function_arn(reference.name, version)
+        return await self._existing(reference.name), reference.qualifier or qualifier or arn.LATEST
+
+    async def _existing(self, name: str) -> str:
+        if await self._functions.get(name) is None:
             raise errors.ResourceNotFound(
-                f"Function not found: {missing}. `runtimectl functions` lists those that exist."
+                f"Function not found: {self._identity.function_arn(name)}. "
+                "`runtimectl functions` lists those that exist."
             )
-        return reference.name, version
+        return name
 
 
 def _mark(target: ScalableTarget) -> str:

@@ -20,7 +20,7 @@ from runtimed.api.node import Node, NodeReader, StatisticsReader
 from runtimed.api.operation import Bound, Operation, tabulate
 from runtimed.api.queues import EventQueues, Queues
 from runtimed.api.scaling import Scaler, Scaling
-from runtimed.model.arn import Identity
+from runtimed.model.arn import LATEST, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,9 +46,9 @@ class Performers(Struct, frozen=True, kw_only=True):
     statistics: StatisticsReader
 
 
-async def _provisioned(p: Performers, name: str) -> list[object]:
-    """What is provisioned for a function's versions, or scaled."""
-    return [*await p.concurrency.provisioned(name), *await p.scaling.targets(name)]
+async def _provisioned(p: Performers, name: str) -> set[str]:
+    """Under which qualifiers something is provisioned for a function's $LATEST, or scaled."""
+    return await p.concurrency.standing_for(name, LATEST) | await p.scaling.standing_for(name, LATEST)
 
 
 def bind(performers: Performers) -> Mapping[str, Bound]:

@@ -107,3 +107,21 @@ def function_name(ctx: click.Context, parameter: click.Parameter, incomplete: st
         return completing(ctx).names(incomplete)
     except Exception:
         return []
+
+
+qualifier_option = click.option(
+    "--qualifier",
+    metavar="QUALIFIER",
+    help="Which version or alias: a number or a name; NAME:QUALIFIER says the same. Default: $LATEST.",
+)
+
+
+def qualified(name: str, qualifier: str | None) -> tuple[str, str]:
+    """The function's name or ARN and the qualifier, said with an option or behind the name; without one $LATEST's."""
+    parts = name.split(":")
+    behind = ""
+    if len(parts) > 1 and (len(parts) == 2 or (parts[-2] != "function" and "function" in parts)):
+        name, _, behind = name.rpartition(":")
+    if qualifier and behind and qualifier != behind:
+        raise click.UsageError(f"--qualifier {qualifier} contradicts {behind} in NAME. Give one of them.")
+    return name, qualifier or behind or "$LATEST"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import REFUSED, output, provision_scaling
-from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.options import Session, common, function_name, qualified, qualifier_option
 from runtimed.cli.verb import VerbGroup
 from runtimed.model import errors
 
@@ -23,7 +23,6 @@ LOOK_SECONDS = 0.1
 Found = tuple[str, str, "ProvisionedConcurrency"]
 """A function's name, the qualifier, and what is provisioned."""
 
-_qualifier = click.option("--qualifier", metavar="VERSION", default="$LATEST", help="Which version; default: $LATEST.")
 _name = click.argument("name", shell_complete=function_name)
 
 
@@ -33,6 +32,7 @@ _name = click.argument("name", shell_complete=function_name)
     invoke_without_command=True,
     examples=(
         ("runtimectl provision put hello 5", "Keep five environments ready, and wait until they are:"),
+        ("runtimectl provision put hello:live 5", "Of the version that the alias live names, wherever it moves:"),
         ("runtimectl provision", "What is provisioned for which function:"),
         ("runtimectl provision target hello --min 1 --max 20 --utilization 0.7", "As many as are needed:"),
         (
@@ -47,7 +47,8 @@ def command(session: Session) -> int:
     """Keep environments of functions ready, ahead of the first invocation; show how many there are (the default).
 
     They are initialized ahead of the first invocation and replaced when they end. Invocations beyond them get
-    environments on demand, as ever. How many there are may follow a schedule, or how many of them are at work.
+    environments on demand, as ever. What is provisioned under an alias goes with it to the version that it names. How
+    many there are may follow a schedule, or how many of them are at work.
     """
     ctx = click.get_current_context()
     if ctx.invoked_subcommand is None:
@@ -59,11 +60,12 @@ def command(session: Session) -> int:
 @command.command("put", examples=(("runtimectl provision put hello 5 --no-wait", "Ask for five, and go on:"),))
 @_name
 @click.argument("count", type=click.IntRange(min=1))
-@_qualifier
+@qualifier_option
 @click.option("--no-wait", is_flag=True, help="Do not wait until they are ready.")
 @common
-def put_command(session: Session, name: str, count: int, qualifier: str, no_wait: bool) -> int:
-    """Keep COUNT environments of the function NAME ready, and wait until they are."""
+def put_command(session: Session, name: str, count: int, qualifier: str | None, no_wait: bool) -> int:
+    """Keep COUNT environments of the function NAME, or of a version of it, ready, and wait until they are."""
+    name, qualifier = qualified(name, qualifier)
     with session.client() as client:
         found = client.provision(name, count, qualifier)
         if not no_wait:
@@ -73,10 +75,11 @@ def put_command(session: Session, name: str, count: int, qualifier: str, no_wait
 
 @command.command("get", examples=(("runtimectl provision get hello --json", "For a program:"),))
 @_name
-@_qualifier
+@qualifier_option
 @common
-def get_command(session: Session, name: str, qualifier: str) -> int:
+def get_command(session: Session, name: str, qualifier: str | None) -> int:
     """Show what is provisioned for the function NAME, and how far it is."""
+    name, qualifier = qualified(name, qualifier)
     with session.client() as client:
         found = client.provisioned(name).get(qualifier)
     return _show(session, [] if found is None else [(name, qualifier, found)], f" for {name}:{qualifier}")
@@ -92,16 +95,18 @@ def list_command(session: Session, name: str | None) -> int:
 
 @command.command("delete", examples=(("runtimectl provision delete hello", "Its environments end as they fall idle:"),))
 @_name
-@_qualifier
+@qualifier_option
 @common
-def delete_command(session: Session, name: str, qualifier: str) -> None:
+def delete_command(session: Session, name: str, qualifier: str | None) -> None:
     """Keep no environments of the function NAME ready any more."""
+    name, qualifier = qualified(name, qualifier)
     with session.client() as client:
         client.unprovision(name, qualifier)
     if session.as_json:
         output.as_json({"Removed": f"{name}:{qualifier}"})
     else:
-        click.echo(f"{name}: nothing is provisioned")
+        shown = name if qualifier == "$LATEST" else f"{name}:{qualifier}"
+        click.echo(f"{shown}: nothing is provisioned")
 
 
 command.add_command(provision_scaling.target_command)

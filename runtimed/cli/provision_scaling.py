@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import failures, output
-from runtimed.cli.options import Session, common, completing, function_name
+from runtimed.cli.options import Session, common, completing, function_name, qualified, qualifier_option
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from runtimed.model.scaling import ScalableTarget, ScheduledAction
     from runtimed.model.shape import UnsetType
 
-_qualifier = click.option("--qualifier", metavar="VERSION", default="$LATEST", help="Which version; default: $LATEST.")
 _least = click.option("--min", "least", type=click.IntRange(min=0), metavar="COUNT", help="At least so many.")
 _most = click.option("--max", "most", type=click.IntRange(min=0), metavar="COUNT", help="At most so many.")
 _MOMENTS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]
@@ -36,7 +35,7 @@ _MOMENTS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]
     ),
 )
 @click.argument("name", required=False, default="", shell_complete=function_name)
-@_qualifier
+@qualifier_option
 @_least
 @_most
 @click.option(
@@ -56,7 +55,7 @@ _MOMENTS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]
 def target_command(
     session: Session,
     name: str,
-    qualifier: str,
+    qualifier: str | None,
     least: int | None,
     most: int | None,
     utilization: float | None,
@@ -80,6 +79,8 @@ def target_command(
         raise click.UsageError("cooldowns and --no-scale-in go with --utilization.")
     if utilization is not None and no_utilization:
         raise click.UsageError("--utilization and --no-utilization exclude each other.")
+    shown = f"{name}:{qualifier}" if qualifier else name
+    name, qualifier = qualified(name, qualifier)
     with session.client() as client:
         if delete:
             client.scaling.deregister(name, qualifier)
@@ -96,7 +97,7 @@ def target_command(
                 scale_in_cooldown=scale_in_cooldown,
                 scale_in=not no_scale_in,
             )
-        found = client.scaling.targets(name)
+        found = client.scaling.targets(shown)
     _show_targets(session, found)
 
 
@@ -128,7 +129,7 @@ def _show_targets(session: Session, found: list[ScalableTarget]) -> None:
     for one in found:
         message = getattr(one.last_activity, "status_message", None)
         if isinstance(message, str):
-            output.complain(f"{one.function_name}: {message}")
+            output.complain(f"{one.function_name}:{one.qualifier}: {message}")
 
 
 def _utilization(target: ScalableTarget) -> str:
@@ -151,7 +152,7 @@ def _action_name(ctx: click.Context, parameter: click.Parameter, incomplete: str
     """Completes the name of an action that is planned for the function; nothing when the daemon does not answer."""
     try:
         with completing(ctx).client(failures.NAMES_SECONDS) as client:
-            found = client.scaling.actions(ctx.params["name"], ctx.params.get("qualifier") or "$LATEST")
+            found = client.scaling.actions(*qualified(ctx.params["name"], ctx.params.get("qualifier")))
         names = [one.scheduled_action_name for one in found]
         return [name for name in names if name.startswith(incomplete)]
     except Exception:
@@ -174,7 +175,7 @@ def _action_name(ctx: click.Context, parameter: click.Parameter, incomplete: str
 @click.argument("name", shell_complete=function_name)
 @click.argument("action", required=False, shell_complete=_action_name)
 @click.argument("expression", required=False)
-@_qualifier
+@qualifier_option
 @_least
 @_most
 @click.option("--timezone", metavar="ZONE", default="", help="Of at and cron, such as Europe/Berlin; default: UTC.")
@@ -187,7 +188,7 @@ def schedule_command(
     name: str,
     action: str | None,
     expression: str | None,
-    qualifier: str,
+    qualifier: str | None,
     least: int | None,
     most: int | None,
     timezone: str,
@@ -205,6 +206,7 @@ def schedule_command(
         raise click.UsageError("EXPRESSION is missing: when? Such as 'cron(0 8 ? * MON-FRI *)'.")
     if delete and (action is None or expression is not None):
         raise click.UsageError("--delete takes NAME and ACTION, and nothing else.")
+    name, qualifier = qualified(name, qualifier)
     with session.client() as client:
         if action is not None and delete:
             client.scaling.unschedule(name, action, qualifier)

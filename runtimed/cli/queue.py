@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import output
-from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.options import Session, common, function_name, qualified, qualifier_option
 from runtimed.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
@@ -287,6 +287,7 @@ def _said(session: Session, name: str, what: str) -> None:
         ("runtimectl queue configure report --retries 0 --max-age 3600", "One attempt, within an hour:"),
         ("runtimectl queue configure report --retries 10 --retry-delay 5", "Ten more, after 5, 10, 15 … seconds:"),
         ("runtimectl queue configure report", "What holds:"),
+        ("runtimectl queue configure report:live --retries 0", "Of events that are sent to the alias live:"),
         ("runtimectl queue configure report --default", "The node's defaults again:"),
     ),
 )
@@ -305,12 +306,22 @@ def _said(session: Session, name: str, what: str) -> None:
     help="Before the first retry; before the second twice that, and so on.",
 )
 @click.option("--default", "forget", is_flag=True, help="Forget what was configured.")
+@qualifier_option
 @common
 def configure_command(
-    session: Session, name: str, retries: int | None, max_age: int | None, retry_delay: float | None, forget: bool
+    session: Session,
+    name: str,
+    retries: int | None,
+    max_age: int | None,
+    retry_delay: float | None,
+    forget: bool,
+    qualifier: str | None,
 ) -> None:
-    """Say how often and how long events of NAME are tried; without options, show it. What is not given stays."""
-    from runtimed.model.shape import UNSET
+    """Say how often and how long events of NAME are tried; without options, show it. What is not given stays.
+
+    It holds for events that were sent to NAME without a qualifier; those sent to a version or to an alias follow what
+    is configured for that one.
+    """
 
     changes: Retrying = {}
     if retries is not None:
@@ -321,10 +332,11 @@ def configure_command(
         changes["retry_delay_ms"] = round(retry_delay * 1000)
     if forget and changes:
         raise click.UsageError("--default excludes the other options.")
+    name, qualifier = qualified(name, qualifier)
     with session.client() as client:
-        found = _configured(client, name)
+        found = _configured(client, name, qualifier)
         if forget and found is not None:
-            client.delete_event_config(name)
+            client.delete_event_config(name, qualifier)
             found = None
         elif changes:
             before: Retrying = {}
@@ -333,10 +345,16 @@ def configure_command(
                 before["maximum_age"] = found.maximum_event_age_in_seconds
                 before["retry_delay_ms"] = found.retry_delay_milliseconds
             rules: Retrying = {**before, **changes}
-            found = client.put_event_config(name, **rules)
+            found = client.put_event_config(name, qualifier, **rules)
     if session.as_json:
         output.as_json(found if found is not None else {})
-        return
+    else:
+        _show_configured(name if qualifier == "$LATEST" else f"{name}:{qualifier}", found)
+
+
+def _show_configured(name: str, found: FunctionEventInvokeConfig | None) -> None:
+    from runtimed.model.shape import UNSET
+
     retries_held = UNSET if found is None else found.maximum_retry_attempts
     age_held = UNSET if found is None else found.maximum_event_age_in_seconds
     delay_held = UNSET if found is None else found.retry_delay_milliseconds
@@ -350,12 +368,12 @@ def configure_command(
     )
 
 
-def _configured(client: Client, name: str) -> FunctionEventInvokeConfig | None:
+def _configured(client: Client, name: str, qualifier: str) -> FunctionEventInvokeConfig | None:
     """None: the node's defaults hold."""
     from runtimed.model.errors import ResourceNotFound
 
     try:
-        return client.get_event_config(name)
+        return client.get_event_config(name, qualifier)
     except ResourceNotFound as error:
         if "EventInvokeConfig" not in error.message:
             raise

@@ -232,17 +232,21 @@ class AsyncClient:
     async def resume_queue(self, name: str) -> None:
         await self._call(rpc.RESUME_QUEUE, queue.ResumeQueueRequest(function_name=name))
 
-    async def put_event_config(self, name: str, **rules: Unpack[requests.Retrying]) -> queue.FunctionEventInvokeConfig:
-        """How the function's events are retried. What is not given is the node's default."""
-        return await self._call(rpc.PUT_EVENT_CONFIG, requests.retrying(name, rules))
+    async def put_event_config(
+        self, name: str, qualifier: str = "", **rules: Unpack[requests.Retrying]
+    ) -> queue.FunctionEventInvokeConfig:
+        """How the events of $LATEST, a version or an alias are retried. What is not given is the node's default."""
+        return await self._call(rpc.PUT_EVENT_CONFIG, requests.retrying(name, qualifier, rules))
 
-    async def get_event_config(self, name: str) -> queue.FunctionEventInvokeConfig:
+    async def get_event_config(self, name: str, qualifier: str = "") -> queue.FunctionEventInvokeConfig:
         """Raises ResourceNotFound when the node's defaults hold."""
-        return await self._call(rpc.GET_EVENT_CONFIG, queue.GetFunctionEventInvokeConfigRequest(function_name=name))
+        request = queue.GetFunctionEventInvokeConfigRequest(function_name=name, qualifier=qualifier)
+        return await self._call(rpc.GET_EVENT_CONFIG, request)
 
-    async def delete_event_config(self, name: str) -> None:
+    async def delete_event_config(self, name: str, qualifier: str = "") -> None:
         """The node's defaults hold again."""
-        await self._call(rpc.DELETE_EVENT_CONFIG, queue.DeleteFunctionEventInvokeConfigRequest(function_name=name))
+        request = queue.DeleteFunctionEventInvokeConfigRequest(function_name=name, qualifier=qualifier)
+        await self._call(rpc.DELETE_EVENT_CONFIG, request)
 
     # ---- concurrency
 

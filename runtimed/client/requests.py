@@ -45,9 +45,10 @@ class Retrying(TypedDict, total=False):
     """Before the first retry; before the n-th n times that."""
 
 
-def retrying(name: str, rules: Retrying) -> PutFunctionEventInvokeConfigRequest:
+def retrying(name: str, qualifier: str, rules: Retrying) -> PutFunctionEventInvokeConfigRequest:
     return PutFunctionEventInvokeConfigRequest(
         function_name=name,
+        qualifier=qualifier,
         retry_attempts=rules.get("retries", UNSET),
         maximum_event_age_in_seconds=rules.get("maximum_age", UNSET),
         retry_delay_milliseconds=rules.get("retry_delay_ms", UNSET),

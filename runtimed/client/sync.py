@@ -222,17 +222,21 @@ class Client:
     def resume_queue(self, name: str) -> None:
         self._call(rpc.RESUME_QUEUE, queue.ResumeQueueRequest(function_name=name))
 
-    def put_event_config(self, name: str, **rules: Unpack[requests.Retrying]) -> queue.FunctionEventInvokeConfig:
-        """How the function's events are retried. What is not given is the node's default."""
-        return self._call(rpc.PUT_EVENT_CONFIG, requests.retrying(name, rules))
+    def put_event_config(
+        self, name: str, qualifier: str = "", **rules: Unpack[requests.Retrying]
+    ) -> queue.FunctionEventInvokeConfig:
+        """How the events of $LATEST, a version or an alias are retried. What is not given is the node's default."""
+        return self._call(rpc.PUT_EVENT_CONFIG, requests.retrying(name, qualifier, rules))
 
-    def get_event_config(self, name: str) -> queue.FunctionEventInvokeConfig:
+    def get_event_config(self, name: str, qualifier: str = "") -> queue.FunctionEventInvokeConfig:
         """Raises ResourceNotFound when the node's defaults hold."""
-        return self._call(rpc.GET_EVENT_CONFIG, queue.GetFunctionEventInvokeConfigRequest(function_name=name))
+        request = queue.GetFunctionEventInvokeConfigRequest(function_name=name, qualifier=qualifier)
+        return self._call(rpc.GET_EVENT_CONFIG, request)
 
-    def delete_event_config(self, name: str) -> None:
+    def delete_event_config(self, name: str, qualifier: str = "") -> None:
         """The node's defaults hold again."""
-        self._call(rpc.DELETE_EVENT_CONFIG, queue.DeleteFunctionEventInvokeConfigRequest(function_name=name))
+        request = queue.DeleteFunctionEventInvokeConfigRequest(function_name=name, qualifier=qualifier)
+        self._call(rpc.DELETE_EVENT_CONFIG, request)
 
     # ---- concurrency
 

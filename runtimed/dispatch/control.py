@@ -19,6 +19,7 @@ from runtimed.link.connection import Connection, close_all
 from runtimed.link.levels import Levels
 from runtimed.link.mirror import Mirror, Refused, Unconnected
 from runtimed.model import wire
+from runtimed.model.arn import LATEST
 
 GENERATION_LAST = (1 << 64) - 1  # of a deletion: nothing that was put can be newer; ids are not used again
 HELLO_SECONDS = 10
@@ -107,9 +108,13 @@ class Dispatcher:
         """Those that there are."""
         return self._mirror.items(wire.PutTarget)
 
-    def demands_of(self, uid: bytes) -> list[wire.Demand]:
-        """Of a function's targets, as far as they have any."""
-        found = [self.demands.get(number) for number, target in self.targets().items() if target.function_uid == uid]
+    def demands_of(self, uid: bytes, version: str) -> list[wire.Demand]:
+        """Of the targets of a function's version, as far as they have any."""
+        found = [
+            self.demands.get(number)
+            for number, target in self.targets().items()
+            if target.function_uid == uid and (target.function_version or LATEST) == version
+        ]
         return [demand for demand in found if demand is not None]
 
     async def delete_target(self, target: int) -> None:
@@ -125,9 +130,9 @@ class Dispatcher:
         """When it returns, nobody gets in with that key."""
         await self._mirror.delete(wire.PutPrincipal, wire.DelPrincipal(), principal, GENERATION_LAST)
 
-    async def delete_async(self, function: int) -> None:
-        """The function's rule for events."""
-        await self._mirror.delete(wire.PutAsync, wire.DelAsync(), function, GENERATION_LAST)
+    async def delete_async(self, rule: int) -> None:
+        """A rule for events."""
+        await self._mirror.delete(wire.PutAsync, wire.DelAsync(), rule, GENERATION_LAST)
 
     async def operate(self, message: wire.QueueOp) -> tuple[list[wire.QueueEvent], wire.QueueDone]:
         """One step of an operation on queues. Raises Refused, and Unconnected when nobody answers."""

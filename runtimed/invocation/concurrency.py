@@ -1,7 +1,9 @@
 """Reserved and provisioned concurrency: kept, told to the dispatcher, and how far it is.
 
 One change at a time, carried through also when its caller does not wait. The dispatcher launches and replaces what is
-provisioned by itself; what there is of it comes with the demand that it reports.
+provisioned by itself; what there is of it comes with the demand that it reports. What is provisioned under an alias is
+the version's that the alias names: an alias that moves takes it along, and moves when the new version's environments
+are ready, or when that took PATIENCE seconds.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtimed.machines import concurrency as rules
@@ -18,12 +21,16 @@ from runtimed.model import errors
 from runtimed.model.concurrency import ProvisionedConcurrency, ProvisionedConcurrencyStatus
 from runtimed.model.shape import UNSET
 from runtimed.store.concurrency import RESERVED, ConcurrencyStore, Setting
+from runtimed.store.qualifiers import Meant
 
 if TYPE_CHECKING:
     from runtimed.dispatch.control import Dispatcher
 
 FAILURES = 3
 """Environments that cannot be made, one after the other, after which a version's provision has failed."""
+PATIENCE = 10.0
+"""Seconds that an alias waits for the environments of the version that it moves to: its caller waits, too."""
+LOOK_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -49,6 +56,8 @@ class ConcurrencyKeeper:
         self._limit, self._least = limit, least
         self._tell = tell
         self._settings: dict[bytes, dict[str, Setting]] = {}
+        self._ahead: dict[tuple[bytes, str], int] = {}
+        """Of versions that an alias is about to move to."""
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -66,12 +75,14 @@ class ConcurrencyKeeper:
         setting = self._settings.get(uid, {}).get(RESERVED)
         return None if setting is None else setting.executions
 
-    def provision_of(self, uid: bytes) -> int:
-        """Of all versions of a function."""
-        return sum(setting.executions for setting in self._settings.get(uid, {}).values() if setting.qualifier)
+    def provision_of(self, uid: bytes, version: str) -> int:
+        """Of one version of a function, under its number and the aliases that name it, now or soon."""
+        settings = self._settings.get(uid, {})
+        kept = sum(one.executions for one in settings.values() if one.qualifier and one.version == version)
+        return kept + self._ahead.get((uid, version), 0)
 
     def executions(self, uid: bytes, qualifier: str) -> int:
-        """Provisioned for one version of a function."""
+        """Provisioned under one qualifier of a function."""
         setting = self._settings.get(uid, {}).get(qualifier)
         return 0 if setting is None else setting.executions
 
@@ -96,15 +107,28 @@ class ConcurrencyKeeper:
     async def provisioned(self, name: str) -> dict[str, ProvisionedConcurrency]:
         return {one.qualifier: self._described(one) for one in await self._store.of(name) if one.qualifier}
 
+    async def provisioned_for(self, name: str, qualifier: str) -> ProvisionedConcurrency | None:
+        await self._store.meant(name, qualifier)
+        return (await self.provisioned(name)).get(qualifier)
+
+    async def standing_for(self, name: str, version: str) -> set[str]:
+        return {one.qualifier for one in await self._store.of(name) if one.qualifier and one.version == version}
+
     async def unprovision(self, name: str, qualifier: str) -> bool:
+        await self._store.meant(name, qualifier)
         return await self._carry_through(self._remove(name, qualifier))
 
     # ---- changes ---------------------------------------------------------------------------------------------
 
     async def _put(self, name: str, qualifier: str, executions: int) -> Setting:
-        def check(uid: bytes, settings: list[Setting]) -> None:
+        def check(uid: bytes, found: Meant, settings: list[Setting]) -> None:
             others = [one for one in settings if (one.uid, one.qualifier) != (uid, qualifier)]
-            new = Setting(uid=uid, name=name, qualifier=qualifier, executions=executions, modified_ms=0)
+            if qualifier:
+                check_meant(name, qualifier, found)
+                _check_alone(qualifier, found.version, [one for one in others if one.uid == uid and one.qualifier])
+            new = Setting(
+                uid=uid, name=name, qualifier=qualifier, version=found.version, executions=executions, modified_ms=0
+            )
             shares = _shares([*others, new])
             share = shares.pop(uid)
             try:
@@ -115,8 +139,6 @@ class ConcurrencyKeeper:
 
         async with self._changing:
             setting = await self._store.put(name, qualifier, executions, time.time_ns() // 1_000_000, check)
-            if setting is None:
-                raise errors.ResourceNotFound(f"Function not found: {name} was deleted meanwhile.")
             await self.load()
             await self._tell(setting.uid)
         return setting
@@ -137,11 +159,59 @@ class ConcurrencyKeeper:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
+    # ---- aliases ---------------------------------------------------------------------------------------------
+
+    async def qualifiers_changed(self, uid: bytes) -> None:
+        """A function's versions and aliases came, went, or mean something else."""
+        async with self._changing:
+            await self.load()
+            await self._tell(uid)
+
+    @asynccontextmanager
+    async def moving(self, name: str, alias: str, version: str) -> AsyncIterator[None]:
+        """Around an alias' way to another version. What is provisioned under it is there of that version, too, when
+        this begins, and of the former one until it ends."""
+        found = next((one for one in await self._store.of(name) if one.qualifier == alias), None)
+        if found is None or found.version == version:
+            yield
+            return
+        key = found.uid, version
+        self._ahead[key] = self._ahead.get(key, 0) + found.executions
+        try:
+            await self._tell(found.uid)
+            await self._await_ready(*key)
+            yield
+        finally:
+            self._ahead[key] -= found.executions
+            if not self._ahead[key]:
+                del self._ahead[key]
+            await self.qualifiers_changed(found.uid)
+
+    async def _await_ready(self, uid: bytes, version: str) -> None:
+        """Or until it is known that it cannot be."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    demands = self._dispatcher.demands_of(uid, version)
+                    if sum(demand.provisioned for demand in demands) >= self.provision_of(uid, version):
+                        return
+                    if any(demand.provision_failures >= FAILURES for demand in demands):
+                        return
+                    await asyncio.sleep(LOOK_SECONDS)
+
     # ---- how far it is ---------------------------------------------------------------------------------------
 
     def _described(self, setting: Setting, *, fresh: bool = False) -> ProvisionedConcurrency:
-        demands = self._dispatcher.demands_of(setting.uid)
-        ready = 0 if fresh else min(setting.executions, sum(demand.provisioned for demand in demands))
+        demands = self._dispatcher.demands_of(setting.uid, setting.version)
+        there = sum(demand.provisioned for demand in demands)
+        # What several aliases of one version have is the first one's, then the second one's.
+        settings = self._settings.get(setting.uid, {}).values()
+        before = sum(
+            one.executions
+            for one in settings
+            if one.version == setting.version and one.qualifier and one.qualifier < setting.qualifier
+        )
+        ready = 0 if fresh else max(0, min(setting.executions, there - before))
         failures = 0 if fresh else max((demand.provision_failures for demand in demands), default=0)
         status, reason = ProvisionedConcurrencyStatus.IN_PROGRESS, ""
         if ready == setting.executions:
@@ -160,6 +230,31 @@ class ConcurrencyKeeper:
             status_reason=reason or UNSET,
             last_modified=setting.last_modified,
         )
+
+
+def check_meant(name: str, qualifier: str, found: Meant) -> None:
+    """Raises InvalidParameterValue where Lambda provisions nothing: for an alias with weights, and where SnapStart is
+    on, whose environments are copies."""
+    if found.alternate:
+        raise errors.InvalidParameterValue(
+            f"Qualifier: an alias with weights can not be used with provisioned concurrency; {name}:{qualifier} leads "
+            f"to {found.version} and {found.alternate}. Provision for these versions, or take the weights away."
+        )
+    if found.snap_start:
+        raise errors.InvalidParameterValue(
+            f"Provisioned concurrency is not supported where SnapStart is on, as it is for {name}:{qualifier}. "
+            "Turn that off (`runtimectl deploy` with --no-snap-start), or leave it at that."
+        )
+
+
+def _check_alone(qualifier: str, version: str, others: list[Setting]) -> None:
+    """A version has it under its number or under aliases, not both."""
+    for one in others:
+        if one.version == version and (one.qualifier == version or qualifier == version):
+            raise errors.InvalidParameterValue(
+                f"Qualifier: concurrency is provisioned for version {version} already, as {one.qualifier}: it cannot "
+                f"be as {qualifier} too. Change that, or take it away first."
+            )
 
 
 def _shares(settings: Iterable[Setting]) -> dict[bytes, Share]:

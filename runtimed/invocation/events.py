@@ -29,7 +29,7 @@ from runtimed.model.queue import (
     QueueStatus,
     RedriveEventsRequest,
 )
-from runtimed.store.events import Change, EventRule, EventRules
+from runtimed.store.events import PAUSE, Change, EventRule, EventRules
 from runtimed.store.functions import FunctionStore
 
 PAGE = 1000
@@ -80,13 +80,15 @@ class Events:
         self._identity = identity
         self._delay_ms = delay_ms
         self._now_ms = now_ms
-        self._told: dict[int, bytes] = {}
+        self._told: set[int] = set()
+        """Rules that the dispatcher may know."""
+        self._changing = asyncio.Lock()
 
     async def load(self) -> None:
         """Tells the dispatcher's mirror what is kept, before the first connection."""
         for rule in await self._rules.all():
-            self._dispatcher.preload(self._message(rule), rule.function, rule.generation)
-            self._told[rule.function] = rule.uid
+            self._dispatcher.preload(self._message(rule), rule.id, rule.generation)
+            self._told.add(rule.id)
 
     async def run(self) -> None:
         """Gives up what waits for functions that were deleted; for ever."""
@@ -97,18 +99,21 @@ class Events:
             except errors.ApiError as error:
                 log.info("events of deleted functions: %s", error)
 
+    async def forget_rules(self) -> None:
+        """Of functions, versions and aliases that were deleted: a queue that was paused would stay so, and another
+        alias of the same name would find them. Raises ServiceUnavailable."""
+        if self._told:
+            async with self._changing:
+                await self._forget(self._told - await self._rules.ids())
+
     async def sweep(self) -> None:
         """Once. A function's uid is never used again: nothing can handle its events any more. They are kept as dead.
-        Its rule goes too, since a queue that was paused would stay so. Raises ServiceUnavailable."""
+        Raises ServiceUnavailable."""
+        await self.forget_rules()
         waiting = {bytes(state.function_uid) for state in self._dispatcher.queues.values() if state.depth > 0}
-        told = dict(self._told)
-        if not waiting and not told:
+        if not waiting:
             return
         names = await self._functions.names()  # read behind what is compared with it: a new function is among them
-        for function, uid in told.items():
-            if uid not in names:
-                await self._dispatcher.delete_async(function)
-                del self._told[function]
         for uid in waiting - names.keys():
             given_up = await self._change(
                 wire.QueueOp(
@@ -126,7 +131,7 @@ class Events:
     async def queues(self, name: str) -> list[QueueStatus]:
         names = await self._functions.names()
         if name:
-            await self._rules.find(name)
+            await self._rules.uid(name)
         found = [
             _status(names[bytes(state.function_uid)], state)
             for state in self._dispatcher.queues.values()
@@ -185,7 +190,7 @@ class Events:
     async def _wanted(self, name: str, event: str, state: EventState | UnsetType) -> wire.QueueOp:
         return wire.QueueOp(
             operation=wire.QueueOperation.LIST,
-            function_uid=(await self._rules.find(name)).uid if name else NOBODY,
+            function_uid=await self._rules.uid(name) if name else NOBODY,
             event=uuid.UUID(event).bytes if event else NOBODY,
             state=wire.EventState.ANY if state is UNSET else STATES[state],
         )
@@ -204,9 +209,14 @@ class Events:
     # ---- rules -------------------------------------------------------------------------------------------------
 
     async def pause(self, name: str, paused: bool) -> None:
-        await self._change_rule(name, lambda rule: replace(rule, paused=paused) if rule.paused != paused else None)
+        if paused:
+            await self._change_rule(name, PAUSE, lambda rule: None if rule.id else rule)
+        else:
+            await self._remove_rule(name, PAUSE)
 
-    async def configure(self, name: str, settings: EventSettings, *, merge: bool) -> FunctionEventInvokeConfig:
+    async def configure(
+        self, name: str, qualifier: str, settings: EventSettings, *, merge: bool
+    ) -> FunctionEventInvokeConfig:
         given = {
             "retries": settings.retries,
             "age_s": settings.age_seconds,
@@ -215,41 +225,68 @@ class Events:
         changes = {name: value for name, value in given.items() if value is not UNSET}
 
         def change(rule: EventRule) -> EventRule:
-            return replace(rule if merge else _forgotten(rule), configured=True, **changes)
+            if merge and not rule.id:
+                raise _none(name, qualifier)
+            return replace(rule if merge else _forgotten(rule), **changes)
 
-        return self._configuration(await self._change_rule(name, change))
+        return self._configuration(await self._change_rule(name, qualifier, change))
 
-    async def configuration(self, name: str) -> FunctionEventInvokeConfig | None:
-        rule = await self._rules.find(name)
-        return self._configuration(rule) if rule.configured else None
+    async def configuration(self, name: str, qualifier: str) -> FunctionEventInvokeConfig:
+        rule = await self._rules.find(name, qualifier)
+        if not rule.id:
+            raise _none(name, qualifier)
+        return self._configuration(rule)
 
-    async def unconfigure(self, name: str) -> None:
-        await self._change_rule(name, lambda rule: replace(_forgotten(rule), configured=False))
+    async def configurations(self, name: str) -> dict[str, FunctionEventInvokeConfig]:
+        return {rule.qualifier: self._configuration(rule) for rule in await self._rules.of(name)}
 
-    async def _change_rule(self, name: str, change: Change) -> EventRule:
-        kept = await self._rules.change(name, change, self._now_ms())
-        if kept.generation == 0:  # nothing ever was
-            return kept
-        try:
-            self._told[kept.function] = kept.uid
-            await self._dispatcher.put(self._message(kept), kept.function, kept.generation)
-        except (Refused, Unconnected) as error:
-            raise errors.ServiceUnavailable(f"The dispatcher cannot be told: {error}. It is kept; try again.") from None
+    async def unconfigure(self, name: str, qualifier: str) -> None:
+        if not await self._remove_rule(name, qualifier):
+            raise _none(name, qualifier)
+
+    async def _change_rule(self, name: str, qualifier: str, change: Change) -> EventRule:
+        async with self._changing:
+            kept = await self._rules.change(name, qualifier, change, self._now_ms())
+            self._told.add(kept.id)
+            try:
+                await self._dispatcher.put(self._message(kept), kept.id, kept.generation)
+            except (Refused, Unconnected) as error:
+                raise _untold(error) from None
         return kept
 
+    async def _remove_rule(self, name: str, qualifier: str) -> bool:
+        """Was there one?"""
+        async with self._changing:
+            removed = await self._rules.remove(name, qualifier)
+            if not removed.id:
+                return False
+            await self._forget({removed.id})
+        return True
+
+    async def _forget(self, rules: set[int]) -> None:
+        """Those that are told are forgotten by the dispatcher; what fails here, `sweep` does."""
+        for rule in rules & self._told:
+            try:
+                await self._dispatcher.delete_async(rule)
+            except (Refused, Unconnected) as error:
+                raise _untold(error) from None
+            self._told.discard(rule)
+
     def _message(self, rule: EventRule) -> wire.PutAsync:
+        if rule.qualifier == PAUSE:
+            return wire.PutAsync(function_uid=rule.uid, paused=1)  # without an age it says nothing of retries
         return wire.PutAsync(
             function_uid=rule.uid,
+            qualifier=rule.qualifier,
             retries=quotas.EVENT_RETRIES if rule.retries is None else rule.retries,
             base_delay_ms=self._delay_ms if rule.delay_ms is None else rule.delay_ms,
             max_age_ms=(quotas.EVENT_AGE_SECONDS if rule.age_s is None else rule.age_s) * 1000,
-            paused=int(rule.paused),
         )
 
     def _configuration(self, rule: EventRule) -> FunctionEventInvokeConfig:
         return FunctionEventInvokeConfig(
             last_modified=rule.modified_ms / 1000,
-            function_arn=self._identity.function_arn(rule.name, "$LATEST"),
+            function_arn=self._identity.function_arn(rule.name, rule.qualifier),
             maximum_retry_attempts=UNSET if rule.retries is None else rule.retries,
             maximum_event_age_in_seconds=UNSET if rule.age_s is None else rule.age_s,
             retry_delay_milliseconds=UNSET if rule.delay_ms is None else rule.delay_ms,
@@ -259,6 +296,17 @@ class Events:
 def _forgotten(rule: EventRule) -> EventRule:
     """With the node's defaults."""
     return replace(rule, retries=None, age_s=None, delay_ms=None)
+
+
+def _none(name: str, qualifier: str) -> errors.ResourceNotFound:
+    return errors.ResourceNotFound(
+        f"The function {name}:{qualifier} doesn't have an EventInvokeConfig: the node's defaults hold. "
+        "Put one to change them."
+    )
+
+
+def _untold(error: Exception) -> errors.ServiceUnavailable:
+    return errors.ServiceUnavailable(f"The dispatcher cannot be told: {error}. It is kept; try again.")
 
 
 def _moment(milliseconds: int) -> datetime:

@@ -2,8 +2,10 @@
 
 The dispatcher counts how long environments are idle before they are used again, and how many first uses there are;
 `machines.keep_alive` and `machines.parking` make of that when environments should be there and how many are parked; the
-dispatcher is told when that has changed, and does the rest by itself. What was learnt of a function stays with it
-over changes of its code, and is lost with this process; the dispatcher's counts are then read anew.
+dispatcher is told when that has changed, and does the rest by itself. A pool is that of one version of a function: what
+is called often keeps no environments of a version that is not. What was learnt of $LATEST stays with it over changes
+of its code; all of it is lost with this process, and the dispatcher's counts are then read anew. Nothing is known of a
+version before its first call, and nothing after it has gone.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from runtimed.machines.keep_alive import KeepAlive, prices, times
 from runtimed.machines.parking import Interval, Parking, shares
 from runtimed.machines.pools import Pools, State
 from runtimed.model import wire
+from runtimed.model.arn import LATEST
 
 if TYPE_CHECKING:
     from runtimed.dispatch.control import Dispatcher
@@ -44,8 +47,17 @@ class Rule(Struct, frozen=True, kw_only=True):
     """Of one function, at most."""
 
 
-class _Function(Struct):
-    """What is known of one."""
+Version = tuple[bytes, str]
+"""A function's uid, and $LATEST or a number."""
+
+
+def version_of(target: wire.PutTarget) -> Version:
+    """Which one a target is of. What is no version's is $LATEST's."""
+    return target.function_uid, target.function_version or LATEST
+
+
+class _Pool(Struct):
+    """What is known of a version's."""
 
     keep_alive: KeepAlive
     parking: Parking = field(default_factory=Parking)
@@ -65,16 +77,23 @@ class _Seen(Struct):
 class PoolKeeper:
     """`look` is what `run` repeats."""
 
-    def __init__(self, dispatcher: Dispatcher, pools: Pools, rule: Rule, provisioned: Callable[[bytes], int]) -> None:
-        """`provisioned`: of a function, by its uid."""
+    def __init__(
+        self, dispatcher: Dispatcher, pools: Pools, rule: Rule, provisioned: Callable[[bytes, str], int]
+    ) -> None:
+        """`provisioned`: of a version, by its function's uid and its number."""
         self._dispatcher = dispatcher
         self._pools = pools
         self._rule = rule
         self._provisioned = provisioned
-        self._functions: dict[bytes, _Function] = {}
+        self._known: dict[Version, _Pool] = {}
         self._seen: dict[int, _Seen] = {}
         self._page: CounterPage | None = None
-        self._parked: dict[bytes, int] = {}
+        self._parked: dict[Version, int] = {}
+
+    @property
+    def known(self) -> int:
+        """Versions of which something was learnt."""
+        return len(self._known)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -120,11 +139,11 @@ class PoolKeeper:
 
     def pool(self, target: wire.PutTarget) -> wire.PutPool:
         """As it should be now."""
-        uid = target.function_uid
-        keep, prewarm, prewarm_end = self._times(uid)
+        version = version_of(target)
+        keep, prewarm, prewarm_end = self._times(version)
         return wire.PutPool(
-            provisioned=self._provisioned(uid),
-            parked=self._parked.get(uid, 0),
+            provisioned=self._provisioned(*version),
+            parked=self._parked.get(version, 0),
             keep_alive_ms=keep,
             prewarm_ms=prewarm,
             prewarm_end_ms=prewarm_end,
@@ -132,13 +151,13 @@ class PoolKeeper:
 
     # ---- parts -----------------------------------------------------------------------------------------------
 
-    def _times(self, uid: bytes) -> tuple[int, int, int]:
+    def _times(self, version: Version) -> tuple[int, int, int]:
         """Keep-alive, and the beginning and end of prewarming."""
-        function = self._functions.get(uid)
+        pool = self._known.get(version)
         rule = self._rule
-        if function is None or not rule.observed:
+        if pool is None or not rule.observed:
             return OWN, 0, 0
-        found = times(function.keep_alive, rule.keep_alive_ms)
+        found = times(pool.keep_alive, rule.keep_alive_ms)
         if found.keep is None:
             return OWN, 0, 0
         if self._pools.state is State.TIGHT:
@@ -155,48 +174,49 @@ class PoolKeeper:
         fresh = page is not self._page
         if fresh:  # gaps from zero; the other counts go on where another dispatcher's stood
             self._page, self._seen = page, {}
-        activity: dict[bytes, tuple[int, int]] = {}
+        activity: dict[Version, tuple[int, int]] = {}
         for number, target in targets.items():
             slot = slots.get(number)
             if slot is None:
                 continue
-            function = self._functions.get(target.function_uid)
-            if function is None:
+            version = version_of(target)
+            pool = self._known.get(version)
+            if pool is None:
                 if not slot.counts["calls"]:
                     continue
                 worth = prices(self._rule.keep_alive_ms, slot.counts["peak_kb"] / 1024)
-                function = self._functions[target.function_uid] = _Function(KeepAlive(worth))
+                pool = self._known[version] = _Pool(KeepAlive(worth))
             seen = self._seen.setdefault(number, _Seen())
             if number in gaps:
                 new = {at: (n - seen.gaps.get(at, 0)) % 2**32 for at, n in gaps[number].bins.items()}
                 if new := {at: n for at, n in new.items() if n}:
-                    function.keep_alive.observe_counted(new)
+                    pool.keep_alive.observe_counted(new)
                 seen.gaps = gaps[number].bins
             calls, uses = slot.counts["calls"], slot.counts["cold_starts"]
             if fresh:
                 seen.calls, seen.first_uses = calls, uses
-            before = activity.get(target.function_uid, (0, 0))
-            activity[target.function_uid] = (before[0] + calls - seen.calls, before[1] + uses - seen.first_uses)
+            before = activity.get(version, (0, 0))
+            activity[version] = (before[0] + calls - seen.calls, before[1] + uses - seen.first_uses)
             seen.calls, seen.first_uses = calls, uses
-            function.init_us = quantile(buckets(slot.inits), 500) or function.init_us
-        for uid, function in self._functions.items():
-            calls, uses = activity.get(uid, (0, 0))
-            function.parking.observe(Interval(calls=calls, first_uses=uses))
+            pool.init_us = quantile(buckets(slot.inits), 500) or pool.init_us
+        for version, pool in self._known.items():
+            calls, uses = activity.get(version, (0, 0))
+            pool.parking.observe(Interval(calls=calls, first_uses=uses))
 
     def _park(self, targets: Mapping[int, wire.PutTarget]) -> None:
-        """How many each function gets of what may be parked."""
-        present = {target.function_uid for target in targets.values()}
+        """How many each gets of what may be parked."""
+        present = {version_of(target) for target in targets.values()}
         room = 0 if self._pools.state is State.TIGHT else self._pools.environments // PARKED_SHARE
         wanted = {
-            uid: function.parking.wanted(init_us=function.init_us, most=self._rule.parked)
-            for uid, function in self._functions.items()
-            if uid in present and not function.parking.asleep
+            version: pool.parking.wanted(init_us=pool.init_us, most=self._rule.parked)
+            for version, pool in self._known.items()
+            if version in present and not pool.parking.asleep
         }
         self._parked = dict(zip(wanted, shares(wanted.values(), room), strict=True))
 
     def _forget(self, targets: Mapping[int, wire.PutTarget]) -> None:
-        present = {target.function_uid for target in targets.values()}
-        self._functions = {uid: function for uid, function in self._functions.items() if uid in present}
+        present = {version_of(target) for target in targets.values()}
+        self._known = {version: pool for version, pool in self._known.items() if version in present}
         self._seen = {number: seen for number, seen in self._seen.items() if number in targets}
 
 

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runtimed.invocation.concurrency import check_meant
 from runtimed.invocation.scaling_shapes import described, due, moment, planned, rule, shown
 from runtimed.machines.scaling import Bounds, Measured, Periods, Policy, Scale, Tracking
 from runtimed.machines.schedules import latest
 from runtimed.model import errors
+from runtimed.model.arn import LATEST
 from runtimed.model.scaling import PutScheduledActionRequest, ScalableTarget, ScheduledAction, TargetTracking
 from runtimed.store.scaling import Action, Activity, Scalable, ScalingStore
 
@@ -143,10 +145,9 @@ class ScalingKeeper:
 
     async def register(self, name: str, qualifier: str, least: int | None, most: int | None) -> ScalableTarget:
         async def change() -> Scalable:
+            uid, found = await self._store.meant(name, qualifier)
+            check_meant(name, qualifier, found)
             row = await self._store.get(name, qualifier)
-            uid = await self._store.uid(name)
-            if uid is None:
-                raise errors.ResourceNotFound(f"Function not found: {name} was deleted meanwhile.")
             if row is None and (least is None or most is None):
                 raise errors.InvalidParameterValue(
                     "MinCapacity, MaxCapacity: both are needed when a target is registered for the first time."
@@ -157,21 +158,27 @@ class ScalingKeeper:
                 raise errors.InvalidParameterValue(
                     f"MinCapacity: {bounds.least} is more than MaxCapacity, {bounds.most}. Raise that, or lower this."
                 )
-            row = Scalable(uid=uid, name=name, qualifier=qualifier, bounds=bounds) if row is None else row
-            return await self._apply(await self._keep(replace(row, bounds=bounds, pending="registered")))
+            new = row is None
+            if row is None:
+                row = Scalable(uid=uid, name=name, qualifier=qualifier, version=found.version, bounds=bounds)
+            row = await self._keep(replace(row, bounds=bounds, pending="registered"), new=new)
+            return await self._apply(row)
 
         return self._described(await self._change(change()))
 
     async def deregister(self, name: str, qualifier: str) -> None:
         async def change() -> None:
             if not await self._store.remove(name, qualifier):
-                raise _no_target(name)
+                raise _no_target(name, qualifier)
 
         await self._change(change())
 
     async def targets(self, name: str) -> list[ScalableTarget]:
         """All, when there is no name."""
         return [self._described(row) for row in await self._store.all() if name in ("", row.name)]
+
+    async def standing_for(self, name: str, version: str) -> set[str]:
+        return {row.qualifier for row in await self._store.all() if (row.name, row.version) == (name, version)}
 
     async def track(self, name: str, qualifier: str, policy: TargetTracking) -> ScalableTarget:
         new = Policy(
@@ -190,7 +197,9 @@ class ScalingKeeper:
         async def change() -> None:
             row = await self._existing(name, qualifier)
             if row.policy is None:
-                raise errors.ResourceNotFound(f"{name} has no scaling policy. `runtimectl provision target` puts one.")
+                raise errors.ResourceNotFound(
+                    f"{name}:{qualifier} has no scaling policy. `runtimectl provision target` puts one."
+                )
             await self._keep(replace(row, policy=None))
 
         await self._change(change())
@@ -258,7 +267,7 @@ class ScalingKeeper:
 
     async def _provision(self, row: Scalable, capacity: int, cause: str) -> Activity:
         before = self._concurrency.executions(row.uid, row.qualifier)
-        failed = ""
+        failed, named = "", (row.name, row.qualifier)
         try:
             if capacity == 0 < before:
                 await self._concurrency.unprovision(row.name, row.qualifier)
@@ -266,10 +275,10 @@ class ScalingKeeper:
                 await self._concurrency.provision(row.name, row.qualifier, capacity)
         except errors.ApiError as error:
             failed = error.message
-            log.warning("%s stays at %d provisioned instead of %d (%s): %s", row.name, before, capacity, cause, failed)
+            log.warning("%s:%s stays at %d provisioned instead of %d (%s): %s", *named, before, capacity, cause, failed)
         else:
             if capacity != before:
-                log.info("%s: from %d provisioned to %d: %s", row.name, before, capacity, cause)
+                log.info("%s:%s: from %d provisioned to %d: %s", *named, before, capacity, cause)
         return Activity(at_ms=self._now(), cause=cause, before=before, after=capacity, failed=failed)
 
     # ---- utilisation -----------------------------------------------------------------------------------------
@@ -277,7 +286,7 @@ class ScalingKeeper:
     def _sample(self, tracked: _Tracked) -> bool:
         """Is the period over?"""
         if self._dispatcher.ready:
-            demands = self._dispatcher.demands_of(tracked.row.uid)
+            demands = self._dispatcher.demands_of(tracked.row.uid, tracked.row.version)
             busy = sum(demand.busy for demand in demands)
             ready = sum(demand.provisioned for demand in demands)
             tracked.samples += 1
@@ -328,17 +337,17 @@ class ScalingKeeper:
         try:
             await work
         except Exception:
-            log.exception("%s could not be scaled; trying again", row.name)
+            log.exception("%s:%s could not be scaled; trying again", row.name, row.qualifier)
 
     async def _existing(self, name: str, qualifier: str) -> Scalable:
         row = await self._store.get(name, qualifier)
         if row is None:
-            raise _no_target(name)
+            raise _no_target(name, qualifier)
         return row
 
-    async def _keep(self, row: Scalable) -> Scalable:
-        if not await self._store.put(row):
-            raise errors.ResourceNotFound(f"Function not found: {row.name} was deleted meanwhile.")
+    async def _keep(self, row: Scalable, *, new: bool = False) -> Scalable:
+        if not await self._store.put(row, new=new):
+            raise errors.ResourceNotFound(f"Function not found: {row.name}:{row.qualifier} was deleted meanwhile.")
         return row
 
     async def _change(self, change: Coroutine[Any, Any, T]) -> T:
@@ -357,14 +366,20 @@ class ScalingKeeper:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
+    async def qualifiers_changed(self) -> None:
+        """Versions and aliases came, went, or mean something else."""
+        async with self._changing:
+            await self.load()
+
     def _described(self, row: Scalable) -> ScalableTarget:
         return described(row, self._concurrency.executions(row.uid, row.qualifier))
 
 
-def _no_target(name: str) -> errors.ResourceNotFound:
+def _no_target(name: str, qualifier: str) -> errors.ResourceNotFound:
+    shown = name if qualifier == LATEST else f"{name}:{qualifier}"
     return errors.ResourceNotFound(
-        f"The provisioned concurrency of {name} is not scalable yet. "
-        f"`runtimectl provision target {name} --min 1 --max 10` makes it so."
+        f"The provisioned concurrency of {shown} is not scalable yet. "
+        f"`runtimectl provision target {shown} --min 1 --max 10` makes it so."
     )
 
 

@@ -169,7 +169,8 @@ class EventSettings(Struct, frozen=True, kw_only=True):
 
 
 class FunctionEventInvokeConfig(Shape, frozen=True, kw_only=True):
-    """How a function's events are retried; a member that is absent is the node's default."""
+    """How the events are retried that a function, a version or an alias is invoked with: each has its own, whatever the
+    others have. A member that is absent is the node's default."""
 
     last_modified: float
     """Seconds since the epoch, as Lambda tells it here."""
@@ -228,7 +229,7 @@ class ListFunctionEventInvokeConfigsRequest(Shape, frozen=True, kw_only=True):
 
 
 class ListFunctionEventInvokeConfigsResponse(Shape, frozen=True, kw_only=True):
-    """A function has one at most: it has no versions but $LATEST."""
+    """In the order of their qualifiers, by pages."""
 
     function_event_invoke_configs: list[FunctionEventInvokeConfig] = field(default_factory=list)
     next_marker: str = ""

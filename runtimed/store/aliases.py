@@ -14,6 +14,7 @@ from runtimed.model.arn import LATEST, Identity
 from runtimed.model.version import number_of
 from runtimed.store.database import Database
 from runtimed.store.functions import check_revision
+from runtimed.store.qualifiers import check_alias
 from runtimed.store.versions import forget_qualifier
 
 
@@ -150,6 +151,7 @@ class AliasStore:
             alternate = (was.alternate, was.weight) if change.alternate is None else change.alternate or (None, 0.0)
             if change.version is not None or change.alternate is not None:
                 self._check(c, name, was.function, version, alternate[0])
+                check_alias(c, was.function, name, alias, version, alternate[0])
             description = was.description if change.description is None else change.description
             c.execute(
                 "UPDATE aliases SET version = ?, alternate = ?, weight = ?, description = ?, revision_id = ?, "

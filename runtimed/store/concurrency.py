@@ -1,4 +1,5 @@
-"""The table of concurrency: what is reserved for functions and provisioned for their versions."""
+"""The table of concurrency: what is reserved for functions and provisioned for their versions, by the numbers of
+these or by aliases that name them."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from runtimed.model.arn import LATEST
 from runtimed.store.database import Database
+from runtimed.store.qualifiers import Meant, function_of
 
 RESERVED = ""
 """In place of a qualifier: the row says what is reserved for the function."""
@@ -21,6 +24,8 @@ class Setting(Struct, frozen=True, kw_only=True):
     """The function's."""
     name: str
     qualifier: str
+    version: str
+    """What the qualifier stands for now: $LATEST or a number; RESERVED: nothing does."""
     executions: int
     modified_ms: int
 
@@ -31,12 +36,14 @@ class Setting(Struct, frozen=True, kw_only=True):
 
 
 _ROWS = (
-    "SELECT f.uid, f.name, c.qualifier, c.executions, c.modified_ms FROM concurrency c "
-    "JOIN functions f ON f.id = c.function"
+    "SELECT f.uid, f.name, c.qualifier, COALESCE(a.version, c.qualifier), c.executions, c.modified_ms "
+    "FROM concurrency c JOIN functions f ON f.id = c.function "
+    "LEFT JOIN aliases a ON a.function = c.function AND a.name = c.qualifier"
 )
 
-Check = Callable[[bytes, list[Setting]], None]
-"""Given the function's uid and all settings as they are: raises what stands against a change."""
+Check = Callable[[bytes, Meant, list[Setting]], None]
+"""Given the function's uid, what the qualifier stands for (of a reservation: $LATEST) and all settings as they are:
+raises what stands against a change."""
 
 
 class ConcurrencyStore:
@@ -48,21 +55,21 @@ class ConcurrencyStore:
     async def all(self) -> list[Setting]:
         return await self._database.run(_all)
 
-    async def put(self, name: str, qualifier: str, executions: int, now_ms: int, check: Check) -> Setting | None:
-        """Kept when it returns; None when there is no such function. Nothing changes between check and change."""
+    async def put(self, name: str, qualifier: str, executions: int, now_ms: int, check: Check) -> Setting:
+        """Kept when it returns. Nothing changes between check and change. Raises ResourceNotFound when there is no such
+        function, version or alias."""
 
-        def work(c: sqlite3.Connection) -> Setting | None:
-            row = c.execute("SELECT id, uid FROM functions WHERE name = ?", (name,)).fetchone()
-            if row is None:
-                return None
-            check(row[1], _all(c))
+        def work(c: sqlite3.Connection) -> Setting:
+            function, uid, found = function_of(c, name, qualifier or LATEST)
+            check(uid, found, _all(c))
             c.execute(
                 "INSERT INTO concurrency (function, qualifier, executions, modified_ms) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (function, qualifier) DO UPDATE SET executions = excluded.executions, "
                 "modified_ms = excluded.modified_ms",
-                (row[0], qualifier, executions, now_ms),
+                (function, qualifier, executions, now_ms),
             )
-            return Setting(uid=row[1], name=name, qualifier=qualifier, executions=executions, modified_ms=now_ms)
+            row = c.execute(f"{_ROWS} WHERE c.function = ? AND c.qualifier = ?", (function, qualifier)).fetchone()
+            return _setting(row)
 
         return await self._database.run(work)
 
@@ -70,6 +77,10 @@ class ConcurrencyStore:
         """Was there one?"""
         query = "DELETE FROM concurrency WHERE qualifier = ? AND function = (SELECT id FROM functions WHERE name = ?)"
         return await self._database.run(lambda c: c.execute(query, (qualifier, name)).rowcount) == 1
+
+    async def meant(self, name: str, qualifier: str) -> Meant:
+        """Raises ResourceNotFound."""
+        return await self._database.run(lambda c: function_of(c, name, qualifier)[2])
 
     async def of(self, name: str) -> list[Setting]:
         """A function's, in the order of their qualifiers."""
@@ -82,5 +93,8 @@ def _all(c: sqlite3.Connection) -> list[Setting]:
     return [_setting(row) for row in c.execute(_ROWS).fetchall()]
 
 
-def _setting(row: tuple[bytes, str, str, int, int]) -> Setting:
-    return Setting(uid=row[0], name=row[1], qualifier=row[2], executions=row[3], modified_ms=row[4])
+def _setting(row: tuple[bytes, str, str, str, int, int]) -> Setting:
+    uid, name, qualifier, version, executions, modified = row
+    return Setting(
+        uid=uid, name=name, qualifier=qualifier, version=version, executions=executions, modified_ms=modified
+    )

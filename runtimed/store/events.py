@@ -1,41 +1,45 @@
-"""The table of rules for asynchronous invocation: at most a row a function, gone with it."""
+"""The table of rules for asynchronous invocation: one of a qualifier says how its events are retried, one of no
+qualifier that the function's whole queue stands still. They go with what they are of."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import cast
 
+import msgspec
 from msgspec import Struct
 
-from runtimed.model import errors
+from runtimed.model.arn import LATEST
 from runtimed.store.database import Database
+from runtimed.store.qualifiers import function_of
+
+PAUSE = ""
+"""In place of a qualifier: the row is there because the function's queue stands still."""
 
 
 class EventRule(Struct, frozen=True, kw_only=True):
-    """How a function's events are retried, and whether its queue stands still. `generation` 0: nothing is kept."""
+    """A row."""
 
-    function: int
-    """The function's row; names the rule to the dispatcher."""
+    id: int = 0
+    """Names the rule to the dispatcher; never comes back. 0: nothing is kept."""
     uid: bytes
+    """The function's."""
     name: str
+    qualifier: str
     retries: int | None = None
     age_s: int | None = None
     delay_ms: int | None = None
-    configured: bool = False
-    """Somebody put it, be it empty."""
-    paused: bool = False
     generation: int = 0
     modified_ms: int = 0
 
 
-_COLUMNS = (
-    "f.id, f.uid, f.name, r.retries, r.age_s, r.delay_ms, coalesce(r.configured, 0), coalesce(r.paused, 0), "
-    "coalesce(r.generation, 0), coalesce(r.modified_ms, 0) FROM functions f"
+_ROWS = (
+    "SELECT r.id, f.uid, f.name, r.qualifier, r.retries, r.age_s, r.delay_ms, r.generation, r.modified_ms "
+    "FROM event_rules r JOIN functions f ON f.id = r.function"
 )
 
 Change = Callable[[EventRule], EventRule | None]
-"""Given what is kept, says what is to be kept instead; None: the same."""
+"""Given what is kept, or a rule whose `id` is 0, says what is to be kept instead; None: the same. May raise."""
 
 
 class EventRules:
@@ -45,54 +49,69 @@ class EventRules:
         self._database = database
 
     async def all(self) -> list[EventRule]:
-        query = f"SELECT {_COLUMNS} JOIN event_rules r ON r.function = f.id"
-        return [_rule(row) for row in await self._database.run(lambda c: c.execute(query).fetchall())]
+        return [_rule(row) for row in await self._database.run(lambda c: c.execute(_ROWS).fetchall())]
 
-    async def find(self, name: str) -> EventRule:
-        """The function's, though nothing may be kept of it. Raises ResourceNotFound when there is no such function."""
-        return await self._database.run(lambda c: _find(c, name))
+    async def ids(self) -> set[int]:
+        """Of all."""
+        rows = await self._database.run(lambda c: c.execute("SELECT id FROM event_rules").fetchall())
+        return {row[0] for row in rows}
 
-    async def change(self, name: str, change: Change, now_ms: int) -> EventRule:
-        """What is kept then; generation and time are the table's. Nobody else changes it meanwhile. Raises
+    async def uid(self, name: str) -> bytes:
+        """A function's. Raises ResourceNotFound."""
+        return await self._database.run(lambda c: function_of(c, name, LATEST)[1])
+
+    async def of(self, name: str) -> list[EventRule]:
+        """A function's, in the order of their qualifiers, but for its pause. Raises ResourceNotFound."""
+
+        def work(c: sqlite3.Connection) -> list[EventRule]:
+            function, _, _ = function_of(c, name, LATEST)
+            query = f"{_ROWS} WHERE f.id = ? AND r.qualifier <> ? ORDER BY r.qualifier"
+            return [_rule(row) for row in c.execute(query, (function, PAUSE)).fetchall()]
+
+        return await self._database.run(work)
+
+    async def find(self, name: str, qualifier: str) -> EventRule:
+        """Its `id` is 0 when there is none. Raises ResourceNotFound for a function or a qualifier that is missing."""
+        return await self._database.run(lambda c: _find(c, name, qualifier)[1])
+
+    async def change(self, name: str, qualifier: str, change: Change, now_ms: int) -> EventRule:
+        """What is kept then; id, generation and time are the table's. Nobody else changes it meanwhile. Raises
         ResourceNotFound."""
 
         def work(c: sqlite3.Connection) -> EventRule:
-            found = _find(c, name)
+            function, found = _find(c, name, qualifier)
             rule = change(found)
             if rule is None:
                 return found
             c.execute(
-                "INSERT INTO event_rules "
-                "(function, retries, age_s, delay_ms, configured, paused, generation, modified_ms) "
-                "VALUES (?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (function) DO UPDATE SET retries = excluded.retries, "
-                "age_s = excluded.age_s, delay_ms = excluded.delay_ms, configured = excluded.configured, "
-                "paused = excluded.paused, generation = generation + 1, modified_ms = excluded.modified_ms",
-                (found.function, rule.retries, rule.age_s, rule.delay_ms, rule.configured, rule.paused, now_ms),
+                "INSERT INTO event_rules (function, qualifier, retries, age_s, delay_ms, generation, modified_ms) "
+                "VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (function, qualifier) DO UPDATE SET "
+                "retries = excluded.retries, age_s = excluded.age_s, delay_ms = excluded.delay_ms, "
+                "generation = generation + 1, modified_ms = excluded.modified_ms",
+                (function, qualifier, rule.retries, rule.age_s, rule.delay_ms, now_ms),
             )
-            return _find(c, name)
+            return _find(c, name, qualifier)[1]
+
+        return await self._database.run(work)
+
+    async def remove(self, name: str, qualifier: str) -> EventRule:
+        """What there was; its `id` is 0 when there was none. Raises ResourceNotFound."""
+
+        def work(c: sqlite3.Connection) -> EventRule:
+            _, found = _find(c, name, qualifier)
+            c.execute("DELETE FROM event_rules WHERE id = ?", (found.id,))
+            return found
 
         return await self._database.run(work)
 
 
-def _find(c: sqlite3.Connection, name: str) -> EventRule:
-    query = f"SELECT {_COLUMNS} LEFT JOIN event_rules r ON r.function = f.id WHERE f.name = ?"
-    row = c.execute(query, (name,)).fetchone()
-    if row is None:
-        raise errors.ResourceNotFound(f"Function not found: {name}. `runtimectl functions` lists those that exist.")
-    return _rule(row)
+def _find(c: sqlite3.Connection, name: str, qualifier: str) -> tuple[int, EventRule]:
+    """With the function's row."""
+    function, uid, _ = function_of(c, name, qualifier or LATEST)
+    row = c.execute(f"{_ROWS} WHERE f.id = ? AND r.qualifier = ?", (function, qualifier)).fetchone()
+    return function, EventRule(uid=uid, name=name, qualifier=qualifier) if row is None else _rule(row)
 
 
 def _rule(row: tuple[object, ...]) -> EventRule:
-    function, uid, name, retries, age, delay, configured, paused, generation, modified = row
-    return EventRule(
-        function=cast("int", function),
-        uid=cast("bytes", uid),
-        name=cast("str", name),
-        retries=cast("int | None", retries),
-        age_s=cast("int | None", age),
-        delay_ms=cast("int | None", delay),
-        configured=bool(configured),
-        paused=bool(paused),
-        generation=cast("int", generation),
-        modified_ms=cast("int", modified),
-    )
+    values = dict(zip(EventRule.__struct_fields__, row, strict=True))
+    return msgspec.convert(values, EventRule, builtin_types=(bytes,))

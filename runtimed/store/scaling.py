@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from runtimed.machines.scaling import Bounds, Cooldowns, Policy
 from runtimed.store.database import Database
+from runtimed.store.qualifiers import Meant, function_of, meant
 
 
 class Activity(Struct, frozen=True, kw_only=True):
@@ -46,6 +47,8 @@ class Scalable(Struct, frozen=True, kw_only=True):
     """The function's."""
     name: str
     qualifier: str
+    version: str
+    """What the qualifier stands for now: $LATEST or a number."""
     bounds: Bounds
     policy: Policy | None = None
     cooldowns: Cooldowns = Cooldowns()
@@ -60,8 +63,9 @@ class Scalable(Struct, frozen=True, kw_only=True):
 
 
 _ROWS = (
-    "SELECT f.uid, f.name, s.qualifier, s.least, s.most, s.policy, s.cooldowns, s.pending, s.activity, s.actions "
-    "FROM scalable_targets s JOIN functions f ON f.id = s.function"
+    "SELECT f.uid, f.name, s.qualifier, COALESCE(a.version, s.qualifier), s.least, s.most, s.policy, s.cooldowns, "
+    "s.pending, s.activity, s.actions FROM scalable_targets s JOIN functions f ON f.id = s.function "
+    "LEFT JOIN aliases a ON a.function = s.function AND a.name = s.qualifier"
 )
 _encode = msgspec.json.encode
 
@@ -84,24 +88,34 @@ class ScalingStore:
 
         return await self._database.run(work)
 
-    async def uid(self, name: str) -> bytes | None:
-        """Of a function."""
-        query = "SELECT uid FROM functions WHERE name = ?"
-        row = await self._database.run(lambda c: c.execute(query, (name,)).fetchone())
-        return None if row is None else row[0]
+    async def meant(self, name: str, qualifier: str) -> tuple[bytes, Meant]:
+        """The function's uid, and what the qualifier stands for. Raises ResourceNotFound."""
+        return await self._database.run(lambda c: function_of(c, name, qualifier)[1:])
 
-    async def put(self, target: Scalable) -> bool:
-        """Whole; kept when it returns. False: its function is gone."""
+    async def put(self, target: Scalable, *, new: bool = False) -> bool:
+        """Whole; kept when it returns. False: its function, version or alias is gone; or it was never put as `new`."""
         values = (
-            target.qualifier, target.bounds.least, target.bounds.most, _optional(target.policy),
-            _encode(target.cooldowns), target.pending, _optional(target.activity), _encode(target.actions), target.uid,
+            target.bounds.least, target.bounds.most, _optional(target.policy), _encode(target.cooldowns),
+            target.pending, _optional(target.activity), _encode(target.actions),
         )  # fmt: skip
-        query = (
-            "INSERT OR REPLACE INTO scalable_targets "
-            "(function, qualifier, least, most, policy, cooldowns, pending, activity, actions) "
-            "SELECT id, ?, ?, ?, ?, ?, ?, ?, ? FROM functions WHERE uid = ?"
-        )
-        return await self._database.run(lambda c: c.execute(query, values).rowcount) == 1
+
+        def work(c: sqlite3.Connection) -> bool:
+            row = c.execute("SELECT id FROM functions WHERE uid = ?", (target.uid,)).fetchone()
+            if row is None or meant(c, row[0], target.qualifier) is None:
+                return False
+            query = (
+                "UPDATE scalable_targets SET least = ?, most = ?, policy = ?, cooldowns = ?, pending = ?, "
+                "activity = ?, actions = ? WHERE function = ? AND qualifier = ?"
+            )
+            if new:
+                query = (
+                    "INSERT OR REPLACE INTO scalable_targets "
+                    "(least, most, policy, cooldowns, pending, activity, actions, function, qualifier) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                )
+            return c.execute(query, (*values, row[0], target.qualifier)).rowcount == 1
+
+        return await self._database.run(work)
 
     async def remove(self, name: str, qualifier: str) -> bool:
         """Was there one?"""
@@ -116,12 +130,13 @@ def _optional(value: Struct | None) -> bytes | None:
 
 
 def _read(row: Sequence[object]) -> Scalable:
-    uid, name, qualifier, least, most, policy, cooldowns, pending, activity, actions = row
+    uid, name, qualifier, version, least, most, policy, cooldowns, pending, activity, actions = row
     return msgspec.convert(
         {
             "uid": uid,
             "name": name,
             "qualifier": qualifier,
+            "version": version,
             "bounds": {"least": least, "most": most},
             "policy": _decoded(policy),
             "cooldowns": _decoded(cooldowns),

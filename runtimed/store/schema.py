@@ -10,10 +10,13 @@ versions    published versions of functions, each with a target of its own. `fun
 aliases     names that lead to one version of a function, `$LATEST` or a number in decimal, and with the probability
             `weight` to an `alternate` one; `generation` grows each time the dispatcher is told.
 facts       single values about the database itself.
-event_rules how a function's events are retried, and whether its queue stands still; `generation` as with keys.
+event_rules how the events of a qualifier are retried ($LATEST, a version's number, an alias's name); a row without a
+            qualifier says that the function's queue stands still. The id names it to the dispatcher and never comes
+            back; `generation` as with keys.
 keys        what callers over TCP show; the secret is sealed. Its id names it to the dispatcher and never comes back;
             `generation` grows each time the dispatcher is told of it.
-concurrency executions that are reserved for a function (its qualifier is empty) or provisioned for one of its versions.
+concurrency executions that are reserved for a function (its qualifier is empty) or provisioned for one of its versions,
+            under its number or the name of an alias.
 scalable_targets
             between what the provisioned concurrency of a version is scaled, and how; policy, cooldowns, activity and
             scheduled actions are JSON, of the types in store/scaling.py.
@@ -144,5 +147,30 @@ MIGRATIONS: tuple[Migration, ...] = (
             UNIQUE (function, name)
         ) STRICT
         """,
+    ),
+    (
+        """
+        CREATE TABLE qualified_rules (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            function INTEGER NOT NULL REFERENCES functions (id) ON DELETE CASCADE,
+            qualifier TEXT NOT NULL,
+            retries INTEGER,
+            age_s INTEGER,
+            delay_ms INTEGER,
+            generation INTEGER NOT NULL,
+            modified_ms INTEGER NOT NULL,
+            UNIQUE (function, qualifier)
+        ) STRICT
+        """,
+        """
+        INSERT INTO qualified_rules (function, qualifier, retries, age_s, delay_ms, generation, modified_ms)
+            SELECT function, '$LATEST', retries, age_s, delay_ms, 1, modified_ms FROM event_rules WHERE configured
+        """,
+        """
+        INSERT INTO qualified_rules (function, qualifier, generation, modified_ms)
+            SELECT function, '', 1, modified_ms FROM event_rules WHERE paused
+        """,
+        "DROP TABLE event_rules",
+        "ALTER TABLE qualified_rules RENAME TO event_rules",
     ),
 )

@@ -249,7 +249,7 @@ class VersionStore:
 
 def forget_qualifier(c: sqlite3.Connection, function: int, qualifier: str) -> None:
     """What is kept for a version or an alias goes with it."""
-    for table in ("concurrency", "scalable_targets"):
+    for table in ("concurrency", "scalable_targets", "event_rules"):
         c.execute(f"DELETE FROM {table} WHERE function = ? AND qualifier = ?", (function, qualifier))
 
 

@@ -86,12 +86,17 @@ class Stage:
         self.pools = Pools(
             Budget(memory_mb=320, overcommit=8, concurrency=1000, launches_per_second=1000, keep_alive_ms=KEEP_ALIVE_MS)
         )
-        self.provisioned: dict[bytes, int] = {}
+        self.provisioned: dict[tuple[bytes, str], int] = {}
         self.dispatcher = Dispatcher(BUILD)
         rule = Rule(keep_alive_ms=KEEP_ALIVE_MS, observed=True, parked=16)
-        self.keeper = PoolKeeper(self.dispatcher, self.pools, rule, lambda uid: self.provisioned.get(uid, 0))
+        self.keeper = PoolKeeper(
+            self.dispatcher, self.pools, rule, lambda uid, version: self.provisioned.get((uid, version), 0)
+        )
         self.pages: list[Page] = []
         self.peers: list[Counting] = []
+
+    def _provisioned(self, uid: bytes, version: str) -> int:
+        return self.provisioned.get((uid, version), 0)
 
     async def connect(self) -> None:
         """Another dispatcher, which begins to count."""
@@ -109,6 +114,13 @@ class Stage:
         for target in targets:
             put = wire.PutTarget(function_uid=bytes([target] * 16), function_name=f"f{target}")
             await self.dispatcher.put(put, target, 1)
+
+    async def serve_version(self, target: int, function: int, version: str) -> None:
+        """A target of a function that has others."""
+        put = wire.PutTarget(
+            function_uid=bytes([function] * 16), function_name=f"f{function}", function_version=version
+        )
+        await self.dispatcher.put(put, target, 1)
 
     async def told(self, target: int) -> wire.PutPool:
         """After a look."""
@@ -222,7 +234,7 @@ async def test_what_a_new_dispatcher_goes_on_with_is_no_news(stage: Stage) -> No
 
 async def test_what_is_provisioned_is_told_with_it(stage: Stage) -> None:
     await stage.serve(1)
-    stage.provisioned[bytes([1] * 16)] = 7
+    stage.provisioned[bytes([1] * 16), "$LATEST"] = 7
     await stage.keeper.tell_function(bytes([1] * 16))
     assert (await stage.told(1)).provisioned == 7
     await stage.connect()
@@ -230,3 +242,44 @@ async def test_what_is_provisioned_is_told_with_it(stage: Stage) -> None:
     before = len(stage.peers[-1].heard)
     await stage.keeper.look()
     assert len(stage.peers[-1].heard) == before, "what has not changed is not told"
+
+
+async def test_a_version_has_a_pool_of_its_own(stage: Stage) -> None:
+    """What is called keeps nothing of a version that is not, and the other way round; a rollout loses nothing."""
+    await stage.serve_version(1, 1, "$LATEST")
+    await stage.serve_version(2, 1, "3")
+    await stage.keeper.look()
+    stage.page.add(1, calls=100, cold_starts=5)
+    stage.page.gaps(1, 3_000, 60)
+    latest, version = await stage.all_told(1, 2)
+    assert latest.parked == 5 and latest.keep_alive_ms != OWN
+    assert (version.parked, version.keep_alive_ms) == (0, OWN)
+    stage.page.add(2, calls=100, cold_starts=2)
+    stage.page.gaps(2, 1_800_000, 400)
+    after, version = await stage.all_told(1, 2)
+    assert after == latest
+    assert version.parked == 2 and version.keep_alive_ms not in (OWN, latest.keep_alive_ms)
+    await stage.dispatcher.delete_target(1)
+    await stage.serve_version(4, 1, "$LATEST")
+    assert await stage.all_told(4, 2) == [latest, version]
+    await stage.dispatcher.delete_target(2)
+    await stage.keeper.look()
+    await stage.serve_version(5, 1, "3")
+    assert (await stage.told(5)).keep_alive_ms == OWN, "nothing is known of what has gone"
+
+
+async def test_provisions_are_their_versions(stage: Stage) -> None:
+    await stage.serve_version(1, 1, "$LATEST")
+    await stage.serve_version(2, 1, "1")
+    stage.provisioned[bytes([1] * 16), "1"] = 3
+    await stage.keeper.tell_function(bytes([1] * 16))
+    assert [pool.provisioned for pool in await stage.all_told(1, 2)] == [0, 3]
+
+
+async def test_a_thousand_versions_that_nobody_calls_are_nothing_to_know(stage: Stage) -> None:
+    for number in range(1, 1001):
+        await stage.serve_version(1000 + number, 1, str(number))
+    await stage.serve_version(1, 1, "$LATEST")
+    stage.page.add(1, calls=9, cold_starts=9)
+    await stage.keeper.look()
+    assert stage.keeper.known == 1
