@@ -3,11 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+
+/* What passes: the socket is full, the kernel has no memory for the packet, or too many descriptors are on their way. */
+static bool passes(int error) {
+    return error == EAGAIN || error == ENOBUFS || error == ENOMEM || error == ETOOMANYREFS;
+}
 
 int packet_send(int socket, const void *data, size_t size, const int *fds, unsigned n_fds) {
     struct iovec vector = {.iov_base = (void *)data, .iov_len = size};
@@ -33,7 +39,7 @@ int packet_send(int socket, const void *data, size_t size, const int *fds, unsig
     do
         n = sendmsg(socket, &message, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : 0;
+    return n >= 0 ? 0 : passes(errno) ? -EAGAIN : -errno;
 }
 
 static void take_control(struct msghdr *message, struct packet *packet) {

@@ -16,7 +16,8 @@ struct packet {
     pid_t pid; /* from SCM_CREDENTIALS, or 0 */
 };
 
-/* One SOCK_SEQPACKET message with descriptors (not consumed). -EAGAIN when the socket is full. */
+/* One SOCK_SEQPACKET message with descriptors (not consumed). -EAGAIN: nothing was sent and it may be tried again; the socket
+ * is full, or the kernel has no memory for it now (then the socket stays writable). */
 int packet_send(int socket, const void *data, size_t size, const int *fds, unsigned n_fds);
 /* Receives one packet; descriptors arrive close-on-exec. Returns its size, 0 at end of stream, -EAGAIN, or -EBADMSG when
  * it or its descriptors were truncated (what arrived is closed; size is not 0 when only descriptors are missing). */
