@@ -19,8 +19,6 @@
 #include "launcher.h"
 
 #define BUCKETS 8192
-/* Waiting launches looked at when something arrives: the first may wait for an image of a size that others do not need. */
-#define RETRY_LOOK 16
 /* Where in a queue of launches patience is checked. */
 #define PATIENCE_TICK_US 500000
 /* Of the file system, where no reserve is given; the control plane reckons the same (store/ledger.py). */
@@ -251,12 +249,18 @@ static bool try_launch(struct environment *environment) {
 
 /* ---- the queue --------------------------------------------------------------------------------------------------- */
 
+/* In order, but nobody waits behind those who wait for what it does not need: an image of another size, the one zygote
+ * that a snapshot is good for. One of each plan is tried: what it lacks its others lack too. */
 void launches_retry(struct runtime *runtime) {
-    unsigned looked = 0;
+    const uint64_t round = ++runtime->server->launches.round;
+
     list_for_each_safe(node, &runtime->waiting) {
         struct environment *environment = list_entry(node, struct environment, queue);
-        if (!try_launch(environment) && ++looked == RETRY_LOOK)
+        struct plan *plan = environment->plan;
+        if (!runtime_is_seated(runtime))
             return;
+        if (plan->in_vain != round && !try_launch(environment))
+            plan->in_vain = round;
     }
 }
 
@@ -282,6 +286,8 @@ static void patience_fire(void *owner) {
             refuse(environment, -EAGAIN, "wait", failed ? reason : "no zygote, shell or image in time");
         }
     }
+    pools_forget_waiting(server);
+    launches_retry_all(server);
     if (server->launches.waiting > 0)
         loop_timer(&server->loop, &server->launches.patience, PATIENCE_TICK_US, patience_fire, server);
 }
@@ -356,7 +362,7 @@ static void take_launch(struct service *service, uint64_t id, uint64_t plan_id) 
     table_add(&server->launches.serials, &environment->serial, ++server->launches.serial);
     zygotes_need(plan->runtime);
     wait_in_line(environment);
-    if (plan->runtime->n_waiting > 1 || !try_launch(environment))
+    if (!try_launch(environment)) /* whoever waits before it lacks something else, or the same */
         runtime_urge(plan->runtime);
 }
 

@@ -80,6 +80,7 @@ struct launches {
     struct list all;
     unsigned count;
     unsigned waiting;
+    uint64_t round; /* of looking at those that wait */
     struct timer patience;
 };
 

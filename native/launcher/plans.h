@@ -45,6 +45,7 @@ struct plan {
     uint32_t storage_mb, pids, descriptors;
     struct cgroup_limits limits;
     unsigned environments; /* waiting or alive */
+    uint64_t in_vain;      /* launches.round in which one of it was tried last and something was not at hand */
     struct list cells;     /* shells that its environments left clean */
     uint64_t tokens;       /* launches left, in millionths; filled with time up to one second's worth */
     uint64_t filled_us;

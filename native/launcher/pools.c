@@ -62,7 +62,7 @@ static struct tmp_pool *find_tmp(struct pools *pools, uint32_t size_mb) {
     return NULL;
 }
 
-/* The pool for a size; when all are taken, the one that was idle longest gives way. */
+/* The pool for a size; when all are taken, the one that was idle longest gives way. NULL: others wait for each of them. */
 static struct tmp_pool *get_tmp(struct server *server, uint32_t size_mb) {
     struct pools *pools = &server->pools;
     struct tmp_pool *tmp = find_tmp(pools, size_mb);
@@ -71,11 +71,11 @@ static struct tmp_pool *get_tmp(struct server *server, uint32_t size_mb) {
         tmp = find_tmp(pools, 0);
     for (unsigned i = 0; tmp == NULL && i < POOL_SIZES; i++) {
         struct tmp_pool *candidate = &pools->tmp[i];
-        if (candidate->asked == 0 && (tmp == NULL || candidate->used_us < tmp->used_us))
+        if (candidate->asked == 0 && !candidate->awaited && (tmp == NULL || candidate->used_us < tmp->used_us))
             tmp = candidate;
     }
     if (tmp == NULL)
-        tmp = &pools->tmp[0];
+        return NULL;
     if (tmp->size_mb != size_mb) {
         for (unsigned i = 0; i < tmp->n; i++)
             imager_drop(&pools->imager, tmp->stock[i]);
@@ -115,11 +115,22 @@ static void image_made(void *owner, uint32_t size_mb, int tree, const char *step
         pools_taken(server, false);
 }
 
+static void retry_fire(void *owner) {
+    launches_retry_all(owner);
+}
+
 int pools_take_tmp(struct server *server, uint32_t size_mb) {
     struct pools *pools = &server->pools;
     struct tmp_pool *tmp = get_tmp(server, size_mb);
 
+    if (tmp == NULL) {
+        pools->crowded = true;
+        return -EAGAIN;
+    }
     if (tmp->n > 0) {
+        if (pools->crowded) /* its place may be free now: whoever has none asks again, later in this turn */
+            loop_timer(&server->loop, &pools->retry, 0, retry_fire, server);
+        pools->crowded = tmp->awaited = false;
         pools_taken(server, tmp->n <= tmp->wanted / 2);
         return tmp->stock[--tmp->n];
     }
@@ -128,14 +139,16 @@ int pools_take_tmp(struct server *server, uint32_t size_mb) {
         pools->error = 0;
         return error;
     }
+    tmp->awaited = true;
     if (tmp->asked == 0 && imager_request(&pools->imager, size_mb) == 0)
         tmp->asked++;
     pools_taken(server, true);
     return -EAGAIN;
 }
 
-static void retry_fire(void *owner) {
-    launches_retry_all(owner);
+void pools_forget_waiting(struct server *server) {
+    for (unsigned i = 0; i < POOL_SIZES; i++)
+        server->pools.tmp[i].awaited = false;
 }
 
 void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree) {

@@ -22,7 +22,8 @@ struct tmp_pool {
     uint64_t used_us; /* last taken from */
     int stock[POOL_STOCK];
     unsigned n, asked, wanted;
-    bool known; /* face is that of a fresh image of this size */
+    bool known;   /* face is that of a fresh image of this size */
+    bool awaited; /* by a launch that found none: keeps its place */
     struct image_face face;
 };
 
@@ -33,6 +34,7 @@ struct pools {
     struct timer retry; /* launches that wait, after an image came back */
     uint64_t latest_us; /* when it fires at the latest */
     bool urgent;        /* something waits for stock: fill now, not after the pause */
+    bool crowded;       /* a launch waits for a size that there is no place for */
     char step[32];      /* why the last image could not be made */
     int error;
 };
@@ -40,9 +42,11 @@ struct pools {
 int pools_start(struct server *server);
 /* Stops the side processes; what is in stock is closed. */
 void pools_stop(struct server *server);
-/* A detached tree of that size: its descriptor, or -EAGAIN (asked for; launches_retry comes when it is there), or why
- * images cannot be made. */
+/* A detached tree of that size: its descriptor, or -EAGAIN (asked for, or to be asked for when one of the sizes that others
+ * wait for is there; launches_retry comes then), or why images cannot be made. */
 int pools_take_tmp(struct server *server, uint32_t size_mb);
+/* Whoever still waits will take again: the places of sizes that nobody waits for any more are free. */
+void pools_forget_waiting(struct server *server);
 /* A tree that is not used any more: back to stock when nothing was left in it. Launches that wait are looked at later in
  * the same turn of the loop, never from here. */
 void pools_give_back_tmp(struct server *server, uint32_t size_mb, int tree);

@@ -162,6 +162,17 @@ void runtime_urge(struct runtime *runtime) {
     pools_taken(runtime->server, true);
 }
 
+static bool is_seated(const struct zygote *zygote) {
+    return zygote->state == ZYGOTE_READY && zygote->seat == SEAT_TAKEN;
+}
+
+bool runtime_is_seated(const struct runtime *runtime) {
+    for (unsigned k = 0; k < runtime->server->boot.zygotes_per_runtime; k++)
+        if (is_seated(&runtime->zygotes[k]))
+            return true;
+    return false;
+}
+
 static bool has_cell(const struct zygote *zygote, const struct plan *plan) {
     if (zygote->n_cells > 0)
         return true;
@@ -173,10 +184,8 @@ struct zygote *runtime_choose(struct runtime *runtime, struct plan *plan) {
     const unsigned n = runtime->server->boot.zygotes_per_runtime;
     for (unsigned i = 0; i < n; i++) {
         struct zygote *zygote = &runtime->zygotes[(runtime->turn + i) % n];
-        if (zygote->state != ZYGOTE_READY || zygote->seat != SEAT_TAKEN || !has_cell(zygote, plan) ||
-            !snapshot_fits(&plan->snapshot, zygote))
-            continue;
-        return zygote;
+        if (is_seated(zygote) && has_cell(zygote, plan) && snapshot_fits(&plan->snapshot, zygote))
+            return zygote;
     }
     return NULL;
 }

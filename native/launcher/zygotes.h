@@ -111,6 +111,8 @@ void zygotes_tell(struct server *server);
 void runtime_changed(struct runtime *runtime);
 /* Somebody waits for it: no pauses. */
 void runtime_urge(struct runtime *runtime);
+/* Some zygote has a seat; without one nothing is launched. */
+bool runtime_is_seated(const struct runtime *runtime);
 /* One that can fork for the plan at once, or NULL. */
 struct zygote *runtime_choose(struct runtime *runtime, struct plan *plan);
 /* v1: the zygote has forked and is to leave the environment's cgroup: soon, or at once when somebody waits for it. */

@@ -128,6 +128,65 @@ static void test_who_waits_is_looked_at_later(const char *state) {
     close_scene(scene);
 }
 
+/* An environment that waits, of a plan that asks for so much of /tmp. */
+static void add_waiting(struct scene *scene, struct plan *plan, uint64_t id) {
+    struct environment *environment = add_environment(scene, id);
+
+    environment->phase = ENVIRONMENT_WAITING;
+    environment->plan = plan;
+    plan->environments++;
+    list_push_back(&scene->runtime.waiting, &environment->queue);
+    scene->runtime.n_waiting++;
+    scene->server.launches.waiting++;
+}
+
+/* Many wait for images of sizes that there are none of, more sizes than there are places for: who needs another one, or none
+ * of them, does not wait for that; and each size is asked for when there is a place for it. */
+static void test_nobody_waits_for_the_sizes_of_others(const char *state) {
+    enum { PLANS = POOL_SIZES + 4, EACH = 40 };
+    struct scene *scene = open_scene(state);
+    struct server *server = &scene->server;
+    struct plan plans[PLANS];
+    uint64_t id = 0;
+    int pair[2];
+
+    CHECK(socketpair_seqpacket(pair, 3) == 0);
+    server->pools.imager.side.socket = pair[0];
+    const int image = make_image(scene);
+    server->pools.tmp[0].awaited = true; /* its place stays */
+    for (unsigned i = 0; i < PLANS; i++) {
+        plans[i] = scene->plan;
+        plans[i].storage_mb = 1024 + i;
+        plans[i].environments = 0;
+        list_init(&plans[i].cells);
+        snapshot_init(&plans[i].snapshot, server, &plans[i]);
+        for (unsigned k = 0; k < EACH; k++)
+            add_waiting(scene, &plans[i], ++id);
+    }
+    launches_retry_all(server);
+    CHECK(server->launches.waiting == PLANS * EACH);
+    unsigned asked = 0;
+    for (unsigned i = 0; i < POOL_SIZES; i++)
+        asked += server->pools.tmp[i].asked;
+    CHECK(asked == POOL_SIZES - 1 && server->pools.crowded); /* one for each size that has a place */
+    launches_retry_all(server);
+    for (unsigned i = 0; i < POOL_SIZES; i++)
+        CHECK(server->pools.tmp[i].asked <= 1);
+
+    server->pools.tmp[0].stock[server->pools.tmp[0].n++] = image;
+    add_waiting(scene, &scene->plan, ++id); /* behind them all; its package is absent: looked at means refused */
+    launches_retry_all(server);
+    CHECK(server->launches.waiting == PLANS * EACH);
+
+    server->pools.tmp[0].awaited = false;
+    pools_clear(server);
+    launches_retry_all(server); /* a place is free: the next size is asked for */
+    CHECK(server->pools.tmp[0].size_mb == 1024 + POOL_SIZES - 1 && server->pools.tmp[0].asked == 1);
+    list_for_each_safe(node, &scene->runtime.waiting) environment_free(list_entry(node, struct environment, queue));
+    close(pair[1]);
+    close_scene(scene);
+}
+
 static int open_root(int tree) {
     int root = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK(root >= 0);
@@ -216,6 +275,7 @@ int main(void) {
         return SKIPPED;
     CHECK(mkdtemp(state) != NULL);
     test_who_waits_is_looked_at_later(state);
+    test_nobody_waits_for_the_sizes_of_others(state);
     test_what_was_written_to_is_not_used_again(state);
     test_what_is_left_is_not_written_back(state);
     test_who_serves_does_not_unmount(state);
