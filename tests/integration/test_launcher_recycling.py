@@ -4,19 +4,25 @@ One zygote, so that the next launch meets what the last left."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.node import await_true
 from runtimed.model import wire
 from tests.integration.launcher_stage import Environment, Played, plan, played
-from tests.integration.test_launcher import freeze, process_of
+from tests.integration.test_launcher import cgroups, freeze, process_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the launcher is root's")
+
+SO_NETNS_COOKIE = 71
 
 # Runs what it is told: the tests put into an environment what must not be found in the next.
 ANYTHING = """\
@@ -194,3 +200,96 @@ def test_space_comes_back(stage: Played) -> None:
     for _ in range(4):
         run(stage, "open('/tmp/big', 'wb').write(bytes(20 << 20))")
         assert run(stage, LOOK)[2][4] == free
+
+
+# ---- ends that meet ---------------------------------------------------------------------------------------------
+
+
+def test_a_shell_that_is_being_killed_is_not_used_again(stage: Played) -> None:
+    """END comes before the launcher has heard that there is a process: it kills the whole shell. Then it hears of the
+    process, and of its end, while the shell's first process is still there (where the kernel lets it be held)."""
+    zygote = stage.control.expect(wire.RuntimeState, 0, lambda told: told.pid != 0)[1].pid
+    met = 0
+    for _ in range(20):
+        with paused(zygote):
+            environment = stage.launch(1)
+            await_true(lambda: state_of(stage.pid) == "S", 30, "a launcher that has nothing to do")
+            with paused(stage.pid), contextlib.ExitStack() as held:
+                stage.dispatch.send(wire.End(reason=0), environment.id)
+                os.kill(zygote, signal.SIGCONT)
+                assert isinstance(environment.start(), wire.InitDone)
+                process = process_of(environment)
+                anchor = anchor_of(process)
+                holds = held.enter_context(frozen(stage, anchor))
+                os.kill(process, signal.SIGKILL)
+                await_true(lambda process=process: state_of(process) == "Z", 30, "its end")  # type: ignore[misc]
+                os.kill(stage.pid, signal.SIGCONT)
+                stage.exited(environment)
+                after = stage.launch(1)
+                if holds and is_killed(anchor):  # otherwise it heard of the process first, and ended nothing else
+                    assert cookie_of(after) != cookie_of(environment)
+                    met += 1
+        assert isinstance(after.start(), wire.InitDone)
+        stage.end(after)
+        if met == 2 or not holds:
+            return
+    raise AssertionError("END never came first")
+
+
+def is_killed(pid: int) -> bool:
+    """SIGKILL is on its way to it."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["SigPnd"], 16) & 1 << signal.SIGKILL - 1 != 0
+
+
+def anchor_of(pid: int) -> int:
+    """The first process of its pid namespace."""
+    space = os.readlink(f"/proc/{pid}/ns/pid")
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and os.readlink(entry / "ns/pid") == space and int(entry.name) != pid:
+                return int(entry.name)
+    raise AssertionError("its shell has no first process")
+
+
+@contextlib.contextmanager
+def frozen(stage: Played, pid: int) -> Iterator[bool]:
+    """Not even SIGKILL moves it. False: with version 2 of cgroups nothing can hold it so."""
+    tree = next((path for path in cgroups(stage) if (path / "freezer.state").exists()), None)
+    if tree is None:
+        yield False
+        return
+    place = tree / "held"
+    place.mkdir()
+    try:
+        (place / "cgroup.procs").write_text(str(pid))
+        (place / "freezer.state").write_text("FROZEN")
+        await_true(lambda: (place / "freezer.state").read_text().strip() == "FROZEN", 30, "a frozen process")
+        yield True
+    finally:
+        (place / "freezer.state").write_text("THAWED")
+        with contextlib.suppress(OSError):  # it has ended
+            (tree / "cgroup.procs").write_text(str(pid))
+        await_true(lambda: not (place / "cgroup.procs").read_text(), 30, "its end")
+        place.rmdir()
+
+
+def cookie_of(environment: Environment) -> bytes:
+    """What tells its network namespace from all others, also from those that are gone."""
+    with listener_of(environment) as listener:
+        return listener.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+
+
+@contextlib.contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """The process stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await_true(lambda: state_of(pid) == "T", 30, "a process that stands still")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
