@@ -174,7 +174,7 @@ def means(found: list[tuple[list[float], int]]) -> dict[str, float]:
 
 
 def zygotes(node: Node) -> list[int]:
-    return [process.pid for process in node.processes() if ZYGOTE in process.command]
+    return [process.pid for process in node.processes() if ZYGOTE in process.command and process.name != "spare"]
 
 
 def collect(made: pathlib.Path, one: Bench, node: Node, request: str, gap_ms: int) -> list[tuple[list[float], int]]:

@@ -120,6 +120,7 @@ def prepare(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, d
         "interpreters": msgspec.to_builtins(interpreters),
         "zygotes_per_runtime": settings.sandbox.zygotes_per_runtime,
         "shells": settings.sandbox.shells,
+        "spares": settings.pools.spares,
         "tmp_pool": settings.sandbox.tmp_pool,
         "disk_reserve_mb": settings.limits.disk_reserve_mb,
         "drain_ms": node.drain_seconds * 1000,

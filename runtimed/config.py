@@ -144,6 +144,11 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     """Environments of one function, at most, that are started and initialised ahead of demand while more and more of
     its invocations come at once, or while it is called at all and takes long to start; 0: none. All together take at
     most an eighth of what the node may have."""
+    spares: Annotated[int, Meta(ge=0, le=64, description="a whole number up to 64")] = 0
+    """Sandboxes of one runtime, at most, that are made ahead of demand for whichever of its functions is called next:
+    complete but for the function's code. As many as environments were started in the last seconds, and one; each takes
+    about a megabyte. A runtime without functions, or of which none was started for an hour, has none, nor has any while
+    memory is short. 0: none."""
     freeze_after_ms: Annotated[int, Meta(ge=0, le=3_600_000, description="whole milliseconds, at most an hour")] = 100
     """How long an environment is idle before it is frozen, with all that its function left running; 0: never. Freezing
     and thawing take about 0.1 ms each, so what is called more often than that stays as it is."""

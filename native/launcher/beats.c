@@ -57,6 +57,11 @@ static bool hangs(const struct service *service) {
     return service->child.pid != 0 && most != 0 && service->missed > most;
 }
 
+/* Somebody's: spares are nobody's yet. */
+static unsigned environments(const struct server *server) {
+    return server->launches.count - server->spares.n;
+}
+
 static const char *what_is_missing(const struct supervision *s) {
     if (!s->control.serving)
         return s->dispatch->greeted ? "the control plane" : "control plane and dispatcher";
@@ -70,13 +75,13 @@ void beats_tell_status(struct server *server) {
 
     if (server->phase != PHASE_RUNNING)
         snprintf(text, sizeof(text), "%s; environments: %u", server->phase == PHASE_DRAINING ? "Draining" : "Stopping",
-            server->launches.count);
+            environments(server));
     else if (!s->ready)
         snprintf(text, sizeof(text), "Starting %s", missing != NULL ? missing : "");
     else if (missing != NULL)
-        snprintf(text, sizeof(text), "Starting %s again; environments: %u", missing, server->launches.count);
+        snprintf(text, sizeof(text), "Starting %s again; environments: %u", missing, environments(server));
     else
-        snprintf(text, sizeof(text), "Serving; environments: %u", server->launches.count);
+        snprintf(text, sizeof(text), "Serving; environments: %u", environments(server));
     if (strcmp(text, s->status) == 0)
         return;
     memcpy(s->status, text, sizeof(text));

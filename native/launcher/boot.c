@@ -164,8 +164,8 @@ static void take_snapshots(struct reader *reader, const struct json_value *objec
 int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason, size_t reason_size) {
     static const char *const known[] = {"build", "run_dir", "state_dir", "libexec", "bootstrap", "cgroup_name",
         "uid_base", "control", "dispatch", "socket_gid", "invoke_address", "invoke_port", "interpreters",
-        "zygotes_per_runtime", "shells", "tmp_pool", "disk_reserve_mb", "drain_ms", "hang_ms", "log_level", "logs",
-        "events", "snapshots"};
+        "zygotes_per_runtime", "shells", "spares", "tmp_pool", "disk_reserve_mb", "drain_ms", "hang_ms", "log_level",
+        "logs", "events", "snapshots"};
     static const char *const known_logs[] = {"function_mb", "node_mb", "days"};
     static const char *const known_events[] = {"segment_mb"};
     static const char *const known_snapshots[] = {"memory_mb", "making_ms", "uses", "age_ms"};
@@ -206,6 +206,7 @@ int boot_parse(const char *text, size_t size, struct boot *ret, char *ret_reason
     boot.dispatch_busy_percent = take_number(&reader, json_member(root, "dispatch"), "busy_percent", 0, 100);
     boot.zygotes_per_runtime = take_number(&reader, root, "zygotes_per_runtime", 1, BOOT_ZYGOTES_MAX);
     boot.shells = take_number(&reader, root, "shells", 1, 256);
+    boot.spares = take_number(&reader, root, "spares", 0, BOOT_SPARES_MAX);
     boot.tmp_pool = take_number(&reader, root, "tmp_pool", 1, 64);
     boot.disk_reserve_mb = take_number(&reader, root, "disk_reserve_mb", 0, UINT32_MAX - 1);
     boot.drain_ms = take_number(&reader, root, "drain_ms", 0, 24 * 3600 * 1000);

@@ -10,6 +10,7 @@
 #define BOOT_DESCRIPTOR 3
 #define BOOT_INTERPRETERS_MAX 32
 #define BOOT_ZYGOTES_MAX 8
+#define BOOT_SPARES_MAX 64
 
 /* From which on something is worth a line in the node's own log. */
 enum log_level {
@@ -40,6 +41,7 @@ struct boot {
     unsigned n_interpreters;
     uint32_t zygotes_per_runtime;
     uint32_t shells;          /* kept in stock per zygote */
+    uint32_t spares;          /* at most, per runtime; 0: none */
     uint32_t tmp_pool;        /* images kept in stock per size in use */
     uint32_t disk_reserve_mb; /* of the state directory's file system; below it nothing is launched; 0: a share */
     uint32_t drain_ms;

@@ -118,7 +118,8 @@ void zygote_maker_ready(void *owner, uint32_t events) {
 }
 
 struct cell *zygote_take_cell(struct zygote *zygote, struct environment *environment) {
-    struct cell *cell = recycle_take(environment->plan, zygote);
+    struct plan *plan = environment->plan != NULL ? environment->plan : environment->bound;
+    struct cell *cell = plan == NULL ? NULL : recycle_take(plan, zygote);
     if (cell == NULL) {
         cell = list_entry(list_pop_front(&zygote->cells), struct cell, node);
         zygote->n_cells--;

@@ -110,4 +110,5 @@ void control_greet(struct server *server) {
     LINK_SEND(&server->supervision.control.link, HEADER(0), node, message, NULL, 0);
     zygotes_tell(server);
     plans_tell(server, NULL);
+    spares_tell(server);
 }

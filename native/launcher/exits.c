@@ -16,6 +16,7 @@
 void environment_kill(struct environment *environment) {
     struct server *server = environment->server;
 
+    spares_forget(environment);
     environment->killed = true;
     if (environment->cell == NULL)
         return;
@@ -81,6 +82,7 @@ static void child_exited(void *owner, int status) {
 
     if (died_with_its_zygote(environment, status))
         (void)jail_fail(&environment->error, "zygote", EPIPE);
+    spares_forget(environment);
     environment->status = status;
     environment->child_gone = true;
     environment->phase = ENVIRONMENT_DYING;
@@ -96,6 +98,7 @@ static void child_exited(void *owner, int status) {
 void launches_anchor_gone(struct environment *environment) {
     struct cell *cell = environment->cell;
 
+    spares_forget(environment);
     environment->phase = ENVIRONMENT_DYING; /* the kernel has killed what was in the shell */
     environment->cell = NULL;
     cell_free(cell);
@@ -134,6 +137,7 @@ static int take_child(struct environment *environment, pid_t pid, int pidfd) {
         reaper_add(reaper, &environment->child, pid, child_exited, environment);
         if (environment->phase == ENVIRONMENT_FORKING)
             environment->phase = ENVIRONMENT_RUNNING;
+        spares_born(environment, pidfd);
         return 0;
     }
     if (errno != ECHILD || !reaper_claim_early(reaper, pid, &status))
@@ -198,6 +202,7 @@ int launches_zygote_message(struct zygote *zygote, const struct wire_header *hea
 }
 
 void launches_zygote_gone(struct zygote *zygote) {
+    spares_zygote_gone(zygote);
     list_for_each_safe(node, &zygote->server->launches.all) {
         struct environment *environment = list_entry(node, struct environment, all);
         if (environment->zygote != zygote || environment->incarnation != zygote->incarnation ||

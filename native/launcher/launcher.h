@@ -3,6 +3,7 @@
  *
  *   boot -> main -> supervise -> control  (what may be launched: runtimes, plans, tasks)
  *                             -> launches (LAUNCH: plan + zygote + shell + seat + /tmp -> FORK; EXITED)
+ *                   launches  -> spares (ahead of LAUNCH, the same without a plan)
  *                   launches  -> zygotes, pools -> seater, imager (side processes that may block)
  *
  * What must hold: the loop never waits for the kernel's slow paths (moving a process between cgroups, attaching a loop
@@ -27,6 +28,7 @@
 #include "reap.h"
 #include "recycle.h"
 #include "seats.h"
+#include "spares.h"
 #include "supervise.h"
 #include "tasks.h"
 #include "zygotes.h"
@@ -61,6 +63,7 @@ struct server {
     struct pools pools;
     struct recycle recycle;
     struct launches launches;
+    struct spares spares;
     struct tasks tasks;
 };
 

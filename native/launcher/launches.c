@@ -1,21 +1,18 @@
-/* Environments: the way from LAUNCH to a running process. What follows when one ends: exits.c. */
+/* Environments: from LAUNCH until a zygote is asked for a process, or a spare was found. What they are made of and FORK
+ * itself: forking.c. What follows when one ends: exits.c. */
 #include "launches.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "jail/image.h"
-#include "jail/root.h"
+#include "forking.h"
 #include "launcher.h"
 
 #define BUCKETS 8192
@@ -24,22 +21,6 @@
 /* Of the file system, where no reserve is given; the control plane reckons the same (store/ledger.py). */
 #define DISK_SHARE 50
 #define DISK_RESERVE_MAX (UINT64_C(512) << 20)
-
-/* What one launch takes, until it is on its way. */
-struct takings {
-    struct zygote *zygote;
-    int tmp, task, opt;
-};
-
-#define TAKINGS_INIT                                                                                                   \
-    { .tmp = -1, .task = -1, .opt = -1 }
-
-/* What was sent along lives on where it went. */
-static void takings_done(struct takings *t) {
-    cleanup_close(&t->tmp);
-    cleanup_close(&t->task);
-    cleanup_close(&t->opt);
-}
 
 int launches_init(struct server *server) {
     int r = table_init(&server->launches.table, BUCKETS);
@@ -57,7 +38,7 @@ static void send_failed(struct service *service, uint64_t id, int error, const c
     LINK_SEND(&service->link, HEADER(id), launch_failed, message, NULL, 0);
 }
 
-static void stop_waiting(struct environment *environment) {
+void environment_stop_waiting(struct environment *environment) {
     if (environment->phase != ENVIRONMENT_WAITING)
         return;
     list_remove(&environment->queue);
@@ -68,13 +49,29 @@ static void stop_waiting(struct environment *environment) {
 void environment_release(struct environment *environment) {
     struct server *server = environment->server;
 
-    stop_waiting(environment);
+    environment_stop_waiting(environment);
     if (table_get(&server->launches.table, environment->id) == &environment->node)
         table_remove(&server->launches.table, &environment->node);
+    spares_forget(environment);
     snapshot_environment_gone(environment);
     if (environment->plan != NULL)
         plan_release(environment->plan);
     environment->plan = NULL;
+}
+
+struct environment *environment_new(struct server *server) {
+    struct environment *environment = calloc(1, sizeof(*environment));
+
+    if (environment == NULL)
+        return NULL;
+    environment->server = server;
+    environment->asked_us = server->loop.now_us;
+    environment->tmp = environment->pidfd = -1;
+    leaf_init(&environment->leaf);
+    list_push_back(&server->launches.all, &environment->all);
+    server->launches.count++;
+    table_add(&server->launches.serials, &environment->serial, ++server->launches.serial);
+    return environment;
 }
 
 void environment_free(struct environment *environment) {
@@ -84,6 +81,7 @@ void environment_free(struct environment *environment) {
     table_remove(&server->launches.serials, &environment->serial);
     list_remove(&environment->all);
     server->launches.count--;
+    cleanup_close(&environment->pidfd);
     if (environment->tmp >= 0)
         pools_give_back_tmp(server, environment->tmp_mb, environment->tmp);
     if (environment->uid != 0)
@@ -98,122 +96,22 @@ static void refuse(struct environment *environment, int error, const char *step,
     environment_free(environment);
 }
 
-/* ---- the way to FORK --------------------------------------------------------------------------------------------- */
-
-static int open_code(struct server *server, const struct plan *plan, struct takings *t) {
-    int r = root_clone_tree(server->state_dir, plan->package, &t->task);
-    if (r == 0 && plan->layer[0] != '\0')
-        r = root_clone_tree(server->state_dir, plan->layer, &t->opt);
-    return r;
-}
-
-static int send_fork(struct environment *environment, const struct takings *t) {
-    struct zygote *zygote = environment->zygote;
-    const struct plan *plan = environment->plan;
-    struct wire_fork fork = {
-        .descriptors = WIRE_FORK_ANCHOR | WIRE_FORK_CHANNEL | WIRE_FORK_LOG | WIRE_FORK_TMP | WIRE_FORK_TASK,
-        .uid = environment->uid,
-        .gid = environment->uid,
-        .nofile = plan->descriptors,
-        .nproc = plan->pids,
-    };
-    int directory = cgroup_directory(&environment->server->cgroups, &environment->leaf.cgroup);
-    const struct cell *cell = environment->cell;
-    int fds[DESCRIPTORS_MAX] = {cell->shell.anchor_pidfd, cell->channel[1], cell->log[1], t->tmp, t->task};
-    unsigned n = 5;
-    int snapshot;
-
-    if (t->opt >= 0) {
-        fork.descriptors |= WIRE_FORK_OPT;
-        fds[n++] = t->opt;
-    }
-    if (directory >= 0) {
-        fork.descriptors |= WIRE_FORK_CGROUP;
-        fds[n++] = directory;
-    }
-    fork.snapshot = snapshot_launch(&environment->plan->snapshot, environment, &snapshot);
-    if (snapshot >= 0) {
-        fork.descriptors |= WIRE_FORK_SNAPSHOT;
-        fds[n++] = snapshot;
-    }
-    LINK_SEND(&zygote->link, HEADER(environment->serial.key), fork, fork, fds, n);
-    if (fork.snapshot == WIRE_FORK_SNAPSHOT_TAKE)
-        cleanup_close(&snapshot);
-    return zygote->link.error;
-}
-
-static void send_launched(struct environment *environment) {
-    struct leaf *leaf = &environment->leaf;
-    struct wire_launched message = {
-        .descriptors = WIRE_LAUNCHED_CHANNEL | WIRE_LAUNCHED_LOG,
-        .uid = environment->zygote->uid_base + environment->uid,
-        .restored = environment->restored,
-    };
-    struct cell *cell = environment->cell;
-    int fds[DESCRIPTORS_MAX] = {cell->channel[0], cell->log[0]};
-    unsigned n = 2;
-
-    if (leaf->freeze >= 0) {
-        message.descriptors |= WIRE_LAUNCHED_FREEZE;
-        fds[n++] = leaf->freeze;
-    }
-    if (leaf->peak >= 0) {
-        message.descriptors |= WIRE_LAUNCHED_PEAK;
-        fds[n++] = leaf->peak;
-    }
-    message.descriptors |= WIRE_LAUNCHED_LISTENER;
-    fds[n++] = cell->shell.listener;
-    environment_remember(environment, message.descriptors, fds);
-    LINK_SEND(&environment->owner->link, HEADER(environment->id), launched, message, fds, n);
-    cleanup_close(&leaf->freeze);
-    cleanup_close(&leaf->peak);
-    cell_close_pipes(cell);
-}
-
-/* The environment gets a second mount of the image, ours stays: what it leaves clean is used again. A kernel before 6.15
- * does not copy a mount that is nowhere; there the image itself goes, and ends with the environment. */
-static int give_tmp(struct environment *environment, struct takings *t) {
-    const uid_t id = environment->zygote->uid_base + environment->uid;
-    int r = image_give(&(struct image){.tree = t->tmp}, id, id);
-    if (r < 0)
-        return r;
-    int copy = (int)syscall(SYS_open_tree, t->tmp, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-    if (copy < 0)
-        return 0;
-    environment->tmp = t->tmp;
-    environment->tmp_mb = environment->plan->storage_mb;
-    t->tmp = copy;
-    return 0;
-}
+/* ---- on its way --------------------------------------------------------------------------------------------------- */
 
 /* Everything is at hand: FORK, limits, LAUNCHED. The zygote forks on another processor while the limits are written. */
 static void launch(struct environment *environment, struct takings *t) {
     struct server *server = environment->server;
     struct zygote *zygote = t->zygote;
-    int r;
+    const struct shape shape = shape_of(environment->plan);
+    int r = forking_prepare(environment, &shape, t);
 
-    environment->zygote = zygote;
-    environment->incarnation = zygote->incarnation;
-    environment->uid = zygote_take_uid(zygote);
-    r = environment->uid == 0 ? -EAGAIN : give_tmp(environment, t);
     if (r < 0) {
         refuse(environment, r, "uid", "no id for the environment, or its /tmp cannot be handed over");
         return;
     }
-    stop_waiting(environment);
-    environment->phase = ENVIRONMENT_FORKING;
-    environment->cell = zygote_take_cell(zygote, environment);
-    environment->leaf = zygote->leaf;
-    leaf_init(&zygote->leaf);
-    zygote->seat = server->cgroups.version == 2 ? SEAT_NONE : SEAT_FORKING;
-    zygote->runtime->turn = zygote->index + 1;
-    zygote->runtime->limits = environment->plan->limits;
-    r = send_fork(environment, t);
-    if (r < 0)
-        environment_fail(environment, "zygote", r);
-    else if ((r = leaf_set_limits(server, &environment->leaf, &environment->plan->limits)) < 0)
-        environment_fail(environment, "limits", r);
-    send_launched(environment);
+    environment_stop_waiting(environment);
+    forking_begin(environment, &shape, t);
+    forking_send_launched(environment);
     if (server->cgroups.version == 2)
         (void)seats_give(server, zygote); /* whoever waits is looked at next */
 }
@@ -225,6 +123,8 @@ static bool try_launch(struct environment *environment) {
     struct takings t = TAKINGS_INIT;
     int r;
 
+    if (spares_give(environment))
+        return true;
     t.zygote = runtime_choose(plan->runtime, plan);
     if (t.zygote == NULL)
         return false;
@@ -235,7 +135,7 @@ static bool try_launch(struct environment *environment) {
         refuse(environment, t.tmp, server->pools.step, "no image for /tmp");
         return true;
     }
-    r = open_code(server, plan, &t);
+    r = forking_open_code(server, plan, &t);
     if (r < 0) {
         pools_give_back_tmp(server, plan->storage_mb, t.tmp);
         t.tmp = -1;
@@ -257,7 +157,7 @@ void launches_retry(struct runtime *runtime) {
     list_for_each_safe(node, &runtime->waiting) {
         struct environment *environment = list_entry(node, struct environment, queue);
         struct plan *plan = environment->plan;
-        if (!runtime_is_seated(runtime))
+        if (!runtime_is_seated(runtime) && list_empty(&runtime->spares.ready))
             return;
         if (plan->in_vain != round && !try_launch(environment))
             plan->in_vain = round;
@@ -343,23 +243,17 @@ static void take_launch(struct service *service, uint64_t id, uint64_t plan_id) 
         send_failed(service, id, r, "plan", r == -EDQUOT ? "as many environments as granted" : "faster than granted");
         return;
     }
-    struct environment *environment = calloc(1, sizeof(*environment));
+    struct environment *environment = environment_new(server);
     if (environment == NULL) {
         plan_release(plan);
         send_failed(service, id, -ENOMEM, "plan", "out of memory");
         return;
     }
-    environment->server = server;
     environment->owner = service;
     environment->id = id;
     environment->plan = plan;
-    environment->asked_us = server->loop.now_us;
-    environment->tmp = -1;
-    leaf_init(&environment->leaf);
-    list_push_back(&server->launches.all, &environment->all);
-    server->launches.count++;
     table_add(&server->launches.table, &environment->node, id);
-    table_add(&server->launches.serials, &environment->serial, ++server->launches.serial);
+    spares_launched(plan);
     zygotes_need(plan->runtime);
     wait_in_line(environment);
     if (!try_launch(environment)) /* whoever waits before it lacks something else, or the same */

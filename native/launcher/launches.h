@@ -14,6 +14,7 @@
 
 #include "base/descriptor.h"
 #include "base/list.h"
+#include "forking.h"
 #include "jail/error.h"
 #include "protocol/wire.h"
 #include "reap.h"
@@ -39,6 +40,13 @@ enum environment_phase {
     ENVIRONMENT_DYING,
 };
 
+/* What of it is a spare's: spares.h. */
+enum spare_state {
+    SPARE_NONE, /* it is not one, or no more */
+    SPARE_MAKING,
+    SPARE_READY,
+};
+
 /* Which file a descriptor is. */
 struct passed {
     uint64_t device, inode; /* 0: none */
@@ -47,7 +55,7 @@ struct passed {
 struct environment {
     struct table_node node;   /* by the dispatcher's id, while its dispatcher lives and EXITED is not sent */
     struct list all;          /* launches.all */
-    struct list queue;        /* WAITING: of its runtime */
+    struct list queue;        /* WAITING: of its runtime; a spare that is ready: of its runtime's */
     struct table_node serial; /* by our own number, which is what zygotes are told */
     struct server *server;
     struct service *owner; /* the dispatcher that uses it */
@@ -71,6 +79,10 @@ struct environment {
     struct jail_error error;
     uint64_t asked_us;
     struct passed passed[5]; /* with LAUNCHED, in the order of its flags */
+    enum spare_state spare;
+    struct shape shape; /* of a spare */
+    struct plan *bound; /* the same, in a shell that an environment of the plan left: for that plan alone */
+    int pidfd;          /* the same; otherwise -1 */
 };
 
 struct launches {
@@ -108,8 +120,12 @@ void launches_anchor_gone(struct environment *environment);
 /* LAUNCHED carries these, one for each of the flags (upgrade.c). */
 void environment_remember(struct environment *environment, uint8_t flags, const int *fds);
 
-/* Between launches.c and exits.c. */
+/* Between launches.c, exits.c and spares.c. */
 
+/* Of nobody yet: no number of a dispatcher's, no plan. NULL: out of memory. */
+struct environment *environment_new(struct server *server);
+/* Out of the queue of its runtime, if it is there. */
+void environment_stop_waiting(struct environment *environment);
 /* Its grant is free again. */
 void environment_release(struct environment *environment);
 /* Takes it out of everything; nothing of it may be alive. */

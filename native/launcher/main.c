@@ -123,6 +123,8 @@ static int start(struct server *server) {
     if (r == 0)
         r = recycle_init(server);
     if (r == 0)
+        r = spares_init(server);
+    if (r == 0)
         r = tasks_init(server);
     if (r == 0)
         r = zygotes_init(server);

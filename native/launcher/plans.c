@@ -130,11 +130,13 @@ int plans_put(struct server *server, const struct wire_header *header, const str
         table_add(&server->plans.table, &plan->node, header->object);
     }
     recycle_drop(server, plan, NULL); /* its code may be another now */
+    spares_plan_gone(plan);
     const struct plan before = *plan;
     fill(plan, header, message, runtime);
     snapshot_put(&plan->snapshot, message->snapshot, !is_same(&before, plan));
     pools_expect_tmp(server, plan->storage_mb);
     zygotes_need(runtime);
+    spares_expect(plan);
     plan_tell(server, plan);
     return 0;
 }
@@ -143,6 +145,7 @@ static void retire(struct server *server, struct plan *plan) {
     table_remove(&server->plans.table, &plan->node);
     plan->retired = true;
     recycle_drop(server, plan, NULL);
+    spares_plan_gone(plan);
     snapshot_free(&plan->snapshot);
     if (plan->environments == 0)
         free(plan);

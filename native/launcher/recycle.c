@@ -152,6 +152,11 @@ struct cell *recycle_take(struct plan *plan, const struct zygote *zygote) {
     return NULL;
 }
 
+bool recycle_has(const struct plan *plan, const struct zygote *zygote) {
+    list_for_each(node, &plan->cells) if (list_entry(node, struct cell, of_plan)->zygote == zygote) return true;
+    return false;
+}
+
 void recycle_drop(struct server *server, const struct plan *plan, const struct zygote *zygote) {
     list_for_each_safe(node, &server->recycle.cells) {
         struct cell *cell = list_entry(node, struct cell, node);

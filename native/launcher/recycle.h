@@ -50,6 +50,7 @@ void recycle_tick_soon(struct server *server);
 bool recycle_cell(struct environment *environment);
 /* One that is good for the plan with that zygote, or NULL. */
 struct cell *recycle_take(struct plan *plan, const struct zygote *zygote);
+bool recycle_has(const struct plan *plan, const struct zygote *zygote);
 /* The cell's anchor died, or its zygote: out of the stock, not killed. */
 void recycle_forget(struct cell *cell);
 /* Kills those of a plan, of a zygote's slot, or (both NULL) all. */

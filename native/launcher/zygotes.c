@@ -24,6 +24,7 @@ int zygotes_init(struct server *server) {
         runtime->server = server;
         runtime->index = i;
         list_init(&runtime->waiting);
+        list_init(&runtime->spares.ready);
         for (unsigned k = 0; k < server->boot.zygotes_per_runtime; k++)
             zygote_init(server, runtime, k);
     }
@@ -174,10 +175,7 @@ bool runtime_is_seated(const struct runtime *runtime) {
 }
 
 static bool has_cell(const struct zygote *zygote, const struct plan *plan) {
-    if (zygote->n_cells > 0)
-        return true;
-    list_for_each(node, &plan->cells) if (list_entry(node, struct cell, of_plan)->zygote == zygote) return true;
-    return false;
+    return zygote->n_cells > 0 || recycle_has(plan, zygote);
 }
 
 struct zygote *runtime_choose(struct runtime *runtime, struct plan *plan) {

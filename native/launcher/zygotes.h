@@ -14,6 +14,7 @@
 #include "links.h"
 #include "reap.h"
 #include "seater.h"
+#include "spares.h"
 
 struct server;
 struct environment;
@@ -85,6 +86,7 @@ struct runtime {
     struct cgroup_limits limits; /* of the last launch: seats are made for one more of its kind */
     struct list waiting;         /* environments that wait for a zygote, a shell or an image */
     unsigned n_waiting;
+    struct spare_stock spares;
     uint8_t told; /* WIRE_PROGRESS_* last sent; 0: none */
 };
 

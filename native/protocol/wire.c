@@ -204,6 +204,8 @@ const char *wire_name(uint16_t type) {
         return "peer";
     case WIRE_NODE:
         return "node";
+    case WIRE_SPARES:
+        return "spares";
     case WIRE_LAUNCH:
         return "launch";
     case WIRE_LAUNCHED:
@@ -1344,6 +1346,35 @@ int wire_node_decode(const uint8_t *data, size_t size, struct wire_header *ret_h
     message.landlock_abi = (uint32_t)get(&r, 4);
     message.kernel = get_slice(&r, WIRE_NODE_KERNEL_MAX, true);
     if (r.bad || r.at != r.end || header.type != WIRE_NODE)
+        return -EBADMSG;
+    *ret_header = header;
+    *ret_message = message;
+    return 0;
+}
+
+int wire_spares_encode(const struct wire_header *header, const struct wire_spares *message,
+    uint8_t *buffer, size_t size) {
+    struct writer w = {.at = buffer, .end = buffer + size};
+    put_header(&w, header, WIRE_SPARES);
+    put_slice(&w, message->name, WIRE_SPARES_NAME_MAX, true);
+    put(&w, message->ready, 4);
+    put(&w, message->made, 8);
+    put(&w, message->taken, 8);
+    put(&w, message->failed, 8);
+    return w.error != 0 ? w.error : (int)(w.at - buffer);
+}
+
+int wire_spares_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_spares *ret_message) {
+    struct reader r = {.at = data, .end = data + size};
+    struct wire_header header = get_header(&r);
+    struct wire_spares message = {0};
+    message.name = get_slice(&r, WIRE_SPARES_NAME_MAX, true);
+    message.ready = (uint32_t)get(&r, 4);
+    message.made = (uint64_t)get(&r, 8);
+    message.taken = (uint64_t)get(&r, 8);
+    message.failed = (uint64_t)get(&r, 8);
+    if (r.bad || r.at != r.end || header.type != WIRE_SPARES)
         return -EBADMSG;
     *ret_header = header;
     *ret_message = message;

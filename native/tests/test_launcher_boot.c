@@ -25,7 +25,8 @@ static const char good[] =
     "1\",\"invoke_"
     "port\":7402,"
     "\"interpreters\":[{\"path\":\"/usr/bin/python3\",\"prefix\":\"/usr\"},{\"path\":\"/o/bin/p\",\"prefix\":\"/o\"}],"
-    "\"zygotes_per_runtime\":2,\"shells\":8,\"tmp_pool\":4,\"disk_reserve_mb\":7,\"drain_ms\":10000,\"hang_ms\":15000,"
+    "\"zygotes_per_runtime\":2,\"shells\":8,\"spares\":3,\"tmp_pool\":4,\"disk_reserve_mb\":7,\"drain_ms\":10000,"
+    "\"hang_ms\":15000,"
     "\"log_level\":"
     "\"info\",\"logs\":{\"function_mb\":32,\"node_mb\":0,\"days\":30},\"events\":{\"segment_mb\":8},"
     "\"snapshots\":{\"memory_mb\":0,\"making_ms\":60000,\"uses\":1000,\"age_ms\":3600000}}";
@@ -39,7 +40,8 @@ static void test_good(void) {
     CHECK(boot.control.kind == JAIL_SERVICE && boot.control.uid == 1900000001u && boot.control.n_mounts == 1);
     CHECK(strcmp(boot.control.command[2], "x") == 0 && strcmp(boot.control.environment[0], "A=1") == 0);
     CHECK(boot.n_interpreters == 2 && strcmp(boot.interpreters[1].prefix, "/o") == 0);
-    CHECK(boot.zygotes_per_runtime == 2 && boot.shells == 8 && boot.tmp_pool == 4 && boot.drain_ms == 10000);
+    CHECK(boot.zygotes_per_runtime == 2 && boot.shells == 8 && boot.spares == 3 && boot.tmp_pool == 4 &&
+        boot.drain_ms == 10000);
     CHECK(boot.hang_ms == 15000);
     CHECK(boot.disk_reserve_mb == 7);
     CHECK(boot.snapshots_making_ms == 60000 && boot.snapshots_uses == 1000 && boot.snapshots_age_ms == 3600000);

@@ -263,6 +263,16 @@ int endpoint_send_init_done(const struct endpoint *endpoint) {
     return send_vector(endpoint->fd, &(struct iovec){.iov_base = packet, .iov_len = (size_t)size}, 1);
 }
 
+int endpoint_send_ready(const struct endpoint *endpoint, uint64_t number) {
+    const struct wire_header header = {.object = number};
+    const struct wire_ready ready = {0};
+    uint8_t packet[PREFIX_MAX];
+    int size = wire_ready_encode(&header, &ready, packet, sizeof(packet));
+    if (size < 0)
+        return size;
+    return send_vector(endpoint->fd, &(struct iovec){.iov_base = packet, .iov_len = (size_t)size}, 1);
+}
+
 int endpoint_send_init_error(const struct endpoint *endpoint, struct wire_slice type, struct wire_slice body) {
     const struct wire_header header = {.object = endpoint->object};
     const struct wire_init_error error = {.error_type = cut(type, WIRE_INIT_ERROR_ERROR_TYPE_MAX)};

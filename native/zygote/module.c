@@ -12,6 +12,8 @@
  *           function's own or None; zoned: it has its own TZ; executable: None, or what to execute instead: another
  *           runtime's interpreter, or "" for the function's own bootstrap.
  *       init_done(); init_error(error_type, body)
+ *       ready(number)
+ *           Before start(), to the launcher: the spare of that number is complete.
  *       is_ahead() -> bool
  *           Did START say that nobody waits for this environment yet?
  *       rehearse(packet)
@@ -25,6 +27,8 @@
  *       stream(content_type, data); part(data); end(); end(error_type, body)
  *           The same as a response in parts: head and first part, further parts, and the end, with the error object
  *           when it is not whole; data and body are bytes.
+ *   spare() -> int
+ *       The number of this spare, which is not told yet whose environment it is; 0: it is none.
  *   is_maker() -> bool
  *       Is a snapshot of this environment wanted, when it is initialised?
  *   snapshot(channel, wanted) -> bool
@@ -81,6 +85,7 @@ static PyObject *module_serve(PyObject *module, PyObject *arguments) {
     if (r == SERVE_CHILD) {
         channel_object_attach(channel, SERVE_CHANNEL);
         state->maker = serve.maker;
+        state->spare = serve.spare ? environment : 0;
         if (serve.maker)
             (void)snapshot_begin(); /* what it cannot read, snapshot_take cannot either, and says so */
         return channel;
@@ -90,6 +95,12 @@ static PyObject *module_serve(PyObject *module, PyObject *arguments) {
     if (r < 0)
         return raise_error(r);
     Py_RETURN_NONE;
+}
+
+static PyObject *module_spare(PyObject *module, PyObject *unused) {
+    const struct module_state *state = PyModule_GetState(module);
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(state->spare);
 }
 
 static PyObject *module_is_maker(PyObject *module, PyObject *unused) {
@@ -128,6 +139,7 @@ static PyObject *module_snapshot(PyObject *module, PyObject *arguments) {
 }
 
 static PyMethodDef module_methods[] = {
+    {"spare", module_spare, METH_NOARGS, NULL},
     {"is_maker", module_is_maker, METH_NOARGS, NULL},
     {"snapshot", module_snapshot, METH_VARARGS, NULL},
     {"serve", module_serve, METH_VARARGS, NULL},

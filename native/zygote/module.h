@@ -10,6 +10,7 @@
 struct module_state {
     PyObject *channel_type;
     bool maker;      /* a snapshot is wanted of this process */
+    uint64_t spare;  /* the launcher's number of this spare; 0: it is none */
     PyObject *hooks; /* what modules wanted done around forks: a list of dictionaries; NULL: not ours to do */
 };
 

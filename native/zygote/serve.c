@@ -25,6 +25,7 @@
 struct fork_request {
     struct wire_fork message;
     uint64_t environment;
+    bool spare;
     int anchor, channel, log, tmp, task, opt, cgroup, snapshot;
 };
 
@@ -110,6 +111,7 @@ static int read_request(const struct packet *packet, struct fork_request *ret) {
         (request.snapshot >= 0) != (request.message.snapshot != WIRE_FORK_SNAPSHOT_NONE))
         return -EBADMSG;
     request.environment = header.object;
+    request.spare = (header.flags & WIRE_HEADER_AHEAD) != 0;
     *ret = request;
     return 0;
 }
@@ -222,6 +224,7 @@ int serve_run(struct serve *serve, uint64_t *ret_environment) {
             /* jail_enter closed them; the numbers are the function's now. */
             serve->launcher = serve->home_net = -1;
             *ret_environment = request.environment;
+            serve->spare = request.spare;
             serve->maker = request.message.snapshot == WIRE_FORK_SNAPSHOT_TAKE;
             return SERVE_CHILD;
         }

@@ -142,8 +142,19 @@ def run_executable(channel, started):
     leave(EXIT_INIT_ERROR)
 
 
+def park(channel, native):
+    """In a spare: what can be done before it is known whose environment this will be, and the word to the launcher."""
+    try:
+        rehearse(channel, native)
+        channel.ready(native.spare())
+    except OSError:
+        leave(EXIT_PROTOCOL)
+
+
 def run(channel, native):
     """Returns never; raises what the function wants the interpreter to die of."""
+    if native.spare():
+        park(channel, native)
     try:
         started = channel.start(os.environ._data, sys.path[0])
         if started is None:

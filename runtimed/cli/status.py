@@ -83,7 +83,8 @@ def _described(status: NodeStatus) -> list[tuple[str, str]]:
         pairs.append(("Processes" if not index else "", f"{process.name} (pid {process.pid}{memory}{started})"))
     for index, runtime in enumerate(status.runtimes):
         reason = f": {runtime.reason}" if runtime.reason else ""
-        text = f"{runtime.name} {runtime.version} at {runtime.path}, {runtime.state.value}{reason}"
+        spares = f", {runtime.spares.ready} spare, {runtime.spares.taken} taken" if runtime.spares.made else ""
+        text = f"{runtime.name} {runtime.version} at {runtime.path}, {runtime.state.value}{spares}{reason}"
         pairs.append(("Runtimes" if not index else "", text))
     return pairs
 

@@ -22,6 +22,7 @@ from runtimed.dispatch.counters import HISTOGRAMS, NODE, CounterPage, Slot, buck
 from runtimed.dispatch.kept_slots import SlotReader
 from runtimed.machines.pressure import Bound, Look
 from runtimed.model import wire
+from runtimed.model.runtime import SpareCounts
 from runtimed.telemetry import exposition
 from runtimed.telemetry.exposition import PREFIX, Bounds, family, label
 from runtimed.telemetry.host import open_descriptors, own_processes
@@ -80,6 +81,7 @@ class Levels(Struct, frozen=True, kw_only=True):
     names: Mapping[bytes, str]
     demands: Mapping[int, wire.Demand]
     zygotes: list[tuple[str, int]]
+    spares: list[tuple[str, SpareCounts]] = []
     queues: list[wire.QueueState] = []
     bound: Bound | None = None
     memory: Look | None = None
@@ -152,6 +154,7 @@ class MetricsReader:
             names=await self._functions.names(),
             demands=dict(self._dispatcher.demands.items()),
             zygotes=self._runtimes.zygotes(),
+            spares=self._runtimes.spares(),
             queues=self._dispatcher.queues.values(),
             bound=None if self._pressure is None else self._pressure.bound,
             memory=None if self._pressure is None else self._pressure.seen,
@@ -175,6 +178,7 @@ class MetricsReader:
                 value=levels.page.started_us / 1e6,
             )
         yield from _of_memory(levels)
+        yield from _of_spares(levels)
         for name in NODE if node else ():
             told = f"{PREFIX}node_{name}"
             if name in LEVELS:
@@ -207,6 +211,22 @@ def _of_memory(levels: Levels) -> Iterator[Metric]:
         "Environments that may be idle for want of memory, provisioned ones apart; -1: any number",
         value=-1 if levels.bound.idle is None else levels.bound.idle,
     )
+
+
+def _of_spares(levels: Levels) -> Iterator[Metric]:
+    names = ["runtime"]
+    ready = GaugeMetricFamily(f"{PREFIX}spares", "Sandboxes that wait for a function's code", labels=names)
+    made = CounterMetricFamily(f"{PREFIX}spares_made_total", "Such sandboxes that were made", labels=names)
+    taken = CounterMetricFamily(f"{PREFIX}spares_taken_total", "Of these that became environments", labels=names)
+    failed = CounterMetricFamily(
+        f"{PREFIX}spares_failed_total", "That could not be made, or ended before anybody took them", labels=names
+    )
+    for name, counts in levels.spares:
+        ready.add_metric([name], counts.ready)
+        made.add_metric([name], counts.made)
+        taken.add_metric([name], counts.taken)
+        failed.add_metric([name], counts.failed)
+    yield from (ready, made, taken, failed)
 
 
 def _of_processes(processes: list[ProcessStatus]) -> Iterator[Metric]:

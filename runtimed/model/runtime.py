@@ -28,6 +28,19 @@ class RuntimeState(Enum):
     FAILED = "Failed"
 
 
+class SpareCounts(Shape, frozen=True, kw_only=True):
+    """Of a runtime: sandboxes that are made ahead of demand and wait for a function's code."""
+
+    ready: int = 0
+    """That are there now."""
+    made: int = 0
+    """Since the node started, as are the other two."""
+    taken: int = 0
+    """That became environments."""
+    failed: int = 0
+    """That could not be made, or ended before anybody took them."""
+
+
 class RuntimeStatus(Shape, frozen=True, kw_only=True):
     """One runtime of the node."""
 
@@ -40,6 +53,8 @@ class RuntimeStatus(Shape, frozen=True, kw_only=True):
     state: RuntimeState
     reason: str = ""
     """Why it cannot be used, when it failed."""
+    spares: SpareCounts = SpareCounts()
+    """Of the processes of this interpreter; custom runtimes and Node.js take from those of their Python."""
 
 
 def python_minor(name: str) -> int | None:

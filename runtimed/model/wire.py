@@ -780,6 +780,22 @@ class Node(Message, frozen=True, kw_only=True):
     kernel: str = ""
 
 
+class Spares(Message, frozen=True, kw_only=True):
+    TYPE: ClassVar[int] = 74
+    LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
+        ("name", "str", 32),
+        ("ready", "u32", 0),
+        ("made", "u64", 0),
+        ("taken", "u64", 0),
+        ("failed", "u64", 0),
+    )
+    name: str = ""
+    ready: int = 0
+    made: int = 0
+    taken: int = 0
+    failed: int = 0
+
+
 class Launch(Message, frozen=True, kw_only=True):
     TYPE: ClassVar[int] = 96
     LAYOUT: ClassVar[tuple[tuple[str, str, int], ...]] = (
@@ -1200,6 +1216,7 @@ MESSAGES: dict[int, type[Message]] = {
     71: TaskDone,
     72: Peer,
     73: Node,
+    74: Spares,
     96: Launch,
     97: Launched,
     98: LaunchFailed,

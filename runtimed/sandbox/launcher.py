@@ -22,6 +22,8 @@ from runtimed.model import wire
 
 GENERATION_LAST = (1 << 64) - 1  # of a deletion: nothing that was put can be newer; ids are not used again
 
+_NO_SPARES = wire.Spares()
+
 
 class Failed(Exception):
     """A plan or a runtime cannot be used; the text is the launcher's reason."""
@@ -86,6 +88,7 @@ class Launcher:
         self._hello: asyncio.Future[wire.Hello] = asyncio.get_running_loop().create_future()
         self._plans: Levels[wire.PlanState] = Levels()
         self._runtimes: Levels[wire.RuntimeState] = Levels()
+        self._spares: dict[int, wire.Spares] = {}
         self._tasks: dict[int, _Pending] = {}
         self._task_ids = 0
         self._deleting: set[asyncio.Task[None]] = set()
@@ -159,6 +162,10 @@ class Launcher:
         """The last that the launcher said of it."""
         return self._runtimes.get(interpreter)
 
+    def spares(self, interpreter: int) -> wire.Spares:
+        """The last that the launcher said of its parked sandboxes."""
+        return self._spares.get(interpreter, _NO_SPARES)
+
     async def runtime_settled(self, interpreter: int) -> wire.RuntimeState:
         """When its zygotes are ready, or cannot be."""
         return await self._runtimes.when(interpreter, _settled)
@@ -211,6 +218,8 @@ class Launcher:
                 self._plans.set(header.object, message)
             case wire.RuntimeState():
                 self._runtimes.set(header.object, message)
+            case wire.Spares():
+                self._spares[header.object] = message
             case wire.Peer(role=wire.Role.DISPATCH) if len(descriptors) == 1:
                 self._on_peer(socket.socket(fileno=descriptors.pop()), message.peer_epoch)
             case wire.TaskStarted():

@@ -27,6 +27,7 @@ from runtimed.model.runtime import (
     PYTHON_MINOR_MIN,
     RuntimeState,
     RuntimeStatus,
+    SpareCounts,
     is_executed,
     newest,
     node_major,
@@ -141,11 +142,16 @@ class Runtimes:
         failed = [probed for probed in self._probed if probed.reason]
         executed = [
             msgspec.structs.replace(
-                self._status(offered[0]), name=node.name, version=".".join(map(str, node.version)), path=node.path
+                self._status(offered[0]),
+                name=node.name,
+                version=".".join(map(str, node.version)),
+                path=node.path,
+                spares=SpareCounts(),
             )
             for node in sorted(self._nodes.values(), key=lambda node: node.version, reverse=True)
         ] + [
-            msgspec.structs.replace(self._status(offered[0]), name=name, version="") for name in CUSTOM[: len(offered)]
+            msgspec.structs.replace(self._status(offered[0]), name=name, version="", spares=SpareCounts())
+            for name in CUSTOM[: len(offered)]
         ]
         return [self._status(probed) for probed in offered] + executed + [self._status(probed) for probed in failed]
 
@@ -163,7 +169,22 @@ class Runtimes:
         elif told is not None:
             state = _STATES.get(wire.Progress(told.state), RuntimeState.FAILED)
             reason = told.reason if state is RuntimeState.FAILED else ""
-        return RuntimeStatus(name=probed.name, version=version, path=probed.candidate.path, state=state, reason=reason)
+        return RuntimeStatus(
+            name=probed.name,
+            version=version,
+            path=probed.candidate.path,
+            state=state,
+            reason=reason,
+            spares=self._spares(probed.candidate.number),
+        )
+
+    def spares(self) -> list[tuple[str, SpareCounts]]:
+        """Of each runtime that has zygotes: parked sandboxes, as the launcher last said."""
+        return [(probed.name, self._spares(probed.candidate.number)) for probed in self._offered.values()]
+
+    def _spares(self, interpreter: int) -> SpareCounts:
+        told = self._launcher.spares(interpreter)
+        return SpareCounts(ready=told.ready, made=told.made, taken=told.taken, failed=told.failed)
 
     async def _probe(self, candidate: Candidate) -> Probed:
         answer = bytearray()

@@ -19,6 +19,7 @@ NAMES = {
     "runtimed-task": "task",
     "shellmaker": "shellmaker",
     "anchor": "anchor",
+    "spare": "spare",
 }
 DAEMONS = ("launcher", "control", "dispatch", "seater", "imager")
 
@@ -33,7 +34,7 @@ def depth(pid: int) -> int:
 
 
 def kind(process: Process, launcher: int) -> str:
-    """launcher, control, dispatch, seater, imager, task, zygote, environment, shellmaker, anchor; other."""
+    """launcher, control, dispatch, seater, imager, task, zygote, spare, environment, shellmaker, anchor; other."""
     if process.pid == launcher:
         return "launcher"
     if process.name in NAMES:

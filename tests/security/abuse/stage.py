@@ -26,7 +26,7 @@ from bench.node import Node, await_true, below, cgroups, loop_devices
 from runtimed.client import Client
 from runtimed.client.result import Result
 from runtimed.model import errors
-from tests.crash.census import by_kind, cpu_seconds
+from tests.crash.census import by_kind, cpu_seconds, kind
 from tests.neighbour import Latency, Neighbour
 
 FUNCTIONS = pathlib.Path(__file__).resolve().parent / "functions"
@@ -177,7 +177,7 @@ class Stage:
         processes = self.node.processes()
         roles = {role: pid for role, pid in self.node.roles().items() if role in ROLES}
         watched = dict(roles)
-        watched |= {f"zygote {p.pid}": p.pid for p in processes if "zygote" in p.command}
+        watched |= {f"zygote {p.pid}": p.pid for p in processes if kind(p, self.node.launcher.pid) == "zygote"}
         descriptors = {}
         for role, pid in watched.items():
             with contextlib.suppress(FileNotFoundError):

@@ -50,6 +50,7 @@ enum wire_type {
     WIRE_TASK_DONE = 71,
     WIRE_PEER = 72,
     WIRE_NODE = 73,
+    WIRE_SPARES = 74,
     WIRE_LAUNCH = 96,
     WIRE_LAUNCHED = 97,
     WIRE_LAUNCH_FAILED = 98,
@@ -258,6 +259,7 @@ enum wire_fork_snapshot {
 #define WIRE_TASK_STAGING_MAX 64u
 #define WIRE_TASK_DONE_STEP_MAX 32u
 #define WIRE_NODE_KERNEL_MAX 128u
+#define WIRE_SPARES_NAME_MAX 32u
 #define WIRE_LAUNCH_FAILED_STEP_MAX 32u
 #define WIRE_LAUNCH_FAILED_REASON_MAX 256u
 #define WIRE_EXITED_STEP_MAX 32u
@@ -343,6 +345,7 @@ enum wire_fork_snapshot {
     X(task_done, TASK_DONE) \
     X(peer, PEER) \
     X(node, NODE) \
+    X(spares, SPARES) \
     X(launch, LAUNCH) \
     X(launched, LAUNCHED) \
     X(launch_failed, LAUNCH_FAILED) \
@@ -841,6 +844,18 @@ int wire_node_encode(const struct wire_header *header, const struct wire_node *m
     uint8_t *buffer, size_t size);
 int wire_node_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
     struct wire_node *ret_message);
+
+struct wire_spares {
+    struct wire_slice name;
+    uint32_t ready;
+    uint64_t made;
+    uint64_t taken;
+    uint64_t failed;
+};
+int wire_spares_encode(const struct wire_header *header, const struct wire_spares *message,
+    uint8_t *buffer, size_t size);
+int wire_spares_decode(const uint8_t *data, size_t size, struct wire_header *ret_header,
+    struct wire_spares *ret_message);
 
 struct wire_launch {
     uint64_t plan;

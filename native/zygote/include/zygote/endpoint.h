@@ -54,6 +54,9 @@ int endpoint_wait(struct endpoint *endpoint);
  * stays the caller's, and is looked at by the next endpoint_wait. */
 void endpoint_rehearse(struct endpoint *endpoint, const uint8_t *packet, size_t size);
 
+/* To the launcher, before START: a spare, of that number, is complete. Its other end reads what comes before. */
+int endpoint_send_ready(const struct endpoint *endpoint, uint64_t number);
+
 /* Read the packet that arrived last. -EBADMSG: not that message, or malformed, or out of bounds. */
 int endpoint_take_start(struct endpoint *endpoint, struct wire_start *ret_start);
 /* A body in the arena is whole: body.size is total. */

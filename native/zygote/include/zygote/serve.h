@@ -27,6 +27,7 @@ struct serve {
     size_t robust_length; /* its size as the kernel wants it */
     int home_net;         /* the zygote's own net namespace, or -1 */
     bool maker;           /* this child is to write a snapshot of itself */
+    bool spare;           /* it is not known yet whose environment this child will be */
 };
 
 #define SERVE_INIT                                                                                                     \

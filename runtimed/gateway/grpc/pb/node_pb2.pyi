@@ -76,19 +76,33 @@ CHECK_GROUP_TOOL: CheckGroup
 CHECK_GROUP_RUNTIME: CheckGroup
 CHECK_GROUP_PROCESS: CheckGroup
 
+class SpareCounts(_message.Message):
+    __slots__ = ("ready", "made", "taken", "failed")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    ready: int
+    made: int
+    taken: int
+    failed: int
+    def __init__(self, ready: _Optional[int] = ..., made: _Optional[int] = ..., taken: _Optional[int] = ..., failed: _Optional[int] = ...) -> None: ...
+
 class RuntimeStatus(_message.Message):
-    __slots__ = ("name", "version", "path", "state", "reason")
+    __slots__ = ("name", "version", "path", "state", "reason", "spares")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    SPARES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     path: str
     state: RuntimeState
     reason: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., path: _Optional[str] = ..., state: _Optional[_Union[RuntimeState, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    spares: SpareCounts
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., path: _Optional[str] = ..., state: _Optional[_Union[RuntimeState, str]] = ..., reason: _Optional[str] = ..., spares: _Optional[_Union[SpareCounts, _Mapping]] = ...) -> None: ...
 
 class ProcessStatus(_message.Message):
     __slots__ = ("name", "pid", "memory_bytes", "cpu_ms", "started_at")
