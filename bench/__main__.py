@@ -13,6 +13,7 @@ from bench import (
     density,
     event_accept,
     event_drain,
+    event_fairness,
     event_recover,
     fairness,
     freezer,
@@ -52,6 +53,7 @@ BENCHES = {
     "metrics": metrics.run,
     "event_accept": event_accept.run,
     "event_drain": event_drain.run,
+    "event_fairness": event_fairness.run,
     "event_recover": event_recover.run,
 }
 

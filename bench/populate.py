@@ -28,11 +28,11 @@ def names(count: int) -> list[str]:
     return [f"many-{number:05}" for number in range(count)]
 
 
-def populate(served: Served, count: int) -> None:
+def populate(served: Served, count: int, source: str = calls.HELLO) -> None:
     """`count` functions of the same small package, each called once. The node is started anew."""
     first, *others = names(count)
     runtime = next(one.name for one in served.client.runtimes() if one.name.startswith("python"))
-    served.client.deploy(first, calls.zipped(calls.HELLO), runtime=runtime, handler="app.handler", timeout=60)
+    served.client.deploy(first, calls.zipped(source), runtime=runtime, handler="app.handler", timeout=60)
     served.node.launcher.send_signal(signal.SIGTERM)
     served.node.launcher.wait(60)
     _copy(served, first, others)

@@ -44,16 +44,13 @@ static void real_close(struct files *files, int file) {
     close(file);
 }
 
-static int real_write(struct files *files, int file, const void *data, size_t size, uint64_t offset);
-
 /* Where the file system knows no allocation, zeros do it. */
 static int allocate_by_writing(struct files *files, int file, uint64_t size) {
-    static const uint8_t zeros[65536];
     struct stat status;
-    int r = fstat(file, &status) < 0 ? -errno : 0;
-    for (uint64_t at = r < 0 ? size : (uint64_t)status.st_size; at < size && r == 0; at += sizeof(zeros))
-        r = real_write(files, file, zeros, MIN(sizeof(zeros), size - at), at);
-    return r;
+    if (fstat(file, &status) < 0)
+        return -errno;
+    uint64_t there = MIN((uint64_t)status.st_size, size);
+    return files_write_zeros(files, file, size - there, there);
 }
 
 static int real_allocate(struct files *files, int file, uint64_t size) {
@@ -147,6 +144,16 @@ int64_t files_read_most(struct files *files, int file, void *data, size_t size, 
         }
     }
     return (int64_t)size;
+}
+
+int files_write_zeros(struct files *files, int file, uint64_t size, uint64_t offset) {
+    static const uint8_t zeros[65536];
+    int r = 0;
+    for (uint64_t done = 0, part; done < size && r == 0; done += part) {
+        part = MIN(sizeof(zeros), size - done);
+        r = files->operations->write(files, file, zeros, part, offset + done);
+    }
+    return r;
 }
 
 void files_open(struct files *ret_files, int directory) {

@@ -7,6 +7,12 @@
 #include "base/cleanup.h"
 #include "log_parts.h"
 
+#define AHEAD_GROUP (64u << 10) /* larger ones are not slower for their blocks */
+#define AHEAD_GROUPS 8u
+#define AHEAD_LEAST (16u << 10)
+#define AHEAD_MOST (256u << 10)
+#define AHEAD_SHARE 32u /* of a file, at most */
+
 /* `reserve`: sectors, and as many changes, that have to stay free. */
 static bool fits(const struct log *log, const struct batch *batch, uint32_t reserve) {
     const struct writer *w = &log->writer;
@@ -158,6 +164,19 @@ static int put_all_states(struct log *log, const struct batch *batch) {
 
 /* ---- groups ---------------------------------------------------------------------------------------------------- */
 
+/* The first write to a block that was only allocated costs its sync a change of the file's map, and often a commit of the
+ * file system's journal. Where groups are small, zeros go along to the blocks of the next ones: they are overwritten then,
+ * and most syncs have nothing but data to write. To a reader zeros are what was there before. */
+static int write_ahead(struct log *log, size_t group, uint64_t end) {
+    struct writer *w = &log->writer;
+    if (end <= w->written)
+        return 0;
+    uint64_t size = group > AHEAD_GROUP ? 0 : MIN(MAX(AHEAD_GROUPS * group, AHEAD_LEAST), AHEAD_MOST);
+    size = MIN(size, MIN(w->header.size - end, w->header.size / AHEAD_SHARE / SECTOR * SECTOR));
+    w->written = end + size;
+    return files_write_zeros(log->files, w->file, size, end);
+}
+
 static int write_group(struct log *log, struct batch *batch, uint64_t now_ms) {
     struct writer *w = &log->writer;
     const struct file_operations *op = log->files->operations;
@@ -185,6 +204,8 @@ static int write_group(struct log *log, struct batch *batch, uint64_t now_ms) {
     }
     group_finish(batch->bytes, &header);
     r = op->write(log->files, w->file, batch->bytes, whole, w->offset);
+    if (r == 0)
+        r = write_ahead(log, whole, w->offset + whole);
     if (r == 0)
         r = op->sync(log->files, w->file);
     if (r < 0) {

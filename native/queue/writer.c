@@ -36,9 +36,10 @@ static int make_file(struct log *log, const char *name) {
     return file;
 }
 
-static int ensure(struct log *log, const char *name, bool *there) {
+static int ensure(struct log *log, const char *name, bool *there, bool *used) {
     if (*there)
         return 0;
+    *used = false;
     int file = make_file(log, name);
     if (file < 0)
         return file;
@@ -54,12 +55,12 @@ static int ensure(struct log *log, const char *name, bool *there) {
 }
 
 static int ensure_spare(struct log *log) {
-    return ensure(log, SPARE, &log->writer.spare);
+    return ensure(log, SPARE, &log->writer.spare, &log->writer.spare_used);
 }
 
 int writer_ensure_room(struct log *log) {
     int r = ensure_spare(log);
-    return r < 0 ? r : ensure(log, NEXT, &log->writer.next);
+    return r < 0 ? r : ensure(log, NEXT, &log->writer.next, &log->writer.next_used);
 }
 
 void writer_abandon(struct log *log) {
@@ -95,11 +96,12 @@ int writer_seal(struct log *log, struct batch *batch) {
     return r;
 }
 
-/* Returns the file; *ret_name is what it is called. */
-static int acquire(struct log *log, bool spare_allowed, const char **ret_name) {
+/* Returns the file; *ret_name is what it is called; *ret_used: it was a segment. */
+static int acquire(struct log *log, bool spare_allowed, const char **ret_name, bool *ret_used) {
     int r = spare_allowed ? 0 : ensure_spare(log);
     if (r < 0)
         return r;
+    *ret_used = log->writer.next && log->writer.next_used;
     if (log->writer.next) {
         log->writer.next = false;
         *ret_name = NEXT;
@@ -109,9 +111,11 @@ static int acquire(struct log *log, bool spare_allowed, const char **ret_name) {
     }
     int file = make_file(log, NEW);
     *ret_name = NEW;
+    *ret_used = false;
     if (file >= 0 || !spare_allowed || !log->writer.spare)
         return file;
     *ret_name = SPARE;
+    *ret_used = log->writer.spare_used;
     log->writer.spare = false;
     return log->files->operations->open(log->files, SPARE, 0);
 }
@@ -141,8 +145,9 @@ int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct ba
     const struct file_operations *op = log->files->operations;
     char name[SEGMENT_NAME_SIZE];
     const char *from;
+    bool used;
 
-    int file = acquire(log, spare_allowed, &from);
+    int file = acquire(log, spare_allowed, &from, &used);
     if (file < 0)
         return file;
     if (w->file >= 0)
@@ -181,6 +186,7 @@ int writer_begin(struct log *log, bool spare_allowed, uint64_t now_ms, struct ba
     w->n_doubts = 0; /* its header says where the failed one ends */
     w->number = 0;
     w->offset = segment_start(header.events_max);
+    w->written = used ? header.size : 0; /* mostly: where it was not it is slower, no more */
     builder_reset(&w->builder, header.sequence);
     return 0;
 }
@@ -229,7 +235,9 @@ int writer_remove(struct log *log, uint64_t sequence) {
     r = op->sync_directory(log->files);
     /* Not used again before it has lost its name for good: a power cut may bring that back. But what bears the only word
      * of its removal is kept, and write_header is careful with it. */
-    if (kept != NULL && (r == 0 || sequence <= w->unsaid))
+    if (kept != NULL && (r == 0 || sequence <= w->unsaid)) {
         *kept = true;
+        *(kept == &w->spare ? &w->spare_used : &w->next_used) = true;
+    }
     return r;
 }

@@ -187,7 +187,54 @@ static void test_compaction(void) {
     end();
 }
 
+static const struct file_operations *below;
+static uint64_t n_zeros; /* written ahead */
+
+static int count_zeros(struct files *files, int file, const void *data, size_t size, uint64_t offset) {
+    const uint8_t *bytes = data;
+    n_zeros += size > 1 && bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0 ? size : 0;
+    return below->write(files, file, data, size, offset);
+}
+
+/* Small groups bring zeros for the next ones, as many in all as the file has room; in a file that was a segment, none. */
+static void test_writing_ahead(void) {
+    static const struct options large = {.segment_bytes = 1u << 20, .segment_events = 512, .group_bytes = 65536};
+    struct file_operations counting;
+    begin_with(0, &large);
+    below = memory.files.operations;
+    counting = *below;
+    counting.write = count_zeros;
+    memory.files.operations = &counting;
+    uint64_t segment = queues.log.writer.sequence, groups = queues.log.groups, before = n_zeros = 0;
+    for (uint32_t i = 0; i < 64; i++) {
+        before = n_zeros;
+        accept_one(1, i, 100, 0);
+        turn();
+        CHECK(queues.log.writer.written >= queues.log.writer.offset);
+    }
+    CHECK(queues.log.writer.sequence == segment && queues.log.groups == groups + 64);
+    CHECK(n_zeros >= 32 * SECTOR && n_zeros <= 128 * SECTOR && before >= n_zeros - (32u << 10));
+    restart();
+    CHECK(report.waiting == 64 && report.torn_bytes == 0);
+    for (uint32_t i = 64; !queues.log.writer.next; i++) { /* until a segment is done with, and its file kept */
+        accept_one(1, i, 100, 0);
+        turn();
+        (void)drain();
+    }
+    segment = queues.log.writer.sequence;
+    for (uint32_t i = 0; queues.log.writer.sequence == segment; i++)
+        before = n_zeros, accept_one(1, i, 100, 0), turn();
+    for (uint32_t i = 0; i < 64; i++) {
+        accept_one(1, i, 100, 0);
+        turn();
+    }
+    CHECK(queues.log.writer.sequence == segment + 1 && n_zeros == before);
+    memory.files.operations = below;
+    end();
+}
+
 int main(void) {
+    test_writing_ahead();
     test_full_disk();
     test_no_room_at_all();
     test_failing_sync();

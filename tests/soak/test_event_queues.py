@@ -1,10 +1,13 @@
-"""Queues of a real node in large: a function that always fails, with RUNTIMED_SOAK_EVENTS (100,000) events, and
-RUNTIMED_SOAK_FUNCTIONS (1,000) functions with queues, of which one is flooded."""
+"""Queues of a real node in large: a function that always fails, with RUNTIMED_SOAK_EVENTS (a million) events, and
+RUNTIMED_SOAK_FUNCTIONS (1,000) functions with queues, of which one is flooded (figures: bench/event_fairness.py)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 
 from bench import events, measure
 from bench.calls import zipped
+from bench.event_recover import private_mb
 from bench.measure import Compiled
 from bench.node import Node, await_true
 from runtimed.client import Client
@@ -20,10 +24,12 @@ from runtimed.model.queue import CancelEventsRequest, EventState, ListEventsRequ
 from tests.conftest import need_root
 from tests.crash.test_event_disk import counters
 
-EVENTS = int(os.environ.get("RUNTIMED_SOAK_EVENTS", "100000"))
+EVENTS = int(os.environ.get("RUNTIMED_SOAK_EVENTS", "1000000"))
 FUNCTIONS = int(os.environ.get("RUNTIMED_SOAK_FUNCTIONS", "1000"))
 PATIENCE = 3600.0
 KEPT = 1000
+GROWTH_MB = 64
+"""Of the dispatcher, whatever the backlog."""
 EACH = 3
 FLOOD = 50 * FUNCTIONS
 FAILS = """
@@ -51,6 +57,24 @@ def flood(node: Node, name: str, number: int, body: bytes) -> int:
         return accepted
 
 
+@contextlib.contextmanager
+def watched(pid: int) -> Iterator[list[float]]:
+    """The private memory of a process, in MB, every half second."""
+    found, over = [private_mb(pid)], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.5):
+            found.append(private_mb(pid))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.mark.soak
 def test_a_function_that_always_fails() -> None:
     need_root()
@@ -61,12 +85,16 @@ def test_a_function_that_always_fails() -> None:
     }
     with Node.start(settings) as node, Client(node.address, timeout=60) as client:
         client.deploy("fails", zipped(FAILS), runtime="python3.11", handler="app.handler", timeout=30)
+        assert client.invoke("fails", {}).failed
         begun = time.monotonic()
-        accepted = flood(node, "fails", EVENTS, b"{}")
-        took = time.monotonic() - begun
-        await_true(lambda: counters(node).get("events_dead", 0) >= accepted, PATIENCE, "all to be given up")
+        with watched(node.roles()["dispatch"]) as memory:
+            accepted = flood(node, "fails", EVENTS, b"{}")
+            took = time.monotonic() - begun
+            await_true(lambda: counters(node).get("events_dead", 0) >= accepted, PATIENCE, "all to be given up")
         now, all_of_it = counters(node), time.monotonic() - begun
         print(f"{accepted} accepted within {took:.1f} s, all tried three times and given up within {all_of_it:.1f} s")
+        print(f"the dispatcher's memory: {memory[0]:.0f} MB before, {max(memory):.0f} MB at most")
+        assert max(memory) - memory[0] < GROWTH_MB
         assert (now["events_failed"], now["events_retried"]) == (3 * accepted, 2 * accepted)
         assert (now["events_dropped"], now["events_waiting"]) == (accepted - KEPT, 0)
         dead = client.list_events(ListEventsRequest(state=EventState.DEAD, max_items=1000)).events
@@ -74,6 +102,7 @@ def test_a_function_that_always_fails() -> None:
         assert client.cancel_events(CancelEventsRequest(state=EventState.DEAD)).changed == KEPT
         queue = Path(node.state_dir) / "queue"
         await_true(lambda: len(list(queue.glob("*.log"))) <= 3, 60, "the files of what is done with to go")
+        assert client.invoke("fails", {}).error().error_type == "ValueError", "the node is not well"
 
 
 @pytest.mark.soak

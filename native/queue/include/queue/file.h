@@ -43,5 +43,6 @@ struct files {
  * the log keeps has a checksum: zeros are taken for nothing else. */
 int64_t files_read_most(
     struct files *files, int file, void *data, size_t size, uint64_t offset, uint64_t *unreadable_bytes);
+int files_write_zeros(struct files *files, int file, uint64_t size, uint64_t offset);
 /* Takes the directory's descriptor. */
 void files_open(struct files *ret_files, int directory);

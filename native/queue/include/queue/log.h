@@ -123,11 +123,13 @@ struct writer {
     struct segment_header header;
     int file; /* -1: there is none */
     uint64_t number, offset;
+    uint64_t written; /* the file's blocks up to here were written before: see flush.c */
     struct builder builder;
     uint64_t sequence; /* the highest ever used */
     uint64_t oldest, previous, previous_end;
     uint64_t unsaid; /* removals up to this segment are on record nowhere */
     bool spare, next;
+    bool spare_used, next_used; /* they were segments */
     struct doubt *doubts; /* of segment `previous`, whose last group failed and has no successor that disowns it */
     uint32_t n_doubts, doubts_capacity;
 };
