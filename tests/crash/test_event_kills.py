@@ -58,26 +58,46 @@ def launched(stage: Stage) -> Environment | None:
     return environment
 
 
-def live(stage: Stage, rng: random.Random, ledger: Ledger, steps: int) -> None:
-    """One dispatcher, for so many steps: events are sent, several at a time; invoked ones end one way or another."""
-    prepare(stage, rule=RULE, max_environments=1)
-    sender = stage.invoker()
-    environment: Environment | None = None
-    open_calls: dict[int, int] = {}
-    for _ in range(steps):
-        for _ in range(rng.choice((0, 0, 1, 3))):
-            size = rng.choice((0, 0, 300, 9000, 200_000))
-            call = sender.call(b'{"n":%d,"pad":"%s"}' % (ledger.sent, b"x" * size), flags=EVENT)
-            open_calls[call] = ledger.sent
-            ledger.sent += 1
-        if not sender.silent(0.001):
-            header, answer = sender.next()
+class Life:
+    """One dispatcher, whose callers and environments do something by chance: events are sent, several at a time; invoked
+    ones end one way or another."""
+
+    def __init__(self, stage: Stage, rng: random.Random, ledger: Ledger) -> None:
+        self.control = prepare(stage, rule=RULE, max_environments=1)
+        self.stage, self.rng, self.ledger = stage, rng, ledger
+        self.sender = stage.invoker()
+        self.environment: Environment | None = None
+        self.open_calls: dict[int, int] = {}
+
+    def send(self) -> int:
+        number = self.ledger.sent
+        size = self.rng.choice((0, 0, 300, 9000, 200_000))
+        call = self.sender.call(b'{"n":%d,"pad":"%s"}' % (number, b"x" * size), flags=EVENT)
+        self.open_calls[call] = number
+        self.ledger.sent += 1
+        return number
+
+    def step(self) -> None:
+        for _ in range(self.rng.choice((0, 0, 1, 3))):
+            self.send()
+        self.listen()
+
+    def listen(self) -> None:
+        """Nothing is sent, but what comes is answered."""
+        if not self.sender.silent(0.001):
+            header, answer = self.sender.next()
             assert isinstance(answer, wire.Answer) and answer.status == 202, answer
-            ledger.acked[open_calls.pop(header.object)] = bytes(answer.request_id)
-        if not stage.launcher.silent(0.001):
-            environment = launched(stage) or environment
-        if environment is not None and not environment.silent(0.001):
-            environment = attempt(environment, rng, ledger)
+            self.ledger.acked[self.open_calls.pop(header.object)] = bytes(answer.request_id)
+        if not self.stage.launcher.silent(0.001):
+            self.environment = launched(self.stage) or self.environment
+        if self.environment is not None and not self.environment.silent(0.001):
+            self.environment = attempt(self.environment, self.rng, self.ledger)
+
+
+def live(stage: Stage, rng: random.Random, ledger: Ledger, steps: int) -> None:
+    life = Life(stage, rng, ledger)
+    for _ in range(steps):
+        life.step()
 
 
 def attempt(environment: Environment, rng: random.Random, ledger: Ledger) -> Environment | None:
