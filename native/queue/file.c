@@ -4,11 +4,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+
+#define ZFS_MAGIC 0x2fc12fc1u /* of zfs and bcachefs the kernel's headers know nothing */
+#define BCACHEFS_MAGIC 0xca451a4eu
 
 static int real_list(struct files *files, void (*each)(void *, const char *), void *context) {
     int fd = openat(files->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -156,6 +161,17 @@ int files_write_zeros(struct files *files, int file, uint64_t size, uint64_t off
     return r;
 }
 
+static bool moves(int directory) {
+    static const uint32_t these[] = {BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, NILFS_SUPER_MAGIC, ZFS_MAGIC, BCACHEFS_MAGIC};
+    struct statfs status;
+    if (fstatfs(directory, &status) < 0)
+        return true;
+    for (unsigned i = 0; i < sizeof(these) / sizeof(these[0]); i++)
+        if ((uint32_t)status.f_type == these[i])
+            return true;
+    return false;
+}
+
 void files_open(struct files *ret_files, int directory) {
     static const struct file_operations operations = {
         .list = real_list,
@@ -171,5 +187,5 @@ void files_open(struct files *ret_files, int directory) {
         .remove = real_remove,
         .sync_directory = real_sync_directory,
     };
-    *ret_files = (struct files){.operations = &operations, .directory = directory};
+    *ret_files = (struct files){.operations = &operations, .directory = directory, .moves = moves(directory)};
 }

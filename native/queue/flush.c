@@ -166,10 +166,11 @@ static int put_all_states(struct log *log, const struct batch *batch) {
 
 /* The first write to a block that was only allocated costs its sync a change of the file's map, and often a commit of the
  * file system's journal. Where groups are small, zeros go along to the blocks of the next ones: they are overwritten then,
- * and most syncs have nothing but data to write. To a reader zeros are what was there before. */
+ * and most syncs have nothing but data to write. To a reader zeros are what was there before. Not where an overwritten
+ * block goes elsewhere: it would need room that is not there on a full disk. */
 static int write_ahead(struct log *log, size_t group, uint64_t end) {
     struct writer *w = &log->writer;
-    if (end <= w->written)
+    if (log->files->moves || end <= w->written)
         return 0;
     uint64_t size = group > AHEAD_GROUP ? 0 : MIN(MAX(AHEAD_GROUPS * group, AHEAD_LEAST), AHEAD_MOST);
     size = MIN(size, MIN(w->header.size - end, w->header.size / AHEAD_SHARE / SECTOR * SECTOR));

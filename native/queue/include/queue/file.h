@@ -6,6 +6,7 @@
  * bytes as it was, as it should be, or as garbage, and no other sector touched. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,6 +38,7 @@ struct file_operations {
 struct files {
     const struct file_operations *operations;
     int directory;
+    bool moves; /* this file system puts elsewhere what is written anew: room that was written to is none */
 };
 
 /* As the operation `read`, but what the disk cannot read (EIO) comes as zeros, sector by sector, and is counted. All that
