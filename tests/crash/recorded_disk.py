@@ -1,9 +1,9 @@
 """A file on which a file system lies, by a FUSE server that knows what the power would leave of it: the file's content,
 and for each sector that was written since the last FSYNC what was there before.
 
-Run as a program it is the server: FUSE's descriptor is its argument, its standard input takes a line for each cut, `SEED
-REQUESTS PATH`; before the so-manieth WRITE or FSYNC from then on it writes to PATH what the disk may be after a power cut
-at that moment, every unsynced sector as it was or as it should be by chance, and answers with the number of those.
+Run as a program it is the server: FUSE's descriptor is its argument, its standard input takes a line for each cut,
+`SEED REQUESTS PATH`; before the so-manieth WRITE or FSYNC from then on it writes to PATH what the disk may be after a
+power cut at that moment, every unsynced sector as it was or as it should be by chance, and answers how many there were.
 `recorded` makes the file, and what mounts it.
 
 A loop device over the file sends FSYNC for each flush of the file system's. Nothing but this process is written to.

@@ -59,8 +59,8 @@ def launched(stage: Stage) -> Environment | None:
 
 
 class Life:
-    """One dispatcher, whose callers and environments do something by chance: events are sent, several at a time; invoked
-    ones end one way or another."""
+    """One dispatcher, whose callers and environments do something by chance: events are sent, several at a time;
+    invoked ones end one way or another."""
 
     def __init__(self, stage: Stage, rng: random.Random, ledger: Ledger) -> None:
         self.control = prepare(stage, rule=RULE, max_environments=1)
