@@ -23,7 +23,7 @@ import uvloop
 
 from runtimed.api.table import Performers, bind
 from runtimed.config import Boot, Settings, boot_decoder, build_id, cgroup_name
-from runtimed.deployment.deployer import Deployer
+from runtimed.deployment.assembly import Deployment
 from runtimed.deployment.receive import Receiver
 from runtimed.deployment.retell import Reteller
 from runtimed.deployment.spool import spooled
@@ -47,7 +47,6 @@ from runtimed.invocation.scaling import ScalingKeeper
 from runtimed.invocation.scaling import Terms as ScalingTerms
 from runtimed.invocation.statistics import StatisticsReader
 from runtimed.link.mirror import Unconnected
-from runtimed.machines.deployment import State
 from runtimed.machines.pools import Budget, KeepAlive, Pools
 from runtimed.machines.scaling import Periods
 from runtimed.model import wire
@@ -154,6 +153,7 @@ class Daemon:
             limit=limits.concurrency,
             least=limits.unreserved,
             tell=self._tell_function,
+            tell_pools=self._tell_pools,
         )
         self.scaling = self._make_scaling()
         self.pool_keeper = self._make_pools()
@@ -161,7 +161,9 @@ class Daemon:
         self.receiver = Receiver(self.code, uploads=limits.uploads, patience=limits.upload_seconds)
         self.steps = self._make_steps()
         self.reteller = Reteller(self.functions, self.dispatcher, self.steps)
-        self.deployer = Deployer(self.functions, self.receiver, self.steps)
+        self.deployment = self._make_deployment()
+        self.deployer = self.deployment.deployer
+        self.deployer.changes.heard = self._qualifiers_changed
         sweeper = Sweeper(self.functions, self.code, self.receiver)
         self.receiver.reclaim = sweeper.reclaim
         self.steps.reserved = self.concurrency.reservation_of
@@ -169,7 +171,7 @@ class Daemon:
         self.steps.withdrawn = partial(sweeper.withdrawn, init_seconds=limits.init_seconds)
         self._background = [self._begin("the size of the code store", self.receiver.measure)]
         await self.runtimes.discover()
-        await self._without_code()
+        await self.deployment.beginning.without_code()
         await self._tell_everything()
         server = self._make_server()
         await server.start()
@@ -226,18 +228,6 @@ class Daemon:
             await facts.put("environment key id", secrets.key_id)
         return secrets
 
-    async def _without_code(self) -> None:
-        """A function whose unpacked code is gone from the disk is rolled out again, from its package; without that it
-        fails, and says so. The others are not concerned."""
-        for function in await self.functions.all():
-            if function.serving is None or function.state is State.DELETING:
-                continue
-            target = await self.functions.target(function.serving)
-            if not self.code.has_tree(target.package):
-                log.error("%s: its unpacked code is missing: %s", function.name, self.code.tree_path(target.package))
-                following = function.next if function.next is not None else function.serving
-                await self.functions.record(function.id, State.PREPARING, None, following, "", "")
-
     async def _tell_everything(self) -> None:
         """Plans to the launcher first: the dispatcher may redeem them as soon as it knows their targets."""
         limits = self._settings.limits
@@ -257,16 +247,7 @@ class Daemon:
         await self.events.load()
         await self.concurrency.load()
         await self.scaling.load()
-        await self.functions.new_generations()
-        for function, target in await self.functions.served():
-            if self.runtimes.interpreter(target.definition.runtime) is None:
-                log.warning("%s needs %s, which is not on this node any more", target.name, target.definition.runtime)
-            else:
-                self.launcher.preload_plan(target.id, self.steps.plan(target))
-            put = self.steps.target(target)
-            self.dispatcher.preload(put, target.id, function.generation)
-            self.dispatcher.preload(self.pool_keeper.pool(put), target.id, 1)
-            self.dispatcher.preload(self.steps.route_of(target.name, target.id), function.id, function.generation)
+        await self.deployment.beginning.preload()
         await self.launcher.synchronise()
         self._synchronised = True
         if self._attachable is not None:
@@ -300,6 +281,21 @@ class Daemon:
             identity=self._identity,
         )
 
+    def _make_deployment(self) -> Deployment:
+        return Deployment(
+            identity=self._identity,
+            database=self.database,
+            functions=self.functions,
+            code=self.code,
+            receiver=self.receiver,
+            steps=self.steps,
+            launcher=self.launcher,
+            dispatcher=self.dispatcher,
+            interpreter=self.runtimes.interpreter,
+            pool=self.pool_keeper.pool,
+            moving=self.concurrency.moving,
+        )
+
     def _make_scaling(self) -> ScalingKeeper:
         settings = self._settings.pools
         periods = Periods(settings.scale_out_periods, settings.scale_in_periods)
@@ -331,9 +327,11 @@ class Daemon:
         )
         performers = Performers(
             identity=self._identity,
-            functions=self.functions,
+            functions=self.deployment.reader,
             deployer=self.deployer,
-            invoker=Invoker(self.invocations, self.functions.get),
+            publisher=self.deployer,
+            aliases=self.deployment.aliases,
+            invoker=Invoker(self.invocations, self.deployment.reader.get),
             concurrency=self.concurrency,
             scaling=self.scaling,
             logs=LogReader(self._state / "logs", self.functions),
@@ -370,14 +368,8 @@ class Daemon:
             most=settings.functions,
             pressure=self.pressure,
         )
-        metrics = MetricsServer(settings.listen, reader.render)
-        try:
-            metrics.start()
-        except (OSError, OverflowError) as error:
-            # Functions can be served all the same.
-            log.error("metrics.listen: cannot listen on %s: %s", settings.listen, error)
-        else:
-            self._metrics = metrics
+        self._metrics = MetricsServer(settings.listen, reader.render)
+        self._metrics.start()
 
     # ---- what happens ----------------------------------------------------------------------------------------
 
@@ -404,6 +396,14 @@ class Daemon:
         """Tells every target the new time."""
         await self.reteller.tell()
         await self.pool_keeper.look()
+
+    async def _qualifiers_changed(self, uid: bytes) -> None:
+        """One of the function's versions or aliases was made, moved or deleted."""
+        await self.events.forget_rules()
+        await self.concurrency.qualifiers_changed(uid)
+
+    async def _tell_pools(self, uid: bytes) -> None:
+        await self.pool_keeper.tell_function(uid)
 
     async def _tell_function(self, uid: bytes) -> None:
         """Its targets, with what is reserved for it, and their pools."""

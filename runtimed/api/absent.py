@@ -21,16 +21,9 @@ CreateEventSourceMapping POST /2015-03-31/event-source-mappings
 DeleteEventSourceMapping DELETE /2015-03-31/event-source-mappings/{UUID}
 GetEventSourceMapping GET /2015-03-31/event-source-mappings/{UUID}
 UpdateEventSourceMapping PUT /2015-03-31/event-source-mappings/{UUID}
-ListAliases GET /2015-03-31/functions/{FunctionName}/aliases
-CreateAlias POST /2015-03-31/functions/{FunctionName}/aliases
-DeleteAlias DELETE /2015-03-31/functions/{FunctionName}/aliases/{Name}
-GetAlias GET /2015-03-31/functions/{FunctionName}/aliases/{Name}
-UpdateAlias PUT /2015-03-31/functions/{FunctionName}/aliases/{Name}
 GetPolicy GET /2015-03-31/functions/{FunctionName}/policy
 AddPermission POST /2015-03-31/functions/{FunctionName}/policy
 RemovePermission DELETE /2015-03-31/functions/{FunctionName}/policy/{StatementId}
-ListVersionsByFunction GET /2015-03-31/functions/{FunctionName}/versions
-PublishVersion POST /2015-03-31/functions/{FunctionName}/versions
 UntagResource DELETE /2017-03-31/tags/{Resource}
 ListTags GET /2017-03-31/tags/{Resource}
 TagResource POST /2017-03-31/tags/{Resource}

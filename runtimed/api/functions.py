@@ -1,4 +1,4 @@
-"""Functions: create, get, list, change, delete."""
+"""Functions: create, get, list, change, delete; and one version of a function, where a qualifier is taken."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 
 from runtimed.api import lambda_members
 from runtimed.api.operation import Route, Upload, operation
+from runtimed.api.versions import Publisher, not_found
 from runtimed.model import arn, errors, quotas
 from runtimed.model.function import (
     CreateFunctionRequest,
@@ -27,6 +28,7 @@ from runtimed.model.function import (
 )
 from runtimed.model.runtime import RuntimeState, RuntimeStatus, python_minor
 from runtimed.model.shape import UNSET, UnsetType
+from runtimed.model.version import is_number, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -39,12 +41,20 @@ _FUNCTION = f"{_FUNCTIONS}/{{FunctionName}}"
 class FunctionReader(Protocol):
     """The registry, as far as reading goes (store/functions.py)."""
 
-    async def get(self, name: str) -> FunctionConfiguration | None:
-        """The function of this name, at $LATEST."""
+    async def get(self, name: str, qualifier: str = "") -> FunctionConfiguration | None:
+        """The function of this name, at $LATEST or under the qualifier, which its ARN then has."""
         ...
 
     async def page(self, after: str, limit: int, prefix: str = "") -> list[FunctionConfiguration]:
         """Up to `limit` functions whose names sort after `after` and begin with `prefix`, in their names' order."""
+        ...
+
+    async def page_of_all(self, marker: str, limit: int, prefix: str) -> tuple[list[FunctionConfiguration], str]:
+        """The same with all versions of each, and the marker of the next page."""
+        ...
+
+    async def page_of_function(self, name: str, marker: str, limit: int) -> tuple[list[FunctionConfiguration], str]:
+        """One function's versions, $LATEST first, and the marker of the next page."""
         ...
 
 
@@ -83,8 +93,10 @@ class Functions:
         deployer: Deployer,
         runtimes: Callable[[], list[RuntimeStatus]],
         provisioned: Callable[[str], Awaitable[Collection[object]]],
+        publisher: Publisher,
     ) -> None:
         """`provisioned`: what is provisioned for a function's $LATEST, and what may become so."""
+        self._publisher = publisher
         self._identity = identity
         self._provisioned = provisioned
         self._functions = functions
@@ -107,7 +119,7 @@ class Functions:
 
     @operation(route=Route("PUT", f"{_FUNCTION}/code", 200, lambda_members.update_function_code))
     async def update_function_code(self, request: UpdateFunctionCodeRequest, upload: Upload) -> FunctionConfiguration:
-        name = (await self._existing(request.function_name)).function_name
+        name = (await self._changeable(request.function_name)).function_name
         code = _whole(upload, request.upload_size)
         return await self._deployer.update_code(msgspec.structs.replace(request, function_name=name), code)
 
@@ -119,7 +131,7 @@ class Functions:
             check_environment(request.environment)
         if request.logging_config is not UNSET:
             check_logging(request.logging_config)
-        found = await self._existing(request.function_name)
+        found = await self._changeable(request.function_name)
         name = found.function_name
         check_snap_start(
             found.snap_start if request.snap_start is UNSET else request.snap_start,
@@ -144,9 +156,13 @@ class Functions:
 
     @operation(safe=True, route=Route("GET", _FUNCTIONS, 200, lambda_members.list_functions))
     async def list_functions(self, request: ListFunctionsRequest) -> ListFunctionsResponse:
-        if request.marker and not arn.is_name(request.marker):
+        whole, limit = bool(request.function_version), min(request.max_items, quotas.LIST_PAGE_ITEMS)
+        name, _, number = request.marker.partition(":")
+        if request.marker and not (arn.is_name(name) and is_number(number) == whole):
             raise errors.InvalidParameterValue("Marker: pass the NextMarker of the page before, unchanged.")
-        limit = min(request.max_items, quotas.LIST_PAGE_ITEMS)
+        if whole:
+            every, marker = await self._functions.page_of_all(request.marker, limit, request.name_prefix)
+            return ListFunctionsResponse(functions=every, next_marker=marker or UNSET)
         found = await self._functions.page(request.marker, limit + 1, request.name_prefix)
         if len(found) <= limit:
             return ListFunctionsResponse(functions=found)
@@ -157,7 +173,16 @@ class Functions:
         reference = arn.parse(request.function_name, self._identity, request.qualifier)
         if reference.qualifier == arn.LATEST:
             raise errors.InvalidParameterValue("Qualifier: $LATEST cannot be deleted without deleting the function.")
-        await self._deployer.delete((await self._existing(request.function_name, request.qualifier)).function_name)
+        if reference.qualifier and not is_number(reference.qualifier):
+            raise errors.InvalidParameterValue(
+                f"Qualifier: {reference.qualifier!r} is not a version's number. DeleteAlias (`runtimectl aliases "
+                f"{reference.name} delete`) deletes an alias."
+            )
+        name = (await self._existing(request.function_name, request.qualifier)).function_name
+        if reference.qualifier:
+            await self._publisher.delete_version(name, number_of(reference.qualifier))
+        else:
+            await self._deployer.delete(name)
         return DeleteFunctionResponse()
 
     def _unqualified(self, function_name: str) -> str:
@@ -180,14 +205,25 @@ class Functions:
             else f"Runtime: {why}. It has no runtime at all: install Python 3.9 or newer and see `runtimectl doctor`."
         )
 
+    async def _changeable(self, function_name: str) -> FunctionConfiguration:
+        reference = arn.parse(function_name, self._identity)
+        if reference.qualifier not in ("", arn.LATEST):
+            raise errors.InvalidParameterValue(
+                "FunctionName: versions do not change, and aliases are moved by UpdateAlias. Leave the qualifier out."
+            )
+        return await self._existing(reference.name)
+
     async def _existing(self, function_name: str, qualifier: str = "") -> FunctionConfiguration:
         reference = arn.parse(function_name, self._identity, qualifier)
-        found = await self._functions.get(reference.name)
-        if found is None or reference.qualifier not in ("", arn.LATEST):
+        found = await self._functions.get(reference.name, reference.qualifier)
+        if found is None:
             missing = self._identity.function_arn(reference.name, reference.qualifier)
-            raise errors.ResourceNotFound(
-                f"Function not found: {missing}. `runtimectl functions` lists those that exist."
-            )
+            if reference.qualifier and await self._functions.get(reference.name) is not None:
+                raise errors.ResourceNotFound(
+                    f"Function not found: {missing}. `runtimectl versions {reference.name}` and `runtimectl aliases "
+                    f"{reference.name}` list what there is of it."
+                )
+            raise not_found(missing)
         return found
 
 

@@ -2,7 +2,7 @@
 those that this node does not have.
 
 Each function makes of a request's JSON, in place, the members of our request (see `operation.Route.adapt`). What asks
-for nothing (a version not to be published, the only package type there is) is dropped; what asks for something that the
+for nothing (no layers, the only package type there is) is dropped; what asks for something that the
 node cannot do is refused. A member that is neither is left, and the gateway refuses what no request has.
 """
 
@@ -32,13 +32,11 @@ def create_function(members: Members) -> str:
 
 
 def update_function_code(members: Members) -> str:
-    name, revision = members.pop("FunctionName", None), members.pop("RevisionId", None)
+    kept: Members = {name: members.pop(name) for name in ("FunctionName", "RevisionId", "Publish") if name in members}
     _common(members)
     _only(members, "DryRun", False, "there is no dry run of an update here. Leave it out.")
     package = _zip_file(members, "")
-    members["FunctionName"] = name
-    if revision is not None:
-        members["RevisionId"] = revision
+    members.update(kept)
     return package
 
 
@@ -49,7 +47,6 @@ def update_function_configuration(members: Members) -> str:
 
 
 def list_functions(members: Members) -> str:
-    _only(members, "FunctionVersion", "ALL", "must be ALL.")
     if members.pop("MasterRegion", "ALL") != "ALL":
         raise errors.InvalidParameterValue("MasterRegion: this node is its only region. Leave it out.")
     return ""
@@ -84,7 +81,6 @@ def _drop_role(members: Members) -> None:
 
 
 def _common(members: Members) -> None:
-    _only(members, "Publish", False, "this node has no versions but $LATEST yet. Leave it out.")
     architectures = members.pop("Architectures", None)
     if architectures is not None and architectures != [ARCHITECTURE]:
         raise errors.InvalidParameterValue(f"Architectures: this node runs {ARCHITECTURE} only.")

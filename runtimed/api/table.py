@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from runtimed.api.aliases import Aliases, AliasKeeper
 from runtimed.api.concurrency import Concurrency, Reserve
 from runtimed.api.functions import Deployer, FunctionReader, Functions
 from runtimed.api.invocations import Invocations, Invoker
@@ -20,12 +21,13 @@ from runtimed.api.node import Node, NodeReader, StatisticsReader
 from runtimed.api.operation import Bound, Operation, tabulate
 from runtimed.api.queues import EventQueues, Queues
 from runtimed.api.scaling import Scaler, Scaling
+from runtimed.api.versions import Publisher, Versions
 from runtimed.model.arn import LATEST, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OPERATIONS = tabulate((Functions, Invocations, Concurrency, Scaling, Queues, Logs, Keys, Node))
+_OPERATIONS = tabulate((Functions, Versions, Aliases, Invocations, Concurrency, Scaling, Queues, Logs, Keys, Node))
 
 TABLE: Mapping[str, Operation] = MappingProxyType({name: entry for name, (_, entry) in _OPERATIONS.items()})
 
@@ -36,6 +38,8 @@ class Performers(Struct, frozen=True, kw_only=True):
     identity: Identity
     functions: FunctionReader
     deployer: Deployer
+    publisher: Publisher
+    aliases: AliasKeeper
     invoker: Invoker
     queues: EventQueues
     concurrency: Reserve
@@ -55,7 +59,11 @@ def bind(performers: Performers) -> Mapping[str, Bound]:
     """The operations with methods that can be called."""
     p = performers
     resources: dict[type, object] = {
-        Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes, partial(_provisioned, p)),
+        Functions: Functions(
+            p.identity, p.functions, p.deployer, p.node.runtimes, partial(_provisioned, p), p.publisher
+        ),
+        Versions: Versions(p.identity, p.functions, p.publisher),
+        Aliases: Aliases(p.identity, p.functions, p.aliases),
         Invocations: Invocations(p.identity, p.invoker),
         Queues: Queues(p.identity, p.queues),
         Concurrency: Concurrency(p.identity, p.functions, p.concurrency),

@@ -1,27 +1,23 @@
-"""Makes functions and changes them: receives code, keeps targets, and runs the rollouts that `machines.deployment`
-decides.
+"""Makes functions and their versions, and changes them: receives code, keeps targets, and begins the rollouts that
+`machines.deployment` decides (rollouts.py runs them).
 
-Each function under change has one rollout, which runs the machine's commands in order. A step (prepare, grant,
-teach, route) may take long and is the last of its batch; it is what a deletion interrupts. Everything else is short
-and is always run to its end, so that what the machine thinks happened did happen. What a caller began is never lost
-with the caller: storing the change and starting its rollout are shielded together.
+What a caller began is never lost with the caller: storing the change and starting its rollout are shielded together.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 from msgspec import UNSET
 
 from runtimed.deployment.receive import Receiver
-from runtimed.deployment.steps import NO_ROOM, NO_RUNTIME, StepError, Steps
-from runtimed.link.mirror import Unconnected
+from runtimed.deployment.rollouts import Rollout, Rollouts, Subject
+from runtimed.deployment.shield import Shield
+from runtimed.deployment.steps import NO_ROOM, NO_RUNTIME
+from runtimed.deployment.subjects import Changes, OfFunction, OfVersion, Parts
 from runtimed.machines import deployment as machine
 from runtimed.model import errors
 from runtimed.model.function import (
@@ -30,16 +26,13 @@ from runtimed.model.function import (
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
 )
-from runtimed.store.functions import Function, FunctionStore
+from runtimed.model.version import PublishVersionRequest
+from runtimed.store.functions import Function
 from runtimed.store.targets import Definition
+from runtimed.store.versions import Version, Wish
 
-T = TypeVar("T")
 AGAIN_SECONDS, AGAIN_SECONDS_MAX = 5.0, 300.0  # until a function that failed is tried again; doubled each time
-RETRY_SECONDS = 1.0  # before the store is tried again for something that must be kept
-
-log = logging.getLogger(__name__)
-
-STEPS = (machine.Prepare, machine.Grant, machine.Teach, machine.Route)
+PUBLISH_SECONDS = 5.0  # that a caller waits for a version to become Active: there is little to do for it
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -49,27 +42,18 @@ class Attempt(msgspec.Struct, frozen=True):
     pause: float
 
 
-class _Rollout:
-    """One function's, while something is under way."""
-
-    def __init__(self, function: Function, state: machine.Deployment) -> None:
-        self.function = function
-        self.machine = state
-        self.task: asyncio.Task[None] | None = None
-        self.step: asyncio.Task[machine.Event | None] | None = None
-        self.deleting = False
-
-
 class Deployer:
-    """The performer behind create, update and delete."""
+    """The performer behind create, publish, update and delete."""
 
-    def __init__(self, functions: FunctionStore, receiver: Receiver, steps: Steps) -> None:
-        self._functions = functions
+    def __init__(self, parts: Parts, receiver: Receiver) -> None:
+        self._parts = parts
+        self._functions = parts.functions
+        self._versions = parts.versions
         self._receiver = receiver
-        self._steps = steps
-        self._rollouts: dict[int, _Rollout] = {}
-        self._attempts: dict[int, Attempt] = {}
-        self._shielded: set[asyncio.Future[Any]] = set()
+        self.rollouts = Rollouts(parts.steps)
+        self.changes = Changes()
+        self._attempts: dict[tuple[type, int], Attempt] = {}
+        self._shield = Shield()
 
     # ---- operations ------------------------------------------------------------------------------------------
 
@@ -88,16 +72,24 @@ class Deployer:
                 snap_start=request.snap_start,
             )
 
+            published = _Published()
+
             async def store() -> None:
                 async with self._receiver.keeping(package):
                     function = await self._functions.create(
-                        request.function_name, definition, request.environment.variables, _now_ms()
+                        request.function_name,
+                        definition,
+                        request.environment.variables,
+                        _now_ms(),
+                        self._versions.along(Wish(), _now_ms(), published.set) if request.publish else None,
                     )
                 if function.next is not None:
-                    self._start(_Rollout(function, machine.Deployment()), machine.Begin(function.next))
+                    first = Rollout(OfFunction(function, self._parts), machine.Deployment())
+                    self.rollouts.start(first, machine.Begin(function.next))
+                self._follow(function, published)
 
-            await self._shield(store())
-        return await self._shown(request.function_name)
+            await self._shield.run(store())
+        return await self._shown(request.function_name, published.version)
 
     async def update_code(
         self, request: UpdateFunctionCodeRequest, code: AsyncIterator[bytes]
@@ -108,15 +100,22 @@ class Deployer:
                 new = msgspec.structs.replace(was, zip_sha256=package.sha256, zip_size=package.size)
                 return new, variables
 
+            published = _Published()
+
             async def store() -> None:
                 async with self._receiver.keeping(package):
-                    changed = await self._functions.change(
-                        request.function_name, _given(request.revision_id), change, _now_ms()
+                    before, after = await self._functions.change(
+                        request.function_name,
+                        _given(request.revision_id),
+                        change,
+                        _now_ms(),
+                        self._versions.along(Wish(), _now_ms(), published.set) if request.publish else None,
                     )
-                self._changed(*changed)
+                self._changed(before, after)
+                self._follow(after, published)
 
-            await self._shield(store())
-        return await self._shown(request.function_name)
+            await self._shield.run(store())
+        return await self._shown(request.function_name, published.version)
 
     async def update_configuration(self, request: UpdateFunctionConfigurationRequest) -> FunctionConfiguration:
         def change(was: Definition, variables: dict[str, str]) -> tuple[Definition, dict[str, str]]:
@@ -139,14 +138,44 @@ class Deployer:
                 *await self._functions.change(request.function_name, _given(request.revision_id), change, _now_ms())
             )
 
-        await self._shield(store())
+        await self._shield.run(store())
         return await self._shown(request.function_name)
+
+    async def publish(self, request: PublishVersionRequest) -> FunctionConfiguration:
+        wish = Wish(
+            description=_given(request.description),
+            code_sha256=_given(request.code_sha256),
+            revision_id=_given(request.revision_id),
+        )
+
+        async def store() -> Version:
+            version, new = await self._versions.publish(request.function_name, wish, _now_ms())
+            if new:
+                self._roll_out(version)
+            return version
+
+        version = await self._shield.run(store())
+        await self.settled([version])
+        return await self._shown(version.name, version)
 
     async def delete(self, name: str) -> None:
         function = await self._functions.find(name)
         if function is None:
             raise errors.ResourceNotFound(f"Function not found: {name}")
-        await self._shield(self._delete(function))
+        state, _ = machine.recovered(function.state, function.serving, function.next)
+        await self._shield.run(self.rollouts.delete(Rollout(OfFunction(function, self._parts), state)))
+
+    async def delete_version(self, name: str, number: int) -> None:
+        async def delete() -> None:
+            version = await self._versions.condemn(name, number)
+            state, _ = machine.recovered(version.state, version.serving, version.next)
+            await self.rollouts.delete(Rollout(self._subject(version), state))
+
+        await self._shield.run(delete())
+
+    async def settled(self, versions: Iterable[Version]) -> None:
+        """Until these are Active or Failed, or PUBLISH_SECONDS have passed."""
+        await self.rollouts.settled([self._subject(version) for version in versions], PUBLISH_SECONDS)
 
     # ---- start and stop --------------------------------------------------------------------------------------
 
@@ -154,175 +183,89 @@ class Deployer:
         """At start: goes on with what a crash or a stop interrupted. Launcher and dispatcher were told what is
         wanted."""
         await self._functions.forget_strays()
-        for function in await self._functions.all():
+        functions = {function.id: function for function in await self._functions.all()}
+        for function in functions.values():
             state, commands = machine.recovered(function.state, function.serving, function.next)
             if commands:
-                self._drive(_Rollout(function, state), commands)
+                self.rollouts.drive(Rollout(OfFunction(function, self._parts), state), commands)
+        for version in await self._versions.all():
+            if (whose := functions.get(version.function)) is None or whose.state is machine.State.DELETING:
+                continue  # goes with it
+            state, commands = machine.recovered(version.state, version.serving, version.next)
+            if commands:
+                after = self.rollouts.task(OfFunction(whose, self._parts))
+                self.rollouts.drive(Rollout(self._subject(version), state, after), commands)
 
     async def try_again(self, now: float) -> None:
-        """Functions that could not be made for want of a runtime or of room begin anew, each less and less often."""
-        failed = await self._functions.failed((NO_RUNTIME, NO_ROOM))
-        self._attempts = {f.id: self._attempts.get(f.id, Attempt(now + AGAIN_SECONDS, AGAIN_SECONDS)) for f in failed}
-        for function in failed:
-            attempt = self._attempts[function.id]
-            if attempt.due > now or not await self._shield(self._begin_again(function)):
+        """What could not be made for want of a runtime or of room begins anew, each less and less often."""
+        codes = (NO_RUNTIME, NO_ROOM)
+        failed: dict[tuple[type, int], Function | Version] = {}
+        failed |= {(Function, function.id): function for function in await self._functions.failed(codes)}
+        failed |= {(Version, version.id): version for version in await self._versions.failed(codes)}
+        self._attempts = {key: self._attempts.get(key, Attempt(now + AGAIN_SECONDS, AGAIN_SECONDS)) for key in failed}
+        for key, one in failed.items():
+            attempt = self._attempts[key]
+            if attempt.due > now or not await self._shield.run(self._begin_again(one)):
                 continue
             pause = min(attempt.pause * 2, AGAIN_SECONDS_MAX)
-            self._attempts[function.id] = Attempt(now + pause, pause)
+            self._attempts[key] = Attempt(now + pause, pause)
 
-    async def _begin_again(self, function: Function) -> bool:
-        if not await self._functions.begin_again(function):
-            return False
-        state, _ = machine.recovered(function.state, function.serving, function.next)
-        self._start(_Rollout(function, state), machine.Again())
-        return True
+    async def _begin_again(self, one: Function | Version) -> bool:
+        subject: Subject
+        if isinstance(one, Version):
+            begun, subject = await self._versions.begin_again(one), self._subject(one)
+        else:
+            begun, subject = await self._functions.begin_again(one), OfFunction(one, self._parts)
+        if begun:
+            state, _ = machine.recovered(one.state, one.serving, one.next)
+            self.rollouts.start(Rollout(subject, state), machine.Again())
+        return begun
 
     async def settle(self) -> None:
         """Until nothing is under way."""
-        while tasks := [rollout.task for rollout in self._rollouts.values() if rollout.task is not None]:
-            await asyncio.wait(tasks)
+        await self.rollouts.settle()
 
     async def stop(self) -> None:
         """Interrupts all rollouts: they begin again with the next start."""
-        tasks = [rollout.task for rollout in self._rollouts.values() if rollout.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.rollouts.stop()
 
-    # ---- rollouts --------------------------------------------------------------------------------------------
+    # ---- parts -----------------------------------------------------------------------------------------------
 
     def _changed(self, before: Function, after: Function) -> None:
         state, _ = machine.recovered(before.state, before.serving, before.next)
         if after.next is not None:
-            self._start(_Rollout(after, state), machine.Begin(after.next))
+            self.rollouts.start(Rollout(OfFunction(after, self._parts), state), machine.Begin(after.next))
 
-    def _start(self, rollout: _Rollout, event: machine.Event) -> None:
-        self._drive(rollout, rollout.machine.on(event))
+    def _follow(self, function: Function, published: _Published) -> None:
+        """A version that was published with the function's new target, once that one is in its place."""
+        if published.version is not None and published.new:
+            self._roll_out(published.version, self.rollouts.task(OfFunction(function, self._parts)))
 
-    def _drive(self, rollout: _Rollout, commands: tuple[machine.Command, ...]) -> None:
-        self._rollouts[rollout.function.id] = rollout
-        rollout.task = asyncio.create_task(self._run(rollout, commands), name=f"rollout of {rollout.function.name}")
+    def _roll_out(self, version: Version, after: asyncio.Task[None] | None = None) -> None:
+        rollout = Rollout(self._subject(version), machine.Deployment(), after)
+        self.rollouts.start(rollout, machine.Begin(version.target))
 
-    async def _delete(self, function: Function) -> None:
-        rollout = self._rollouts.get(function.id)
-        if rollout is None:
-            state, _ = machine.recovered(function.state, function.serving, function.next)
-            rollout = _Rollout(function, state)
-        elif rollout.task is not None:
-            rollout.deleting = True
-            if rollout.step is not None:
-                rollout.step.cancel()
-            await asyncio.wait({rollout.task})
-            rollout.deleting = False
-        if rollout.machine.state in (machine.State.DELETING, machine.State.GONE):
-            return  # by another caller, who has just finished
-        self._start(rollout, machine.Delete())
-        if rollout.task is not None:
-            await rollout.task
+    def _subject(self, version: Version) -> OfVersion:
+        return OfVersion(version, self._parts, self.changes)
 
-    async def _run(self, rollout: _Rollout, commands: tuple[machine.Command, ...]) -> None:
-        waiting = deque(commands)
-        try:
-            while waiting:
-                command = waiting.popleft()
-                if isinstance(command, STEPS):
-                    event = await self._step(rollout, command)
-                else:
-                    event = await self._apply(rollout, command)
-                if rollout.deleting and not waiting:
-                    return
-                if event is not None:
-                    waiting.extend(rollout.machine.on(event))
-        finally:
-            if self._rollouts.get(rollout.function.id) is rollout:
-                del self._rollouts[rollout.function.id]
-
-    async def _step(self, rollout: _Rollout, command: machine.Command) -> machine.Event | None:
-        """Runs one step. None when a deletion interrupted it."""
-        if rollout.deleting:
-            return None
-        step = rollout.step = asyncio.create_task(self._take(rollout, command))
-        try:
-            return await step
-        except asyncio.CancelledError:
-            if step.cancelled():
-                return None
-            step.cancel()
-            raise
-        finally:
-            rollout.step = None
-
-    async def _take(self, rollout: _Rollout, command: machine.Command) -> machine.Event | None:
-        try:
-            match command:
-                case machine.Prepare(target):
-                    await self._steps.prepare(target)
-                    return machine.Prepared()
-                case machine.Grant(target):
-                    await self._steps.grant(target)
-                    return machine.Granted()
-                case machine.Teach(target):
-                    await self._steps.teach(target)
-                    return machine.Taught()
-                case machine.Route(target):
-                    await self._steps.route(rollout.function, target)
-                    return machine.Routed()
-            raise TypeError(f"{command} is no step")
-        except Unconnected:
-            return None  # the launcher is gone, and so are we: the rollout begins again with the next start
-        except StepError as error:
-            return machine.StepFailed(str(error), error.code)
-        except Exception:
-            log.exception("%s: %s failed", rollout.function.name, command)
-            return machine.StepFailed("Something failed on the node's side; its log says what.", "InternalError")
-
-    async def _apply(self, rollout: _Rollout, command: machine.Command) -> machine.Event | None:
-        """Runs a command that has to succeed: again and again, should the store be unable to keep it (a full disk)."""
-        while True:
-            try:
-                return await self._apply_once(rollout.function, command)
-            except Exception:
-                log.exception("%s: %s failed and will be repeated", rollout.function.name, command)
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _apply_once(self, function: Function, command: machine.Command) -> machine.Event | None:
-        match command:
-            case machine.Record(state, serving, following, reason, code):
-                await self._functions.record(function.id, state, serving, following, reason, code)
-                if reason:
-                    log.warning("%s: %s", function.name, reason)
-            case machine.Withdraw(target):
-                await self._steps.withdraw(target)
-            case machine.Forget(target):
-                await self._functions.forget_target(target)
-            case machine.Retire(targets):
-                await self._steps.unroute(function)
-                for target in targets:
-                    await self._steps.withdraw(target)
-                await self._functions.forget(function.id)
-                return machine.Retired()
-            case _:
-                raise TypeError(f"{command} is not known")
-        return None
-
-    # ---- parts -----------------------------------------------------------------------------------------------
-
-    async def _shown(self, name: str) -> FunctionConfiguration:
-        shown = await self._functions.get(name)
+    async def _shown(self, name: str, version: Version | None = None) -> FunctionConfiguration:
+        if version is None:
+            shown = await self._functions.get(name)
+        else:
+            shown = await self._versions.get(name, version.number)
         if shown is None:
             raise errors.ResourceNotFound(f"Function not found: {name} was deleted meanwhile")
         return shown
 
-    async def _shield(self, work: Awaitable[T]) -> T:
-        task = asyncio.ensure_future(work)
-        self._shielded.add(task)
-        task.add_done_callback(self._shielded_done)
-        return await asyncio.shield(task)
 
-    def _shielded_done(self, task: asyncio.Future[Any]) -> None:
-        self._shielded.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: the caller may be gone
+class _Published:
+    """What came of publishing along with a change."""
+
+    version: Version | None = None
+    new = False
+
+    def set(self, version: Version, new: bool) -> None:
+        self.version, self.new = version, new
 
 
 def _now_ms() -> int:

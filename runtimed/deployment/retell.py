@@ -39,8 +39,10 @@ class Reteller:
             target = await self._functions.target(number)
         except KeyError:
             return
+        if self._dispatcher.target(number) == self._steps.target(target):
+            return
         generation = await self._functions.next_generation(target.uid)
-        if generation is None or number not in self._dispatcher.targets():
+        if generation is None or not self._dispatcher.knows(number):
             return
         try:
             await self._dispatcher.put(self._steps.target(target), number, generation)

@@ -1,5 +1,5 @@
-"""The steps of a rollout, each idempotent: prepare the package, grant a launch plan, teach the dispatcher, swap the
-route."""
+"""The steps of a rollout, each idempotent: prepare the package, grant a launch plan, teach the dispatcher. The last
+one, to swap the route, is in routes.py."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from runtimed.dispatch.control import Dispatcher
 from runtimed.link.mirror import Refused
 from runtimed.machines.pools import Pools
 from runtimed.model import errors, wire
-from runtimed.model.arn import LATEST, Identity
+from runtimed.model.arn import Identity
 from runtimed.model.function import SnapStartApplyOn
 from runtimed.model.runtime import ENTRYPOINT, is_custom, is_executed
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import launch_plan
-from runtimed.store.functions import Function, FunctionStore
+from runtimed.store.functions import FunctionStore
 from runtimed.store.packages import CodeStore
 from runtimed.store.targets import Definition, Target
 
@@ -175,18 +175,6 @@ class Steps:
         except Refused as error:
             raise StepError(f"The dispatcher refused the function: {error}.", "InternalError") from None
 
-    async def route(self, function: Function, number: int) -> None:
-        generation = await self._functions.next_generation(function.uid)
-        if generation is None:
-            raise StepError("The function is gone.", "InternalError")
-        try:
-            await self._dispatcher.put(self.route_of(function.name, number), function.id, generation)
-        except Refused as error:
-            raise StepError(f"The dispatcher refused the function: {error}.", "InternalError") from None
-
-    async def unroute(self, function: Function) -> None:
-        await self._dispatcher.delete_route(function.id)
-
     async def withdraw(self, number: int) -> None:
         """The dispatcher lets environments finish; the plan goes a little later."""
         await self._dispatcher.delete_target(number)
@@ -236,6 +224,3 @@ class Steps:
             snap_start=self._snapshot(target.definition) is not wire.SnapshotMode.OFF,
             reserved=self.reserved(target.uid),
         )
-
-    def route_of(self, name: str, number: int) -> wire.PutRoute:
-        return wire.PutRoute(name=name, qualifier=LATEST, target=number)

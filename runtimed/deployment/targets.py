@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET
 
 from runtimed.model import wire
-from runtimed.model.arn import LATEST, Identity
+from runtimed.model.arn import Identity
 from runtimed.model.function import LogFormat, SnapStartApplyOn
 from runtimed.model.runtime import is_executed
 from runtimed.model.wire import LogFormat as WireLogFormat
@@ -43,7 +43,7 @@ def put_target(
         plan=target.id,
         function_uid=target.uid,
         function_name=target.name,
-        function_version=LATEST,
+        function_version=definition.version,
         arn=identity.function_arn(target.name),
         memory_mb=definition.memory_size,
         timeout_ms=definition.timeout * 1000,
@@ -74,7 +74,7 @@ def configuration(target: Target, identity: Identity, executable: str = "", snap
         {
             "handler": definition.handler,
             "function_name": target.name,
-            "function_version": LATEST,
+            "function_version": definition.version,
             "memory_mb": definition.memory_size,
             "arn_account": identity.account,
             "log_group": log_group(target),

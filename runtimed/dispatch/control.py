@@ -108,6 +108,20 @@ class Dispatcher:
         """Those that there are."""
         return self._mirror.items(wire.PutTarget)
 
+    def target(self, target: int) -> wire.PutTarget | None:
+        """What was put last."""
+        found = self._mirror.get(wire.PutTarget, target)
+        return found if isinstance(found, wire.PutTarget) else None
+
+    def knows(self, target: int) -> bool:
+        """Whether there is such a target."""
+        return self.target(target) is not None
+
+    def route(self, route: int) -> wire.PutRoute | None:
+        """What was put last."""
+        found = self._mirror.get(wire.PutRoute, route)
+        return found if isinstance(found, wire.PutRoute) else None
+
     def demands_of(self, uid: bytes, version: str) -> list[wire.Demand]:
         """Of the targets of a function's version, as far as they have any."""
         found = [

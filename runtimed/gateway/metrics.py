@@ -37,6 +37,7 @@ class MetricsServer:
 
     def __init__(self, listen: str, render: Callable[[], bytes]) -> None:
         """`listen`: HOST:PORT (0: any, see `port`)."""
+        self._listen = listen
         host, _, port = listen.rpartition(":")
         self._where = (host.strip("[]"), int(port))
         self._render = render
@@ -45,8 +46,12 @@ class MetricsServer:
         self.port = 0
 
     def start(self) -> None:
-        """OSError when it cannot listen."""
-        self._server = _Server(self._where, self._render)
+        """When it cannot listen, the log says so: functions can be served all the same."""
+        try:
+            self._server = _Server(self._where, self._render)
+        except (OSError, OverflowError) as error:
+            log.error("metrics.listen: cannot listen on %s: %s", self._listen, error)
+            return
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_SECONDS,), name="metrics", daemon=True

@@ -48,13 +48,15 @@ class ConcurrencyKeeper:
         limit: int,
         least: int = 0,
         tell: Callable[[bytes], Awaitable[None]],
+        tell_pools: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
         """`limit`: the account's concurrency; `least`: what stays unreserved of it, 0: Lambda's rule; `tell`: tells the
-        dispatcher of a function's target and pool anew."""
+        dispatcher of a function's targets and pools anew, `tell_pools`: of the pools only, which is less."""
         self._store = store
         self._dispatcher = dispatcher
         self._limit, self._least = limit, least
         self._tell = tell
+        self._tell_pools = tell if tell_pools is None else tell_pools
         self._settings: dict[bytes, dict[str, Setting]] = {}
         self._ahead: dict[tuple[bytes, str], int] = {}
         """Of versions that an alias is about to move to."""
@@ -165,7 +167,7 @@ class ConcurrencyKeeper:
         """A function's versions and aliases came, went, or mean something else."""
         async with self._changing:
             await self.load()
-            await self._tell(uid)
+            await self._tell_pools(uid)
 
     @asynccontextmanager
     async def moving(self, name: str, alias: str, version: str) -> AsyncIterator[None]:
@@ -178,7 +180,7 @@ class ConcurrencyKeeper:
         key = found.uid, version
         self._ahead[key] = self._ahead.get(key, 0) + found.executions
         try:
-            await self._tell(found.uid)
+            await self._tell_pools(found.uid)
             await self._await_ready(*key)
             yield
         finally:

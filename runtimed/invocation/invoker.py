@@ -12,7 +12,8 @@ from runtimed.model.function import FunctionConfiguration, State
 from runtimed.model.invocation import InvocationType, InvokeRequest, InvokeResponse, LogType
 from runtimed.model.shape import UNSET
 
-GetFunction = Callable[[str], Awaitable[FunctionConfiguration | None]]
+GetFunction = Callable[[str, str], Awaitable[FunctionConfiguration | None]]
+"""By a name and a qualifier, which may be empty."""
 
 
 class Invoker:
@@ -62,9 +63,16 @@ class Invoker:
 
     async def _unknown(self, request: InvokeRequest, answer: wire.Answer, request_id: str) -> errors.ApiError:
         """The dispatcher has no route: the function does not exist, or cannot be invoked yet."""
-        function = None if request.qualifier not in ("", "$LATEST") else await self._function(request.function_name)
+        name = request.function_name
+        function = await self._function(name, request.qualifier)
+        if function is None and request.qualifier and await self._function(name, "") is not None:
+            return errors.ResourceNotFound(
+                f"Function not found: {name}:{request.qualifier}. `runtimectl versions {name}` and `runtimectl aliases "
+                f"{name}` list what there is of it.",
+                request_id=request_id,
+            )
         if function is None:
-            missing = f"{request.function_name}:{request.qualifier}" if request.qualifier else request.function_name
+            missing = f"{name}:{request.qualifier}" if request.qualifier else name
             return errors.ResourceNotFound(
                 f"Function not found: {missing}. `runtimectl functions` lists those that exist.", request_id=request_id
             )

@@ -186,8 +186,7 @@ class SnapStartOptimizationStatus(Enum):
 
 
 class SnapStart(Shape, frozen=True, kw_only=True):
-    """Whether environments begin as copies of one whose init phase is over. This node's only version is $LATEST:
-    it counts as published."""
+    """Whether environments begin as copies of one whose init phase is over. $LATEST counts as published here."""
 
     apply_on: SnapStartApplyOn = SnapStartApplyOn.NONE
 
@@ -254,6 +253,8 @@ class CreateFunctionRequest(Shape, frozen=True, kw_only=True):
     """How many bytes of code follow; a stream of another length is refused."""
     upload_sha256: Sha256 | UnsetType = UNSET
     """What the code's digest must be."""
+    publish: bool = False
+    """As version 1, too; that one is then answered."""
 
 
 class UpdateFunctionCodeRequest(Shape, frozen=True, kw_only=True):
@@ -264,6 +265,8 @@ class UpdateFunctionCodeRequest(Shape, frozen=True, kw_only=True):
     """When given: the change is made only if this is the current revision."""
     upload_size: UploadSize | UnsetType = UNSET
     upload_sha256: Sha256 | UnsetType = UNSET
+    publish: bool = False
+    """As a version, too; that one is then answered."""
 
 
 class UpdateFunctionConfigurationRequest(Shape, frozen=True, kw_only=True):
@@ -314,6 +317,8 @@ class ListFunctionsRequest(Shape, frozen=True, kw_only=True):
         str, Meta(pattern=r"^[a-zA-Z0-9-_]{0,64}$", description="the beginning of a function's name.")
     ] = ""
     """Only functions whose names begin so."""
+    function_version: Annotated[str, Meta(pattern=r"^(ALL)?$", description="must be ALL.")] = ""
+    """ALL: the published versions too."""
 
 
 class ListFunctionsResponse(Shape, frozen=True, kw_only=True):

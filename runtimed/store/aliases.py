@@ -187,11 +187,11 @@ class AliasStore:
         return [_lead(row) for row in await self._database.run(lambda c: c.execute(_LEAD).fetchall())]
 
     async def lead_again(self, alias: int) -> Lead | None:
-        """Where it leads now, with a generation higher than every one before; None: it is gone."""
+        """Where it leads now, with a generation higher than every one before; None: it or its function goes."""
 
         def work(c: sqlite3.Connection) -> Lead | None:
             c.execute("UPDATE aliases SET generation = generation + 1 WHERE id = ?", (alias,))
-            row = c.execute(f"{_LEAD} WHERE a.id = ?", (alias,)).fetchone()
+            row = c.execute(f"{_LEAD} WHERE a.id = ? AND f.state <> ?", (alias, State.DELETING.value)).fetchone()
             return _lead(row) if row else None
 
         return await self._database.run(work)

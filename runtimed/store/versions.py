@@ -157,8 +157,10 @@ class VersionStore:
         return [version for version in map(_version, rows) if version.reason_code in codes]
 
     async def record(self, version: int, state: State, reason: str, code: str) -> None:
-        query = "UPDATE versions SET state = ?, reason = ?, reason_code = ? WHERE id = ?"
-        await self._database.run(lambda c: c.execute(query, (state.value, reason, code, version)))
+        """One that is being deleted stays so, whatever else comes to its end."""
+        query = "UPDATE versions SET state = ?, reason = ?, reason_code = ? WHERE id = ? AND state <> ?"
+        values = (state.value, reason, code, version, State.DELETING.value)
+        await self._database.run(lambda c: c.execute(query, values))
 
     async def begin_again(self, version: Version) -> bool:
         """One that failed is under way once more; False when something else happened to it meanwhile."""

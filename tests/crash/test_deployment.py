@@ -11,12 +11,13 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runtimed.model.function import LastUpdateStatus, State
-from tests.integration.control_stage import staged
+from tests.integration.control_stage import Stage, staged
 from tests.integration.zips import build, plain
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ CHILDREN = """
 import asyncio, os, sys
 from pathlib import Path
 from runtimed.store import database
-from tests.crash.test_deployment import NEW, OLD
+from LIFE import life
 from tests.integration.control_stage import staged
 
 left = 0
@@ -49,16 +50,17 @@ def counted(function):
 
 async def main(state):
     async with staged(state) as stage:
-        await stage.create("kept", package=OLD); print("created kept", flush=True)
-        await stage.settled("kept"); print("active kept", flush=True)
-        await stage.update("kept", NEW); print("updated kept", flush=True)
-        await stage.settled("kept"); print("settled kept", flush=True)
-        await stage.create("gone", package=OLD); print("created gone", flush=True)
-        await stage.deployer.delete("gone"); print("deleted gone", flush=True)
+        await life(stage, arm)
+
+to_come = 0
+
+def arm():
+    global left
+    left = to_come
 
 def child(n, state):
-    global left
-    left = n
+    global left, to_come
+    left, to_come = n if COUNTED else 0, n
     for name in ("fsync", "rename", "mkdir", "unlink", "rmdir"):
         setattr(os, name, counted(getattr(os, name)))
     run = database._Request.run
@@ -83,12 +85,33 @@ for line in sys.stdin:
 """
 
 
+async def life(stage: Stage, arm: Callable[[], None]) -> None:
+    """What the child does. `arm`: steps are counted anew."""
+
+    def tell(what: str) -> None:
+        print(what, flush=True)
+
+    await stage.create("kept", package=OLD)
+    tell("created kept")
+    await stage.settled("kept")
+    tell("active kept")
+    await stage.update("kept", NEW)
+    tell("updated kept")
+    await stage.settled("kept")
+    tell("settled kept")
+    await stage.create("gone", package=OLD)
+    tell("created gone")
+    await stage.deployer.delete("gone")
+    tell("deleted gone")
+
+
 class Children:
     """A process that has imported everything, and forks a child for each n."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = __name__, *, counted: bool = True) -> None:
+        """`module`: has `life`, which the child runs; `counted`: its steps from the beginning, not only from `arm`."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", CHILDREN],
+            [sys.executable, "-c", CHILDREN.replace("LIFE", module).replace("COUNTED", str(counted))],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,

@@ -6,16 +6,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
-from runtimed.deployment.deployer import Deployer
+from runtimed.deployment.assembly import Deployment
 from runtimed.deployment.receive import Receiver
 from runtimed.deployment.steps import Steps, Terms
 from runtimed.dispatch.control import Dispatcher
 from runtimed.machines.pools import Budget, Pools
 from runtimed.model import wire
-from runtimed.model.arn import Identity
+from runtimed.model.arn import LATEST, Identity
 from runtimed.model.function import CreateFunctionRequest, FunctionConfiguration, UpdateFunctionCodeRequest
 from runtimed.sandbox.launcher import Launcher
 from runtimed.store.database import Database
@@ -73,8 +74,24 @@ class Stage:
             terms=TERMS,
             identity=IDENTITY,
         )
-        self.deployer = Deployer(self.functions, self.receiver, self.steps)
+        deployment = Deployment(
+            identity=IDENTITY,
+            database=self.database,
+            functions=self.functions,
+            code=self.code,
+            receiver=self.receiver,
+            steps=self.steps,
+            launcher=self.launcher,
+            dispatcher=self.dispatcher,
+            interpreter=self.runtimes.get,
+            pool=lambda target: wire.PutPool(),
+            moving=lambda name, alias, version: nullcontext(),
+        )
+        self.versions, self.aliases = deployment.versions, deployment.aliases
+        self.deployer, self.routes = deployment.deployer, deployment.routes
         await self.launcher.greet()
+        await deployment.beginning.without_code()
+        await deployment.beginning.preload()
         await self.launcher.synchronise()
         self.dispatch_peer = self.new_dispatcher()
         await until(lambda: self.dispatcher.ready)
@@ -101,7 +118,7 @@ class Stage:
         )
         return await self.deployer.create(request, pieces(build(plain()) if package is None else package))
 
-    async def update(self, name: str, package: bytes, **more: str) -> FunctionConfiguration:
+    async def update(self, name: str, package: bytes, **more: Any) -> FunctionConfiguration:
         return await self.deployer.update_code(UpdateFunctionCodeRequest(function_name=name, **more), pieces(package))
 
     async def shown(self, name: str = "f") -> FunctionConfiguration:
@@ -115,8 +132,9 @@ class Stage:
         return await self.shown(name)
 
     def routed(self) -> dict[str, int]:
-        """Function name to target, as the dispatcher has it."""
-        return {m.name: m.target for m in self.dispatch_peer.held.values() if isinstance(m, wire.PutRoute)}
+        """Function name, with a qualifier that is not $LATEST, to target, as the dispatcher has it."""
+        routes = [m for m in self.dispatch_peer.held.values() if isinstance(m, wire.PutRoute)]
+        return {f"{m.name}:{m.qualifier}".removesuffix(f":{LATEST}"): m.target for m in routes}
 
     def targets(self) -> set[int]:
         return self.dispatch_peer.objects(wire.PutTarget)

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from runtimed.api.operation import Upload
 from runtimed.api.table import Performers
 from runtimed.model import errors
-from runtimed.model.arn import Identity
+from runtimed.model.arn import LATEST, Identity
 from runtimed.model.function import (
     CreateFunctionRequest,
     FunctionConfiguration,
@@ -59,6 +59,7 @@ from runtimed.model.runtime import RuntimeState, RuntimeStatus
 from tests.integration import shown
 from tests.integration.queue_performer import Shelf
 from tests.integration.reserves import Bounds, Purse, Reserves
+from tests.integration.version_shelf import VersionPages, VersionShelf
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 
@@ -81,7 +82,7 @@ except Exception as error:
 """
 
 
-class Registry:
+class Registry(VersionPages):
     """Functions in a table of SQLite."""
 
     def __init__(self, directory: Path) -> None:
@@ -89,9 +90,17 @@ class Registry:
         self.database = sqlite3.connect(directory / "functions.db", isolation_level=None)
         self.database.execute("CREATE TABLE functions (name TEXT PRIMARY KEY, configuration BLOB)")
 
-    async def get(self, name: str) -> FunctionConfiguration | None:
-        row = self.database.execute("SELECT configuration FROM functions WHERE name = ?", (name,)).fetchone()
-        return row and msgspec.json.decode(row[0], type=FunctionConfiguration)
+    async def get(self, name: str, qualifier: str = "") -> FunctionConfiguration | None:
+        query, values = "SELECT configuration FROM functions WHERE name = ?", (name,)
+        if qualifier not in ("", LATEST):
+            query = (
+                "SELECT configuration FROM versions WHERE name = ?1 AND CAST(number AS TEXT) = coalesce((SELECT "
+                "configuration ->> '$.FunctionVersion' FROM aliases WHERE name = ?1 AND alias = ?2), ?2)"
+            )
+            values += (qualifier,)
+        row = self.database.execute(query, values).fetchone()
+        found = row and msgspec.json.decode(row[0], type=FunctionConfiguration)
+        return found and replace(found, function_arn=Identity().function_arn(name, qualifier))
 
     async def page(self, after: str, limit: int, prefix: str = "") -> list[FunctionConfiguration]:
         rows = self.database.execute(
@@ -413,10 +422,13 @@ def performers(directory: Path) -> Performers:
     identity = Identity()
     registry = Registry(directory)
     logs = LogFiles(directory)
+    shelf = VersionShelf(identity, registry)
     return Performers(
         identity=identity,
         functions=registry,
         deployer=UnpackingDeployer(identity, registry),
+        publisher=shelf,
+        aliases=shelf,
         invoker=SubprocessInvoker(registry, logs),
         concurrency=Reserves(),
         scaling=Bounds(),

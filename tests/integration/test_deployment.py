@@ -277,7 +277,7 @@ async def test_a_defect_in_a_step_is_told_without_detail(stage: Stage, monkeypat
 
 
 async def test_deletion_from_every_step(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    for step in ("prepare", "grant", "teach", "route", None):
+    for step in ("prepare", "grant", "teach", "latest", None):
         blocked = asyncio.Event()
 
         async def block(*arguments: object, event: asyncio.Event = blocked) -> None:
@@ -286,7 +286,7 @@ async def test_deletion_from_every_step(stage: Stage, monkeypatch: pytest.Monkey
 
         with monkeypatch.context() as patch:
             if step is not None:
-                patch.setattr(stage.steps, step, block)
+                patch.setattr(stage.routes if step == "latest" else stage.steps, step, block)
             await stage.create()
             await (blocked.wait() if step else stage.settled())
             await stage.deployer.delete("f")

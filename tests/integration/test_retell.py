@@ -70,14 +70,14 @@ async def test_what_is_being_rolled_out_hears_of_it(stage: Stage, monkeypatch: p
     await stage.create()
     await stage.settled()
     [before] = stage.targets()
-    taught, go_on, route = asyncio.Event(), asyncio.Event(), stage.steps.route
+    taught, go_on, route = asyncio.Event(), asyncio.Event(), stage.routes.latest
 
     async def late(function: Function, number: int) -> None:
         taught.set()
         await go_on.wait()
         await route(function, number)
 
-    monkeypatch.setattr(stage.steps, "route", late)
+    monkeypatch.setattr(stage.routes, "latest", late)
     await stage.update("f", NEW)
     await taught.wait()
     [new] = stage.targets() - {before}
@@ -96,5 +96,6 @@ async def test_others_are_not_told(stage: Stage) -> None:
         await stage.settled(name)
     one = stage.routed()["e"]
     before = len(stage.dispatch_peer.heard)
+    stage.steps.reserved = lambda uid: 3
     await Reteller(stage.functions, stage.dispatcher, stage.steps).tell(bytes(told(stage, one).function_uid))
     assert [header.object for header, _ in stage.dispatch_peer.heard[before:]] == [one]

@@ -184,7 +184,7 @@ class FunctionConfiguration(_message.Message):
     def __init__(self, function_name: _Optional[str] = ..., function_arn: _Optional[str] = ..., version: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., code_size: _Optional[int] = ..., code_sha256: _Optional[str] = ..., last_modified: _Optional[str] = ..., revision_id: _Optional[str] = ..., package_type: _Optional[str] = ..., architectures: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[State, str]] = ..., state_reason: _Optional[str] = ..., state_reason_code: _Optional[str] = ..., last_update_status: _Optional[_Union[LastUpdateStatus, str]] = ..., last_update_status_reason: _Optional[str] = ..., last_update_status_reason_code: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStartResponse, _Mapping]] = ...) -> None: ...
 
 class CreateFunctionRequest(_message.Message):
-    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "upload_size", "upload_sha256", "snap_start")
+    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "upload_size", "upload_sha256", "snap_start", "publish")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     HANDLER_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +197,7 @@ class CreateFunctionRequest(_message.Message):
     UPLOAD_SIZE_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_SHA256_FIELD_NUMBER: _ClassVar[int]
     SNAP_START_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     runtime: str
     handler: str
@@ -209,7 +210,8 @@ class CreateFunctionRequest(_message.Message):
     upload_size: int
     upload_sha256: str
     snap_start: SnapStart
-    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., upload_size: _Optional[int] = ..., upload_sha256: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStart, _Mapping]] = ...) -> None: ...
+    publish: bool
+    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., upload_size: _Optional[int] = ..., upload_sha256: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStart, _Mapping]] = ..., publish: bool = ...) -> None: ...
 
 class CreateFunctionUpload(_message.Message):
     __slots__ = ("request", "chunk")
@@ -234,14 +236,16 @@ class GetFunctionResponse(_message.Message):
     def __init__(self, configuration: _Optional[_Union[FunctionConfiguration, _Mapping]] = ...) -> None: ...
 
 class ListFunctionsRequest(_message.Message):
-    __slots__ = ("marker", "max_items", "name_prefix")
+    __slots__ = ("marker", "max_items", "name_prefix", "function_version")
     MARKER_FIELD_NUMBER: _ClassVar[int]
     MAX_ITEMS_FIELD_NUMBER: _ClassVar[int]
     NAME_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_VERSION_FIELD_NUMBER: _ClassVar[int]
     marker: str
     max_items: int
     name_prefix: str
-    def __init__(self, marker: _Optional[str] = ..., max_items: _Optional[int] = ..., name_prefix: _Optional[str] = ...) -> None: ...
+    function_version: str
+    def __init__(self, marker: _Optional[str] = ..., max_items: _Optional[int] = ..., name_prefix: _Optional[str] = ..., function_version: _Optional[str] = ...) -> None: ...
 
 class ListFunctionsResponse(_message.Message):
     __slots__ = ("functions", "next_marker")
@@ -252,16 +256,18 @@ class ListFunctionsResponse(_message.Message):
     def __init__(self, functions: _Optional[_Iterable[_Union[FunctionConfiguration, _Mapping]]] = ..., next_marker: _Optional[str] = ...) -> None: ...
 
 class UpdateFunctionCodeRequest(_message.Message):
-    __slots__ = ("function_name", "revision_id", "upload_size", "upload_sha256")
+    __slots__ = ("function_name", "revision_id", "upload_size", "upload_sha256", "publish")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     REVISION_ID_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_SIZE_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_SHA256_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     revision_id: str
     upload_size: int
     upload_sha256: str
-    def __init__(self, function_name: _Optional[str] = ..., revision_id: _Optional[str] = ..., upload_size: _Optional[int] = ..., upload_sha256: _Optional[str] = ...) -> None: ...
+    publish: bool
+    def __init__(self, function_name: _Optional[str] = ..., revision_id: _Optional[str] = ..., upload_size: _Optional[int] = ..., upload_sha256: _Optional[str] = ..., publish: bool = ...) -> None: ...
 
 class UpdateFunctionCodeUpload(_message.Message):
     __slots__ = ("request", "chunk")
