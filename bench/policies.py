@@ -19,8 +19,8 @@ MINUTE_MS = 60_000.0
 class Policy(Protocol):
     """Of one function."""
 
-    def observe(self, gap_ms: float) -> None:
-        """An idle time ended with an invocation."""
+    def observe(self, gap_ms: float, alone: bool = True) -> None:
+        """An idle time ended with an invocation. `alone`: nothing of the function was at work when it began."""
 
     def windows(self, alone: bool = True) -> Sequence[Window]:
         """When an environment that falls idle now is there. `alone`: nothing of the function is at work any more."""
@@ -32,7 +32,7 @@ class Fixed:
     def __init__(self, minutes: float) -> None:
         self._windows = (Window(0.0, minutes * MINUTE_MS),)
 
-    def observe(self, gap_ms: float) -> None:
+    def observe(self, gap_ms: float, alone: bool = True) -> None:
         pass
 
     def windows(self, alone: bool = True) -> Sequence[Window]:
@@ -58,7 +58,7 @@ class Hybrid:
         self._windows: tuple[Window, ...] = (Window(0.0, self.RANGE * MINUTE_MS),)
         self._stale = False
 
-    def observe(self, gap_ms: float) -> None:
+    def observe(self, gap_ms: float, alone: bool = True) -> None:
         number = int(gap_ms // MINUTE_MS)
         self._last = [*self._last[1 - self.LAST :], gap_ms]
         self._stale = True
@@ -108,12 +108,14 @@ class Ours:
         self._setting_ms = keep_alive_seconds * 1000
         self._function = KeepAlive(prices(self._setting_ms, memory_mb))
 
-    def observe(self, gap_ms: float) -> None:
-        self._function.observe(gap_ms)
+    def observe(self, gap_ms: float, alone: bool = True) -> None:
+        self._function.observe(gap_ms, first=alone)
 
     def windows(self, alone: bool = True) -> Sequence[Window]:
         found = times(self._function, self._setting_ms)
-        kept = Window(0.0, self._setting_ms if found.keep is None else found.keep)
+        if found.keep is None:
+            return (Window(0.0, self._setting_ms),)
+        kept = Window(0.0, found.keep if alone or found.keep_others == 0 else found.keep_others)
         if found.prewarm_end == 0 or not alone:
             return (kept,)
         return (kept, Window(found.prewarm, found.prewarm_end))

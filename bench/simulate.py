@@ -80,13 +80,13 @@ class Tally:
         self.cold = self.launches = 0
         self.idle_ms = 0.0
 
-    def ended(self, windows: Sequence[Window], gap_ms: float, used: bool) -> None:
-        """A gap is over: with an invocation, or with the trace."""
+    def ended(self, windows: Sequence[Window], gap_ms: float, used: bool, alone: bool = True) -> None:
+        """A gap is over: with an invocation, or with the trace. `alone`: nothing was at work when it began."""
         self.idle_ms += there(windows, gap_ms)
         self.launches += sum(0 < window.start < gap_ms for window in windows)
         if used:
             self.cold += not warm(windows, gap_ms)
-            self.policy.observe(gap_ms)
+            self.policy.observe(gap_ms, alone)
 
 
 def replay(function: Function, tallies: Sequence[Tally], end_ms: float) -> None:
@@ -104,7 +104,7 @@ def replay(function: Function, tallies: Sequence[Tally], end_ms: float) -> None:
         if idle:
             since, windows = idle.pop()
             for tally, kept in zip(tallies, windows, strict=True):
-                tally.ended(kept, arrival - since, used=True)
+                tally.ended(kept, arrival - since, used=True, alone=not busy)
         else:
             for tally in tallies:
                 tally.cold += 1

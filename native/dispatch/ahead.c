@@ -124,11 +124,6 @@ void ahead_made(struct environment *environment) {
 
 /* ---- what is wanted -------------------------------------------------------------------------------------------- */
 
-uint64_t ahead_keep_us(const struct target *target) {
-    uint32_t own = target->ahead.keep_alive_ms;
-    return (uint64_t)(own != AHEAD_KEEP_OWN ? own : target->keep_alive_ms) * 1000;
-}
-
 /* Idle ones besides those that are provisioned. */
 static uint32_t parked_wanted(const struct target *target) {
     const struct ahead *ahead = &target->ahead;
@@ -276,7 +271,7 @@ static bool sweep_one(struct target *target, struct list *list) {
 
     for (struct list *node = list->previous; node != list; node = node->previous) {
         struct environment *environment = list_entry(node, struct environment, idle);
-        uint64_t due = ahead_is_provisioned(environment) ? now : environment->idle_us + ahead_keep_us(target);
+        uint64_t due = ahead_is_provisioned(environment) ? now : environment->idle_us + ahead_keep_us(environment);
         if (ahead_needs(environment))
             continue;
         if (due <= now) {
@@ -391,6 +386,7 @@ int ahead_put(struct dispatch *dispatch, const struct wire_header *header, const
         message->provisioned);
     ahead->parked = share(dispatch, message->parked);
     ahead->keep_alive_ms = message->keep_alive_ms;
+    ahead->keep_others_ms = message->keep_others_ms;
     ahead->prewarm_ms = message->prewarm_ms;
     ahead->prewarm_end_ms = message->prewarm_end_ms;
     ahead->active = ahead->provisioned > 0 || ahead->parked > 0 || ahead->prewarm_end_ms > 0;

@@ -40,6 +40,7 @@ static void begin_region(uint8_t *at, unsigned region, unsigned loops, uint64_t 
         .idle_offset = COUNTERS_IDLE_OFFSET,
         .idle_size = COUNTERS_IDLE_SIZE,
         .idle_bins = IDLE_BINS,
+        .idle_kinds = 2,
     };
     memcpy(at, &head, sizeof(head));
     slots[0].target = UINT64_MAX;

@@ -62,8 +62,8 @@ void idle_rise(struct idle_times *times, uint64_t now_us) {
     if (rank >= times->ranks || times->since_us[rank] == 0 || counts == NULL)
         return;
     count_one(&counts->gaps);
-    _Atomic uint32_t *bin =
-        &counts->bins[idle_bin(now_us > times->since_us[rank] ? now_us - times->since_us[rank] : 0)];
+    const unsigned number = idle_bin(now_us > times->since_us[rank] ? now_us - times->since_us[rank] : 0);
+    _Atomic uint32_t *bin = rank == 0 ? &counts->bins[number] : &counts->others[number];
     atomic_store_explicit(bin, atomic_load_explicit(bin, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 

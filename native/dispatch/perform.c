@@ -380,7 +380,7 @@ void environment_handle(
 /* First frozen, then without its arena, for which it must run a moment, at last retired. */
 static void on_idle(struct environment *environment, uint64_t now) {
     const struct target *target = environment->target;
-    uint64_t next = environment->idle_us + ahead_keep_us(target);
+    uint64_t next = environment->idle_us + ahead_keep_us(environment);
 
     if (ahead_needs(environment))
         next = UINT64_MAX;

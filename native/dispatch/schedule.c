@@ -91,7 +91,7 @@ void schedule_again(struct invocation *invocation) {
 static bool is_leaving(const struct environment *environment) {
     const struct target *target = environment->target;
     return environment->retire || target->retired || ahead_is_excess(environment) ||
-        (ahead_keep_us(target) == 0 && !ahead_needs(environment));
+        (ahead_keep_us(environment) == 0 && !ahead_needs(environment));
 }
 
 void schedule_environment(struct environment *environment) {
@@ -121,19 +121,20 @@ void schedule_environment(struct environment *environment) {
         assign(environment, invocation);
         return;
     }
-    keep = ahead_needs(environment) ? UINT64_MAX / 2 : ahead_keep_us(target);
     if (is_leaving(environment)) {
         environment_handle(environment, EVENT_RETIRE, NULL);
         return;
     }
     ahead_offer(environment);
     environment->idle_us = now;
+    keep = ahead_needs(environment) ? UINT64_MAX / 2 : ahead_keep_us(environment);
     room_offer(environment);
     if (target->freeze_after_ms != 0 && environment->freeze_fd >= 0)
         keep = MIN(keep, (uint64_t)target->freeze_after_ms * 1000);
     else if (arena_is_shared(environment))
         keep = MIN(keep, (uint64_t)ARENA_IDLE_US);
     timer_set(&dispatch->loop.timers, &environment->timer, now + keep);
+    ahead_follow(environment);
     if (dispatch->loops->n > 1 && travel_offer(environment))
         return;
     room_relieve(dispatch);

@@ -157,7 +157,7 @@ static void offer(struct environment *environment, uint64_t idle_us) {
     if (environment->state != ENVIRONMENT_IDLE)
         return;
     environment->idle_us = now - MIN(idle_us, now);
-    due = environment->idle_us + ahead_keep_us(target);
+    due = environment->idle_us + ahead_keep_us(environment);
     if (environment->freezer == FREEZER_RUNNING && target->freeze_after_ms != 0 && environment->freeze_fd >= 0)
         due = MIN(due, environment->idle_us + (uint64_t)target->freeze_after_ms * 1000);
     timer_set(&dispatch->loop.timers, &environment->timer, due);

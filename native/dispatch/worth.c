@@ -25,7 +25,10 @@ static double edge(unsigned step) {
 }
 
 static double counted(const struct counters_idle *counts, unsigned bin) {
-    return counts != NULL ? (double)atomic_load_explicit(&counts->bins[bin], memory_order_relaxed) : 0;
+    if (counts == NULL)
+        return 0;
+    return (double)atomic_load_explicit(&counts->bins[bin], memory_order_relaxed) +
+        (double)atomic_load_explicit(&counts->others[bin], memory_order_relaxed);
 }
 
 static double weight(const struct counters_idle *counts, unsigned step) {

@@ -809,6 +809,7 @@ int wire_put_pool_encode(const struct wire_header *header, const struct wire_put
     put(&w, message->keep_alive_ms, 4);
     put(&w, message->prewarm_ms, 4);
     put(&w, message->prewarm_end_ms, 4);
+    put(&w, message->keep_others_ms, 4);
     return w.error != 0 ? w.error : (int)(w.at - buffer);
 }
 
@@ -822,6 +823,7 @@ int wire_put_pool_decode(const uint8_t *data, size_t size, struct wire_header *r
     message.keep_alive_ms = (uint32_t)get(&r, 4);
     message.prewarm_ms = (uint32_t)get(&r, 4);
     message.prewarm_end_ms = (uint32_t)get(&r, 4);
+    message.keep_others_ms = (uint32_t)get(&r, 4);
     if (r.bad || r.at != r.end || header.type != WIRE_PUT_POOL)
         return -EBADMSG;
     *ret_header = header;

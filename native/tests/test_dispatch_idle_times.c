@@ -44,7 +44,7 @@ static void test_ranks(void) {
     idle_rise(&times, now += 4 * SECOND);
     CHECK(counts.gaps == 1 && counts.bins[idle_bin(4 * SECOND)] == 1);
     idle_rise(&times, now); /* the other one, idle for five seconds */
-    CHECK(counts.gaps == 2 && counts.bins[idle_bin(5 * SECOND)] == 1);
+    CHECK(counts.gaps == 2 && counts.others[idle_bin(5 * SECOND)] == 1 && counts.bins[idle_bin(5 * SECOND)] == 0);
     for (unsigned n = 0; n < 2 * IDLE_LEVELS_MAX; n++)
         idle_rise(&times, now);
     for (unsigned n = 0; n < 2 * IDLE_LEVELS_MAX; n++)
@@ -52,7 +52,7 @@ static void test_ranks(void) {
     CHECK(counts.gaps == 2 && times.ranks <= IDLE_LEVELS_MAX && times.level == 2);
     for (unsigned n = 0; n < 2 * IDLE_LEVELS_MAX; n++)
         idle_rise(&times, now + SECOND / 2);
-    CHECK(counts.gaps == IDLE_LEVELS_MAX && counts.bins[0] == IDLE_LEVELS_MAX - 2);
+    CHECK(counts.gaps == IDLE_LEVELS_MAX && counts.others[0] == IDLE_LEVELS_MAX - 2);
     idle_times_done(&times);
 }
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 MAGIC = 0x50435452
 VERSION = 1
-HEAD = struct.Struct("<10IQQ6I")
+HEAD = struct.Struct("<10IQQ7I")
 NODE_OFFSET = 256
 _SLOT_HEAD = struct.Struct("<Q16s")
 HISTOGRAMS_OFFSET = 1024
@@ -67,11 +67,17 @@ class Gaps(Struct, frozen=True, kw_only=True):
 
     total: int
     bins: dict[int, int]
-    """Those that are not empty; machines/keep_alive.py says what they mean. Modulo 2^32."""
+    """Those that are not empty, of the first environment; machines/keep_alive.py says what they mean. Modulo 2^32."""
+    others: dict[int, int] = {}
+    """The same of the other environments."""
 
     def __add__(self, other: Gaps) -> Gaps:
-        bins = {number: self.bins.get(number, 0) + other.bins.get(number, 0) for number in {*self.bins, *other.bins}}
-        return Gaps(total=self.total + other.total, bins=bins)
+        bins, others = _sum(self.bins, other.bins), _sum(self.others, other.others)
+        return Gaps(total=self.total + other.total, bins=bins, others=others)
+
+
+def _sum(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
+    return {number: one.get(number, 0) + other.get(number, 0) for number in {*one, *other}}
 
 
 class CounterPage:
@@ -96,6 +102,7 @@ class CounterPage:
         self.loops: int = head[14] or regions
         """Event loops of the dispatcher."""
         self._idle_offset, self._idle_size, self._idle_bins = head[15:18]
+        self._idle_kinds = head[18] or 1
         if magic != MAGIC or version != VERSION or length * regions != size:
             self._page.close()
             raise ValueError(f"a counters page of version {version}; this reader knows {VERSION}")
@@ -173,8 +180,13 @@ class CounterPage:
             (target,) = struct.unpack_from("<Q", self._page, base + self._slots_offset + slot * self._slot_size)
             if target == 0 or total == 0:
                 continue
-            counts = struct.unpack_from(f"<{self._idle_bins}I", self._page, at + 8)
-            yield target, Gaps(total=total, bins={number: count for number, count in enumerate(counts) if count})
+            width = f"<{self._idle_bins}I"
+            kinds = [
+                struct.unpack_from(width, self._page, at + 8 + kind * 4 * self._idle_bins)
+                for kind in range(min(self._idle_kinds, 2))
+            ]
+            found = [{number: count for number, count in enumerate(counts) if count} for counts in kinds]
+            yield target, Gaps(total=total, bins=found[0], others=found[1] if len(found) > 1 else {})
 
     def _counters(self, names: Sequence[str], offset: int, present: int) -> dict[str, int]:
         return _named(names, struct.unpack_from(f"<{min(present, len(names))}Q", self._page, offset))

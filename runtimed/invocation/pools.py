@@ -19,7 +19,7 @@ from msgspec import Struct, field
 
 from runtimed.dispatch.counters import CounterPage, Gaps, Slot, buckets, quantile
 from runtimed.link.mirror import Refused, Unconnected
-from runtimed.machines.keep_alive import KeepAlive, prices, times
+from runtimed.machines.keep_alive import KeepAlive, Times, prices, times
 from runtimed.machines.parking import Interval, Parking, shares
 from runtimed.machines.pools import Pools, State
 from runtimed.model import wire
@@ -70,6 +70,7 @@ class _Seen(Struct):
     """What the page said of a target when it was last looked at."""
 
     gaps: Mapping[int, int] = {}
+    others: Mapping[int, int] = {}
     calls: int = 0
     first_uses: int = 0
 
@@ -140,29 +141,28 @@ class PoolKeeper:
     def pool(self, target: wire.PutTarget) -> wire.PutPool:
         """As it should be now."""
         version = version_of(target)
-        keep, prewarm, prewarm_end = self._times(version)
+        found = self._times(version)
         return wire.PutPool(
             provisioned=self._provisioned(*version),
             parked=self._parked.get(version, 0),
-            keep_alive_ms=keep,
-            prewarm_ms=prewarm,
-            prewarm_end_ms=prewarm_end,
+            keep_alive_ms=OWN if found.keep is None else found.keep,
+            keep_others_ms=found.keep_others,
+            prewarm_ms=found.prewarm,
+            prewarm_end_ms=found.prewarm_end,
         )
 
     # ---- parts -----------------------------------------------------------------------------------------------
 
-    def _times(self, version: Version) -> tuple[int, int, int]:
-        """Keep-alive, and the beginning and end of prewarming."""
+    def _times(self, version: Version) -> Times:
         pool = self._known.get(version)
         rule = self._rule
         if pool is None or not rule.observed:
-            return OWN, 0, 0
+            return Times()
         found = times(pool.keep_alive, rule.keep_alive_ms)
-        if found.keep is None:
-            return OWN, 0, 0
-        if self._pools.state is State.TIGHT:
-            return min(found.keep, self._pools.keep_alive_ms), 0, 0
-        return found.keep, found.prewarm, found.prewarm_end
+        if found.keep is None or self._pools.state is not State.TIGHT:
+            return found
+        most = self._pools.keep_alive_ms
+        return Times(keep=min(found.keep, most), keep_others=min(found.keep_others, most))
 
     def _learn(
         self,
@@ -188,15 +188,16 @@ class PoolKeeper:
                 pool = self._known[version] = _Pool(KeepAlive(worth))
             seen = self._seen.setdefault(number, _Seen())
             if number in gaps:
-                new = {at: (n - seen.gaps.get(at, 0)) % 2**32 for at, n in gaps[number].bins.items()}
-                if new := {at: n for at, n in new.items() if n}:
-                    pool.keep_alive.observe_counted(new)
-                seen.gaps = gaps[number].bins
+                found = gaps[number]
+                for first, now, before in ((True, found.bins, seen.gaps), (False, found.others, seen.others)):
+                    if new := _more(now, before):
+                        pool.keep_alive.observe_counted(new, first=first)
+                seen.gaps, seen.others = found.bins, found.others
             calls, uses = slot.counts["calls"], slot.counts["cold_starts"]
             if fresh:
                 seen.calls, seen.first_uses = calls, uses
-            before = activity.get(version, (0, 0))
-            activity[version] = (before[0] + calls - seen.calls, before[1] + uses - seen.first_uses)
+            done = activity.get(version, (0, 0))
+            activity[version] = (done[0] + calls - seen.calls, done[1] + uses - seen.first_uses)
             seen.calls, seen.first_uses = calls, uses
             pool.init_us = quantile(buckets(slot.inits), 500) or pool.init_us
         for version, pool in self._known.items():
@@ -218,6 +219,12 @@ class PoolKeeper:
         present = {version_of(target) for target in targets.values()}
         self._known = {version: pool for version, pool in self._known.items() if version in present}
         self._seen = {number: seen for number, seen in self._seen.items() if number in targets}
+
+
+def _more(now: Mapping[int, int], before: Mapping[int, int]) -> dict[int, int]:
+    """What was counted since. Modulo 2^32."""
+    new = {at: (count - before.get(at, 0)) % 2**32 for at, count in now.items()}
+    return {at: count for at, count in new.items() if count}
 
 
 def _read(page: CounterPage) -> tuple[dict[int, Gaps], dict[int, Slot]]:

@@ -1,16 +1,16 @@
 """How long an idle environment is worth its memory, from the idle times that its function has shown. Pure.
 
 An environment falls idle; some time later it is used again, or never. A *gap* is that time, as it would be if nothing
-were ever ended: `Slots` measures it at the function, not at its environments, so that a policy does not judge itself
-by what it ended too early. `IdleTimes` keeps a function's gaps, newer ones weighing more; `windows` says in which
-stretches of an idle time an environment should be there:
+were ever ended: the dispatcher measures it at the function, not at its environments, so that a policy does not judge
+itself by what it ended too early. `IdleTimes` keeps a function's gaps, newer ones weighing more; `windows` says in
+which stretches of an idle time an environment should be there:
 
     idle since 0 |==== there ====|------ ended ------|==== there again ====|---- ended for good
                  0         windows[0].end    windows[1].start       windows[1].end
 
 Each bin of idle time costs either its memory (for as long as the gap is likely to last into it) or the cold starts of
 the gaps that are likely to end in it, and coming back costs a launch. The cheapest way through all bins is found
-exactly, by dynamic programming over two states; the result is the best that can be said when gaps are what they were.
+exactly, by dynamic programming; the result is the best that can be said when gaps are what they were.
 
 The published policy nearest to this is the hybrid histogram (Shahrad et al., "Serverless in the Wild", USENIX ATC
 2020), which takes fixed percentiles of the gaps in place of prices.
@@ -102,74 +102,104 @@ class IdleTimes:
         return [(weight / self._scale + each) / total for weight in self._weights]
 
 
-def windows(shares: Sequence[float], prices: Prices) -> tuple[Window, ...]:
-    """In which stretches of an idle time an environment should be there; the first begins at 0.
+def windows(shares: Sequence[float], prices: Prices, returns: int = 1) -> tuple[Window, ...]:
+    """In which stretches of an idle time an environment should be there; the first begins at 0. It comes back at most
+    `returns` times: who counts on a return that nobody makes ends too early.
 
     `shares` are likelihoods of the bins, BINS of them or the first few, and, last, of what is beyond. An environment
     that falls idle is there; it stays at least through bin 0."""
     bins = len(shares) - 1
-    there, gone = 0.0, 0.0  # what the rest costs from the bin's start on, in either state; after the last bin: nothing
+    # Stages: there, gone, there again, gone, and so on. What the rest costs from the bin's start on, in each; after the
+    # last bin: nothing.
+    costs = [0.0] * (2 * (returns + 1))
+    goes = [[False] * bins for _ in costs]
     lasts = shares[bins]  # likelihood of a gap that reaches the bin's end
-    leave, come = [False] * bins, [False] * bins
     for number in reversed(range(bins)):
         ends, width = shares[number], EDGES[number + 1] - EDGES[number]
-        # At the bin's end: stay, or end; stay away, or come back.
-        back = there + prices.launch_ms * lasts
-        leave[number], come[number] = gone < there, back < gone
-        there, gone = (
-            width * (lasts + ends / 2) + (gone if leave[number] else there),
-            prices.cold_start_ms * ends + (back if come[number] else gone),
-        )
+        idle, cold, back = width * (lasts + ends / 2), prices.cold_start_ms * ends, prices.launch_ms * lasts
+        # Forward: the next stage's is still that of the bin's end.
+        for stage, stays in enumerate(costs):
+            if stage + 1 < len(costs) and (on := costs[stage + 1] + back * (stage % 2)) < stays:
+                goes[stage][number], stays = True, on
+            costs[stage] = stays + (cold if stage % 2 else idle)
         lasts += ends
     found: list[Window] = []
-    start: float | None = 0.0
+    stage, start = 0, 0.0
     for number in range(bins):
         edge = EDGES[number + 1]
-        if start is not None and (leave[number] or number == bins - 1):
+        last = number == bins - 1 and stage % 2 == 0
+        if not (goes[stage][number] or last):
+            continue
+        if stage % 2 == 0:
             found.append(Window(start, edge))
-            start = None
-        elif start is None and come[number]:
-            start = edge
+        stage, start = stage + 1, edge
     return tuple(found)
 
 
-class KeepAlive:
-    """One function's: learns from each gap, and says what to do with an environment that falls idle now."""
+class _Rank:
+    """The gaps of one kind, and what follows of them."""
 
-    def __init__(self, prices: Prices) -> None:
-        self._prices = prices
+    def __init__(self, prices: Prices, returns: int) -> None:
+        self._prices, self._returns = prices, returns
         self._times = IdleTimes()
         self._due = 0
         self._windows: tuple[Window, ...] = ()
 
     @property
     def seen(self) -> int:
-        """Gaps, however old."""
         return self._times.seen
 
-    def observe(self, gap_ms: float) -> None:
-        self._times.add(gap_ms)
-
     def observe_counted(self, gaps: Mapping[int, int]) -> None:
-        """Those that were counted since the last time, by bins."""
         self._times.add_counted(gaps)
 
     def windows(self) -> tuple[Window, ...]:
         """All there are, reckoned anew when there is an eighth more to know, and every 64 gaps."""
         if self._times.seen >= self._due:
             self._due = self._times.seen + max(1, min(64, self._times.seen // 8))
-            self._windows = windows(self._times.shares(), self._prices)
+            self._windows = windows(self._times.shares(), self._prices, self._returns)
         return self._windows
+
+
+class KeepAlive:
+    """One function's: learns from each gap, and says what to do with an environment that falls idle now.
+
+    The environment that falls idle when nothing of the function is at work any more is the *first*: the next invocation
+    takes it. The *others* are for invocations that overlap, whose gaps are unlike its own: together they would say of
+    either what is true of neither."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._first = _Rank(prices, returns=1)
+        self._others = _Rank(prices, returns=0)  # a node makes none of them ready again
+
+    @property
+    def seen(self) -> int:
+        """Gaps, however old."""
+        return self._first.seen + self._others.seen
+
+    def observe(self, gap_ms: float, *, first: bool = True) -> None:
+        self.observe_counted({bin_of(gap_ms): 1}, first=first)
+
+    def observe_counted(self, gaps: Mapping[int, int], *, first: bool = True) -> None:
+        """Those that were counted since the last time, by bins."""
+        (self._first if first else self._others).observe_counted(gaps)
+
+    def windows(self) -> tuple[Window, ...]:
+        """The first one's."""
+        return self._first.windows()
+
+    def others(self) -> Window:
+        """Of each of the others."""
+        return self._others.windows()[0]
 
 
 # ---- as a node does it -------------------------------------------------------------------------------------------
 
 ENOUGH = 1
 """Gaps that must be known of a function before its own keep-alive takes the place of the setting's."""
-COLD_START_RATIO = 3.5
+COLD_START_RATIO = 2.4
 """An environment of the usual size may sit idle this many times the setting keep_alive_seconds to save one cold start:
 at ten minutes what `bench.simulate` finds as good as the published policy on both axes."""
-LAUNCH_RATIO = 0.05
+LAUNCH_RATIO = 0.035
 """The same for a launch ahead of demand."""
 USUAL_MB = 170.0
 """The usual memory of a function's environment (median of the Azure trace of 2019); a larger one is worth less idle
@@ -184,7 +214,9 @@ class Times(Struct, frozen=True, kw_only=True):
     """What is done with a function's environments, in milliseconds."""
 
     keep: int | None = None
-    """How long an idle one is kept; None: as the setting says."""
+    """How long an idle one is kept that is used next; None, also of the others: as the setting says."""
+    keep_others: int = 0
+    """How long each of the others is."""
     prewarm: int = 0
     """After so long without any invocation one is made ready..."""
     prewarm_end: int = 0
@@ -199,11 +231,12 @@ def prices(setting_ms: float, memory_mb: float) -> Prices:
 
 
 def times(function: KeepAlive, setting_ms: float) -> Times:
-    """The first of its windows and, of the others, the next: a node waits for one return, not for several."""
+    """Of the first one both windows: a node waits for one return, not for several. As long as nothing is known of the
+    others, ignorance says how long they are kept: that is shorter than the setting."""
     if function.seen < ENOUGH:
         return Times()
-    windows = function.windows()
-    keep = int(min(windows[0].end, setting_ms * LONGEST))
+    windows, longest = function.windows(), setting_ms * LONGEST
+    keep, others = int(min(windows[0].end, longest)), int(min(function.others().end, longest))
     if len(windows) > 1 and windows[1].end <= PREWARM_LAST_MS:
-        return Times(keep=keep, prewarm=int(windows[1].start), prewarm_end=int(windows[1].end))
-    return Times(keep=keep)
+        return Times(keep=keep, keep_others=others, prewarm=int(windows[1].start), prewarm_end=int(windows[1].end))
+    return Times(keep=keep, keep_others=others)

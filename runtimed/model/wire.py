@@ -502,12 +502,14 @@ class PutPool(Message, frozen=True, kw_only=True):
         ("keep_alive_ms", "u32", 0),
         ("prewarm_ms", "u32", 0),
         ("prewarm_end_ms", "u32", 0),
+        ("keep_others_ms", "u32", 0),
     )
     provisioned: int = 0
     parked: int = 0
     keep_alive_ms: int = 0
     prewarm_ms: int = 0
     prewarm_end_ms: int = 0
+    keep_others_ms: int = 0
 
 
 class SnapshotEnvironment(Message, frozen=True, kw_only=True):

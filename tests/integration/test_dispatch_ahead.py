@@ -264,6 +264,50 @@ def test_prewarmed_between_two_times(stage: Stage) -> None:
     assert stage.launcher.silent(0.2)
 
 
+LONG_MS = 600_000
+SHORT_MS = 30
+
+
+def overlapping(stage: Stage, invoker: Invoker) -> tuple[Environment, Environment]:
+    """Two calls at once, each with an environment on its way."""
+    for _ in range(2):
+        invoker.call()
+    return stage.launch(), stage.launch()
+
+
+def test_the_one_that_is_used_next_is_kept_for_longer_than_the_others(one_loop: Stage) -> None:
+    control = one_loop.ready(keep_alive_ms=1)
+    put(control, keep_alive_ms=LONG_MS, keep_others_ms=SHORT_MS)
+    invoker = one_loop.invoker()
+    first, other = overlapping(one_loop, invoker)
+    first.start()
+    other.start()
+    other.serve()  # while the first is at work
+    invoker.answer()
+    assert one_loop.ended(other) is wire.EndReason.SPINDOWN
+    first.serve()
+    invoker.answer()
+    assert one_loop.launcher.silent(0.2)
+    number = invoker.call()
+    first.serve(b"again")
+    assert invoker.answer(number)[1] == b"again"
+
+
+def test_one_that_is_not_the_first_any_more_is_kept_no_longer(one_loop: Stage) -> None:
+    control = one_loop.ready(keep_alive_ms=1)
+    put(control, keep_alive_ms=LONG_MS, keep_others_ms=SHORT_MS)
+    invoker = one_loop.invoker()
+    other, first = overlapping(one_loop, invoker)
+    other.start()
+    for _ in range(2):
+        other.serve()
+        invoker.answer()
+    assert one_loop.launcher.silent(0.2), "nothing is used before it"
+    first.start()  # too late for anybody, and ready for the next
+    assert one_loop.ended(other) is wire.EndReason.SPINDOWN
+    assert one_loop.launcher.silent(0.2)
+
+
 def test_gaps_are_counted_at_the_function(stage: Stage) -> None:
     """Whatever became of its environments."""
     control = stage.ready(keep_alive_ms=1)

@@ -135,7 +135,7 @@ def made(head: tuple[int, ...], seals: int = SEALS, size: int = PAGE) -> int:
     """A page with that head."""
     page = os.memfd_create("counters", os.MFD_ALLOW_SEALING)
     os.ftruncate(page, size)
-    os.pwrite(page, HEAD.pack(*head, 0, 0, 0), 0)  # gaps are not taken over
+    os.pwrite(page, HEAD.pack(*head, 0, 0, 0, 0), 0)  # gaps are not taken over
     os.pwrite(page, b"\1\0\0\0\0\0\0\0" * len(NODE), NODE_OFFSET)
     fcntl.fcntl(page, fcntl.F_ADD_SEALS, seals)
     return page

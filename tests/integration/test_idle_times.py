@@ -29,7 +29,12 @@ SLOT_BINS = 138
 class Counts(ctypes.Structure):
     """struct counters_idle."""
 
-    _fields_ = [("gaps", ctypes.c_uint64), ("bins", ctypes.c_uint32 * SLOT_BINS), ("padding", ctypes.c_uint8 * 16)]
+    _fields_ = [
+        ("gaps", ctypes.c_uint64),
+        ("bins", ctypes.c_uint32 * SLOT_BINS),
+        ("others", ctypes.c_uint32 * SLOT_BINS),
+        ("padding", ctypes.c_uint8 * 40),
+    ]
 
 
 class Times(ctypes.Structure):
@@ -63,10 +68,10 @@ class Seen(Fixed):
 
     def __init__(self) -> None:
         super().__init__(1)
-        self.gaps: list[float] = []
+        self.gaps: dict[bool, list[float]] = {True: [], False: []}
 
-    def observe(self, gap_ms: float) -> None:
-        self.gaps.append(gap_ms)
+    def observe(self, gap_ms: float, alone: bool = True) -> None:
+        self.gaps[alone].append(gap_ms)
 
 
 def test_the_bins_are_the_same(native: ctypes.CDLL) -> None:
@@ -106,7 +111,8 @@ def test_the_gaps_are_the_same(native: ctypes.CDLL, calls: list[tuple[int, int]]
             native.idle_fall(times, base + int(heapq.heappop(ends)) * 1000)
         native.idle_rise(times, base + int(arrival) * 1000)
         heapq.heappush(ends, arrival + lasts)
-    found = {number: count for number, count in enumerate(counts.bins) if count}
     native.idle_times_done(ctypes.byref(times))
-    assert found == Counter(native.idle_bin(round(gap * 1000)) for gap in seen.gaps)
-    assert counts.gaps == sum(found.values())
+    for alone, bins in ((True, counts.bins), (False, counts.others)):
+        found = {number: count for number, count in enumerate(bins) if count}
+        assert found == Counter(native.idle_bin(round(gap * 1000)) for gap in seen.gaps[alone])
+    assert counts.gaps == sum(counts.bins) + sum(counts.others)

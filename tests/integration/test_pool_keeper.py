@@ -20,7 +20,7 @@ from runtimed.model import wire
 from tests.integration.peers import BUILD, Peer, pair, until
 
 BUCKETS, SLOTS, SLOT_SIZE, SLOTS_OFFSET = 240, 8, 4096, 16384
-IDLE_SIZE, IDLE_BINS, IDLE_OFFSET = 576, 138, SLOTS_OFFSET + SLOTS * SLOT_SIZE
+IDLE_SIZE, IDLE_BINS, IDLE_OFFSET = 1152, 138, SLOTS_OFFSET + SLOTS * SLOT_SIZE
 SIZE = IDLE_OFFSET + SLOTS * IDLE_SIZE
 KEEP_ALIVE_MS = 600_000
 
@@ -34,7 +34,7 @@ class Page:
         self._map = mmap.mmap(self.descriptor, SIZE)
         HEAD.pack_into(
             self._map, 0, MAGIC, VERSION, SIZE, SLOTS, SLOT_SIZE, BUCKETS, len(NODE), len(HISTOGRAMS), len(SLOT),
-            SLOTS_OFFSET, 0, SLOTS - 1, 1, 0, 1, IDLE_OFFSET, IDLE_SIZE, IDLE_BINS,
+            SLOTS_OFFSET, 0, SLOTS - 1, 1, 0, 1, IDLE_OFFSET, IDLE_SIZE, IDLE_BINS, 2,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -53,10 +53,10 @@ class Page:
         bucket = us if us < 8 else 8 + (us.bit_length() - 4) * 8 + (us >> (us.bit_length() - 4)) - 8
         self._increase("<Q", SLOTS_OFFSET + target * SLOT_SIZE + 256 + BUCKETS * 8 + bucket * 8, 1)
 
-    def gaps(self, target: int, gap_ms: float, count: int) -> None:
+    def gaps(self, target: int, gap_ms: float, count: int, *, first: bool = True) -> None:
         at = IDLE_OFFSET + target * IDLE_SIZE
         self._increase("<Q", at, count)
-        self._increase("<I", at + 8 + bin_of(gap_ms) * 4, count)
+        self._increase("<I", at + 8 + (bin_of(gap_ms) + (0 if first else IDLE_BINS)) * 4, count)
 
     def _increase(self, kind: str, at: int, by: int) -> None:
         (before,) = struct.unpack_from(kind, self._map, at)
@@ -211,6 +211,22 @@ async def test_environments_are_kept_by_the_gaps_that_were_counted(stage: Stage)
     timer = await stage.told(2)
     assert (timer.prewarm_ms, timer.prewarm_end_ms) == (0, 0)
     assert timer.keep_alive_ms <= KEEP_ALIVE_MS // 20
+
+
+async def test_the_others_are_kept_by_gaps_of_their_own(stage: Stage) -> None:
+    await stage.serve(1, 2)
+    for target in (1, 2):
+        stage.page.add(target, calls=100, peak_kb=170 * 1024)
+        stage.page.gaps(target, 3_000, 60)
+    before, _ = await stage.all_told(1, 2)
+    assert before.keep_others_ms > 0, "what is known of nobody, as long as nothing is known of them"
+    stage.page.gaps(1, 400_000, 60, first=False)
+    stage.page.gaps(2, 3_000, 60, first=False)
+    seldom, often = await stage.all_told(1, 2)
+    assert seldom.keep_alive_ms == often.keep_alive_ms == before.keep_alive_ms, "that says nothing of the first"
+    assert often.keep_others_ms <= before.keep_others_ms < 400_000 < seldom.keep_others_ms
+    stage.pools.on(Shortage())
+    assert (await stage.told(1)).keep_others_ms <= KEEP_ALIVE_MS // 20
 
 
 async def test_what_a_new_dispatcher_goes_on_with_is_no_news(stage: Stage) -> None:

@@ -27,7 +27,7 @@ from runtimed.dispatch.counters import (
 
 HEADER = Path(__file__).parents[3] / "native/dispatch/include/dispatch/counters.h"
 BUCKETS, SLOTS, SLOT_SIZE, SLOTS_OFFSET = 240, 8, 4096, 16384
-IDLE_SIZE, IDLE_BINS = 576, 138
+IDLE_SIZE, IDLE_BINS = 1152, 138
 
 
 def names_in_header(macro: str) -> list[str]:
@@ -44,7 +44,9 @@ def test_the_names_are_the_headers() -> None:
     assert list(SLOT) == names_in_header("COUNTERS_SLOT")
 
 
-def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions: int = 0, loops: int = 0) -> bytearray:
+def page(
+    n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions: int = 0, loops: int = 0, kinds: int = 2
+) -> bytearray:
     idle = SLOTS_OFFSET + SLOTS * SLOT_SIZE
     size = idle + SLOTS * IDLE_SIZE
     data = bytearray(size)
@@ -69,6 +71,7 @@ def page(n_node: int = len(NODE), version: int = 1, magic: int = MAGIC, regions:
         idle,
         IDLE_SIZE,
         IDLE_BINS,
+        kinds,
     )
     struct.pack_into(f"<{n_node}Q", data, NODE_OFFSET, *range(100, 100 + n_node))
     return data
@@ -167,11 +170,15 @@ def test_quantiles(per_mille: int, value: int) -> None:
     assert quantile(counts, per_mille) == value
 
 
-def test_gaps_are_found() -> None:
-    data = page()
+@pytest.mark.parametrize("kinds", [0, 2])
+def test_gaps_are_found(kinds: int) -> None:
+    """Also in the page of a dispatcher that counted those of all ranks together."""
+    data = page(kinds=kinds)
     struct.pack_into("<Q", data, SLOTS_OFFSET + SLOT_SIZE, 9)
     idle = SLOTS_OFFSET + SLOTS * SLOT_SIZE + IDLE_SIZE
     struct.pack_into("<Q3I", data, idle, 5, 0, 2, 3)
     struct.pack_into("<I", data, idle + 8 + 4 * (IDLE_BINS - 1), 7)
+    struct.pack_into("<I", data, idle + 8 + 4 * (IDLE_BINS + 3), 8)
     opened_page = opened(bytes(data))
-    assert list(opened_page.gaps(0)) == [(9, Gaps(total=5, bins={1: 2, 2: 3, IDLE_BINS - 1: 7}))]
+    others = {3: 8} if kinds else {}
+    assert list(opened_page.gaps(0)) == [(9, Gaps(total=5, bins={1: 2, 2: 3, IDLE_BINS - 1: 7}, others=others))]

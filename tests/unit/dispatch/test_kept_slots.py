@@ -42,7 +42,7 @@ def made(request: pytest.FixtureRequest) -> Iterator[Page]:
         os.ftruncate(descriptor, LENGTH * regions)
         for region in range(regions):
             head = (MAGIC, 1, LENGTH, SLOTS, SLOT_SIZE, BUCKETS, 1, 1, len(SLOT), OFFSET, 7, SLOTS - 1, regions, 0, 0)
-            os.pwrite(descriptor, HEAD.pack(*head, 0, 0, 0), region * LENGTH)
+            os.pwrite(descriptor, HEAD.pack(*head, 0, 0, 0, 0), region * LENGTH)
         page = CounterPage(os.dup(descriptor))
         yield Page(descriptor, page, regions)
         page.close()

@@ -41,7 +41,7 @@ struct ahead {
     bool active;          /* anything below is wanted */
     uint32_t provisioned; /* of all loops */
     uint32_t parked;      /* this loop's share */
-    uint32_t keep_alive_ms, prewarm_ms, prewarm_end_ms;
+    uint32_t keep_alive_ms, keep_others_ms, prewarm_ms, prewarm_end_ms;
 
     uint32_t starting, free; /* provisioned ones of this loop that are on the way, and those that are idle */
     uint64_t retry_us;       /* no launch before: somebody else needed the launcher or room */
@@ -61,8 +61,11 @@ void ahead_step(struct target *target);
 void ahead_rise(struct target *target);
 void ahead_fall(struct target *target);
 
-/* How long an idle environment of the target is kept, in microseconds. */
-uint64_t ahead_keep_us(const struct target *target);
+/* How long this one is kept idle, in microseconds: now, if it is idle, or if it fell idle now. Another time for the first
+ * one, which is used again by whatever comes next, and for the others, which are for what overlaps. */
+uint64_t ahead_keep_us(const struct environment *environment);
+/* It has fallen idle: there may be another that was the first before. */
+void ahead_follow(const struct environment *environment);
 /* Is this one, which is idle, there ahead of demand? Then it stays. */
 bool ahead_needs(const struct environment *environment);
 /* One of the provisioned ones, which are more than are wanted. */

@@ -38,7 +38,7 @@
 #define COUNTERS_SLOT_SIZE 4096u
 #define COUNTERS_SLOTS 16384u
 #define COUNTERS_IDLE_OFFSET (COUNTERS_SLOTS_OFFSET + COUNTERS_SLOTS * COUNTERS_SLOT_SIZE)
-#define COUNTERS_IDLE_SIZE 576u
+#define COUNTERS_IDLE_SIZE 1152u
 #define COUNTERS_SIZE (COUNTERS_IDLE_OFFSET + COUNTERS_SLOTS * COUNTERS_IDLE_SIZE)
 #define HISTOGRAM_BUCKETS 240u
 #define IDLE_BINS 138u
@@ -183,6 +183,7 @@ struct counters_head {
     uint32_t region;             /* which one this is */
     uint32_t loops;              /* regions that are a loop's; 0: all */
     uint32_t idle_offset, idle_size, idle_bins;
+    uint32_t idle_kinds; /* arrays of as many bins; 0: one, of all ranks together */
 };
 
 struct histogram {
@@ -202,9 +203,10 @@ struct counters_slot {
 };
 
 struct counters_idle {
-    _Atomic uint64_t gaps;            /* all of them */
-    _Atomic uint32_t bins[IDLE_BINS]; /* modulo 2^32 */
-    uint8_t padding[COUNTERS_IDLE_SIZE - 8 - IDLE_BINS * 4];
+    _Atomic uint64_t gaps;              /* all of them */
+    _Atomic uint32_t bins[IDLE_BINS];   /* those of rank 0, modulo 2^32 */
+    _Atomic uint32_t others[IDLE_BINS]; /* those of all other ranks */
+    uint8_t padding[COUNTERS_IDLE_SIZE - 8 - 2 * IDLE_BINS * 4];
 };
 
 struct counters_node {

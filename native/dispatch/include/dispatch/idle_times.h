@@ -3,7 +3,8 @@
  *
  * The invocations of a target that wait or are at work are its level. When it falls from n + 1 to n, the environment
  * of rank n falls idle; when it rises to n + 1 again, that one would be used again: the time between is a gap. Ranks
- * stand for environments because the one used last is taken first.
+ * stand for environments because the one used last is taken first. Gaps of rank 0, in which nothing of the function is at
+ * work, and those of the others, which serve invocations that overlap, are counted apart: they are unlike each other.
  *
  * Bins are those of runtimed/machines/keep_alive.py, which reads them: bin 0 below a second, then eight to a doubling
  * over 17 doublings, the last one for what is longer. They lie in the counters page, memory for them only where a

@@ -624,6 +624,7 @@ struct wire_put_pool {
     uint32_t keep_alive_ms;
     uint32_t prewarm_ms;
     uint32_t prewarm_end_ms;
+    uint32_t keep_others_ms;
 };
 int wire_put_pool_encode(const struct wire_header *header, const struct wire_put_pool *message,
     uint8_t *buffer, size_t size);
