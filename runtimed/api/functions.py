@@ -19,12 +19,14 @@ from runtimed.model.function import (
     GetFunctionResponse,
     ListFunctionsRequest,
     ListFunctionsResponse,
-    SnapStartApplyOn,
+    SnapshotChoice,
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
     check_environment,
     check_logging,
-    check_snap_start,
+    check_snapshot,
+    snap_start_of,
+    snapshot_choice,
 )
 from runtimed.model.runtime import RuntimeState, RuntimeStatus, python_minor
 from runtimed.model.shape import UNSET, UnsetType
@@ -109,13 +111,15 @@ class Functions:
         self._check_runtime(request.runtime)
         check_environment(request.environment)
         check_logging(request.logging_config)
-        check_snap_start(request.snap_start, request.runtime)
+        choice = snapshot_choice(request.snap_start, request.snapshot)
+        check_snapshot(choice, request.runtime)
         if await self._functions.get(name) is not None:
             raise errors.ResourceExists(
                 f"Function already exists: {name}. Update its code or configuration, or choose another name."
             )
         code = _whole(upload, request.upload_size)
-        return await self._deployer.create(msgspec.structs.replace(request, function_name=name), code)
+        whole = msgspec.structs.replace(request, function_name=name, snap_start=snap_start_of(choice), snapshot=choice)
+        return await self._deployer.create(whole, code)
 
     @operation(route=Route("PUT", f"{_FUNCTION}/code", 200, lambda_members.update_function_code))
     async def update_function_code(self, request: UpdateFunctionCodeRequest, upload: Upload) -> FunctionConfiguration:
@@ -133,17 +137,17 @@ class Functions:
             check_logging(request.logging_config)
         found = await self._changeable(request.function_name)
         name = found.function_name
-        check_snap_start(
-            found.snap_start if request.snap_start is UNSET else request.snap_start,
-            found.runtime if request.runtime is UNSET else request.runtime,
-        )
-        asked = request.snap_start is not UNSET and request.snap_start.apply_on is not SnapStartApplyOn.NONE
-        if asked and await self._provisioned(name):
+        choice = snapshot_choice(request.snap_start, request.snapshot, found.snapshot)
+        check_snapshot(choice, found.runtime if request.runtime is UNSET else request.runtime)
+        said = request.snap_start is not UNSET or request.snapshot is not UNSET
+        if said and choice is SnapshotChoice.ON and await self._provisioned(name):
             raise errors.InvalidParameterValue(
                 f"SnapStart is not supported where concurrency is provisioned, as it is for {name}. "
                 "Take that away (`runtimectl provision delete`, `runtimectl provision target --delete`), or leave "
                 "ApplyOn at None."
             )
+        if said:
+            request = msgspec.structs.replace(request, snap_start=snap_start_of(choice), snapshot=choice)
         return await self._deployer.update_configuration(msgspec.structs.replace(request, function_name=name))
 
     @operation(safe=True, route=Route("GET", _FUNCTION))

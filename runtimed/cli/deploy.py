@@ -13,10 +13,11 @@ from runtimed.cli.progress import Progress
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from runtimed.model.function import FunctionConfiguration, LoggingConfig, SnapStart
+    from runtimed.model.function import FunctionConfiguration, LoggingConfig, SnapshotChoice, SnapStart
 
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 SYSTEM_LEVELS = ("debug", "info", "warn")
+SNAPSHOTS = ("auto", "on", "off", "node")
 
 
 def _variables(_ctx: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
@@ -52,6 +53,16 @@ def _snap_start(wanted: bool | None) -> SnapStart | None:
     from runtimed.model.function import SnapStart, SnapStartApplyOn
 
     return SnapStart(apply_on=SnapStartApplyOn.PUBLISHED_VERSIONS if wanted else SnapStartApplyOn.NONE)
+
+
+def _snapshot(choice: str | None, snap_start: bool | None) -> SnapshotChoice | None:
+    if choice is None:
+        return None
+    if snap_start and choice != "on":
+        raise click.UsageError(f"--snap-start and --snapshot {choice} contradict each other. Give one of them.")
+    from runtimed.model.function import SnapshotChoice
+
+    return SnapshotChoice(choice)
 
 
 @click.command(
@@ -93,6 +104,12 @@ def _snap_start(wanted: bool | None) -> SnapStart | None:
     default=None,
     help="Begin environments as copies of one whose init phase is over. Default: no.",
 )
+@click.option(
+    "--snapshot",
+    type=click.Choice(SNAPSHOTS, case_sensitive=False),
+    help="Whether they may be copies at all: on (as --snap-start), auto (from the third on), off (never), or as the "
+    "node says (the default).",
+)
 @common
 def command(
     session: Session,
@@ -109,6 +126,7 @@ def command(
     log_level: str | None,
     system_log_level: str | None,
     snap_start: bool | None,
+    snapshot: str | None,
 ) -> None:
     """Create the function NAME from PATH, or update it, and wait until it is Active.
 
@@ -125,6 +143,7 @@ def command(
         "description": description,
         "logging_config": _logging(log_format, log_level, system_log_level),
         "snap_start": _snap_start(snap_start),
+        "snapshot": _snapshot(snapshot, snap_start),
     }
     given = {key: value for key, value in settings.items() if value is not None}
     with session.client() as client, Progress(name) as progress:

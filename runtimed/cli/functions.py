@@ -132,13 +132,18 @@ def _described(function: FunctionConfiguration) -> list[tuple[str, str]]:
 
 
 def _snap_start(function: FunctionConfiguration) -> str:
-    if function.snap_start.apply_on.value == "None":
-        return "no"
+    """The reason why it is not possible stands beside the state."""
+    choice = function.snapshot.value
+    if choice == "node":
+        return "as the node says (pools.snapshot)"
+    if choice == "off":
+        return "off: never"
+    wanted = "yes" if choice == "on" else "auto"
     if function.snap_start.optimization_status.value == "On":
-        return "yes"
+        return f"{wanted} (there is a snapshot)"
     if function.state_reason_code == "SnapStartNotPossible":
-        return "not possible"
-    return "yes (no snapshot yet)"
+        return f"{wanted}, but not possible"
+    return f"{wanted} (no snapshot yet)"
 
 
 def _with_reason(state: str, reason: object) -> str:

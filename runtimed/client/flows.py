@@ -30,12 +30,15 @@ from runtimed.model.function import (
     ListFunctionsRequest,
     ListFunctionsResponse,
     LoggingConfig,
+    SnapshotChoice,
     SnapStart,
+    SnapStartResponse,
     State,
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
     check_environment,
     check_logging,
+    snapshot_choice,
 )
 from runtimed.model.node import ListRuntimesRequest, ListRuntimesResponse
 from runtimed.model.runtime import RuntimeState, newest, node_major, python_minor
@@ -88,6 +91,8 @@ class Given(TypedDict, total=False):
     environment: dict[str, str]
     logging_config: LoggingConfig
     snap_start: SnapStart
+    snapshot: SnapshotChoice
+    """Whether environments may be copies; `ON` is SnapStart."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -102,6 +107,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     environment: dict[str, str] | UnsetType = UNSET
     logging_config: LoggingConfig | UnsetType = UNSET
     snap_start: SnapStart | UnsetType = UNSET
+    snapshot: SnapshotChoice | UnsetType = UNSET
 
     def members(self) -> dict[str, Any]:
         """The members of a request that are given."""
@@ -166,6 +172,7 @@ def check(name: str, settings: Settings) -> None:
         check_environment(members["environment"])
     if "logging_config" in members:
         check_logging(members["logging_config"])
+    snapshot_choice(settings.snap_start, settings.snapshot)
 
 
 def _check_offered(name: str) -> Flow[None]:
@@ -234,7 +241,7 @@ def _update(
     name = found.function_name
     if _busy(found):
         found = yield from _settled(name, wait)
-    changed = {key: value for key, value in settings.members().items() if getattr(found, key) != value}
+    changed = {key: value for key, value in settings.members().items() if _differs(getattr(found, key), value)}
     if changed:
         found = yield Call(rpc.UPDATE_CONFIGURATION, UpdateFunctionConfigurationRequest(function_name=name, **changed))
     if found.code_sha256 != digest(code) or found.state is State.FAILED:
@@ -244,6 +251,12 @@ def _update(
     elif progress is not None:
         progress("uploading", len(code), len(code))
     return found
+
+
+def _differs(found: object, wanted: object) -> bool:
+    if isinstance(found, SnapStartResponse) and isinstance(wanted, SnapStart):
+        return found.apply_on is not wanted.apply_on  # the rest of it is what became of that
+    return found != wanted
 
 
 def wait_until_active(name: str, seconds: float | None) -> Flow[FunctionConfiguration]:

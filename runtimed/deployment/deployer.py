@@ -23,6 +23,7 @@ from runtimed.model import errors
 from runtimed.model.function import (
     CreateFunctionRequest,
     FunctionConfiguration,
+    SnapshotChoice,
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
 )
@@ -70,6 +71,7 @@ class Deployer:
                 zip_sha256=package.sha256,
                 zip_size=package.size,
                 snap_start=request.snap_start,
+                snapshot=SnapshotChoice.NODE if request.snapshot is UNSET else request.snapshot,
             )
 
             published = _Published()
@@ -128,6 +130,7 @@ class Deployer:
                 "storage_size": UNSET if request.ephemeral_storage is UNSET else request.ephemeral_storage.size,
                 "logging": request.logging_config,
                 "snap_start": request.snap_start,
+                "snapshot": request.snapshot,
             }
             given = {name: value for name, value in new.items() if value is not UNSET}
             variables = variables if request.environment is UNSET else request.environment.variables

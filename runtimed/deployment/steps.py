@@ -13,19 +13,18 @@ from msgspec import Struct
 from runtimed.deployment.archive import BadArchive
 from runtimed.deployment.compile import compile_tree
 from runtimed.deployment.receive import Receiver
-from runtimed.deployment.targets import put_target
+from runtimed.deployment.targets import put_target, snapshot_mode
 from runtimed.dispatch.control import Dispatcher
 from runtimed.link.mirror import Refused
 from runtimed.machines.pools import Pools
 from runtimed.model import errors, wire
 from runtimed.model.arn import Identity
-from runtimed.model.function import SnapStartApplyOn
 from runtimed.model.runtime import ENTRYPOINT, is_custom, is_executed
 from runtimed.sandbox.launcher import Failed, Launcher
 from runtimed.sandbox.plans import launch_plan
 from runtimed.store.functions import FunctionStore
 from runtimed.store.packages import CodeStore
-from runtimed.store.targets import Definition, Target
+from runtimed.store.targets import Target
 
 GRANT_SECONDS = 60  # for a runtime's first zygote to come up
 RECOVER_SECONDS = 10  # for one that failed to come up again: the launcher starts another
@@ -197,19 +196,8 @@ class Steps:
             descriptors=self._terms.descriptors,
             cpu=self._terms.cpu,
             grant=self._pools.grant(definition.memory_size),
-            snapshot=self._snapshot(definition),
+            snapshot=snapshot_mode(definition, self._terms.snapshot),
         )
-
-    def _snapshot(self, definition: Definition) -> wire.SnapshotMode:
-        if is_executed(definition.runtime):
-            return wire.SnapshotMode.OFF
-        if definition.snap_start.apply_on is not SnapStartApplyOn.NONE:
-            return wire.SnapshotMode.ON
-        return {
-            "off": wire.SnapshotMode.OFF,
-            "auto": wire.SnapshotMode.AUTOMATIC,
-            "on": wire.SnapshotMode.ON,
-        }[self._terms.snapshot]
 
     def target(self, target: Target) -> wire.PutTarget:
         return put_target(
@@ -221,6 +209,6 @@ class Steps:
             freeze_after_ms=self._terms.freeze_after_ms,
             init_seconds=self._terms.init_seconds,
             executable=self._executable(target.definition.runtime),
-            snap_start=self._snapshot(target.definition) is not wire.SnapshotMode.OFF,
+            snap_start=snapshot_mode(target.definition, self._terms.snapshot) is not wire.SnapshotMode.OFF,
             reserved=self.reserved(target.uid),
         )

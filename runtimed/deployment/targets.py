@@ -7,13 +7,19 @@ from msgspec import UNSET
 
 from runtimed.model import wire
 from runtimed.model.arn import Identity
-from runtimed.model.function import LogFormat, SnapStartApplyOn
+from runtimed.model.function import LogFormat, SnapshotChoice
 from runtimed.model.runtime import is_executed
 from runtimed.model.wire import LogFormat as WireLogFormat
 from runtimed.store.targets import Definition, Target
 
 SNAP_START_INIT_SECONDS = 130  # Lambda's, or the function's time-out where that is longer
 UNRESERVED = 0xFFFFFFFF  # no reserved concurrency, which is not 0
+
+_SNAPSHOT_MODES = {
+    SnapshotChoice.OFF: wire.SnapshotMode.OFF,
+    SnapshotChoice.AUTO: wire.SnapshotMode.AUTOMATIC,
+    SnapshotChoice.ON: wire.SnapshotMode.ON,
+}
 
 
 def log_group(target: Target) -> str:
@@ -61,9 +67,18 @@ def put_target(
 
 def init_limit(definition: Definition, usual: int) -> int:
     """Seconds that an init phase may take. Lambda gives more to one that ends with a snapshot."""
-    if definition.snap_start.apply_on is SnapStartApplyOn.NONE:
+    if definition.choice is not SnapshotChoice.ON:
         return usual
     return max(usual, SNAP_START_INIT_SECONDS, definition.timeout)
+
+
+def snapshot_mode(definition: Definition, node: str) -> wire.SnapshotMode:
+    """Whether its environments begin as copies; `node`: what the node says (pools.snapshot) where the function leaves
+    it to that."""
+    if is_executed(definition.runtime):
+        return wire.SnapshotMode.OFF
+    choice = definition.choice
+    return _SNAPSHOT_MODES[SnapshotChoice(node) if choice is SnapshotChoice.NODE else choice]
 
 
 def configuration(target: Target, identity: Identity, executable: str = "", snap_start: bool = False) -> bytes:

@@ -198,8 +198,18 @@ class SnapStartResponse(Shape, frozen=True, kw_only=True):
     optimization_status: SnapStartOptimizationStatus
 
 
+class SnapshotChoice(Enum):
+    """Whether a function's environments may begin as copies: `node`: as the node's setting says (pools.snapshot),
+    `auto`: from the third on, `on`: as with SnapStart, which is the same thing, `off`: never."""
+
+    NODE = "node"
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """Of a target whose function has SnapStart. `refused`: why there is none and will not be, as a clause; or empty."""
+    """Of a target whose function asks for copies. `refused`: why there will be none, as a clause; or empty."""
 
     ready: bool
     refused: str = ""
@@ -220,6 +230,8 @@ class FunctionConfiguration(Shape, frozen=True, kw_only=True):
     environment: Environment
     logging_config: LoggingConfig
     snap_start: SnapStartResponse
+    snapshot: SnapshotChoice = SnapshotChoice.NODE
+    """Not Lambda's. On exactly where SnapStart is."""
     code_size: int
     code_sha256: str
     last_modified: str
@@ -249,6 +261,8 @@ class CreateFunctionRequest(Shape, frozen=True, kw_only=True):
     environment: Environment = Environment()
     logging_config: LoggingConfig = LoggingConfig()
     snap_start: SnapStart = SnapStart()
+    snapshot: SnapshotChoice | UnsetType = UNSET
+    """Absent: as SnapStart says, or the node."""
     upload_size: UploadSize | UnsetType = UNSET
     """How many bytes of code follow; a stream of another length is refused."""
     upload_sha256: Sha256 | UnsetType = UNSET
@@ -283,6 +297,7 @@ class UpdateFunctionConfigurationRequest(Shape, frozen=True, kw_only=True):
     """Replaces all variables."""
     logging_config: LoggingConfig | UnsetType = UNSET
     snap_start: SnapStart | UnsetType = UNSET
+    snapshot: SnapshotChoice | UnsetType = UNSET
     revision_id: str | UnsetType = UNSET
 
 
@@ -327,11 +342,41 @@ class ListFunctionsResponse(Shape, frozen=True, kw_only=True):
     """Where the next page begins; absent on the last."""
 
 
-def check_snap_start(snap_start: SnapStart | SnapStartResponse, runtime: str) -> None:
+def snapshot_choice(
+    snap_start: SnapStart | UnsetType, snapshot: SnapshotChoice | UnsetType, was: SnapshotChoice = SnapshotChoice.NODE
+) -> SnapshotChoice:
+    """What the two ways of saying it come to. Raises InvalidParameterValue where they contradict each other.
+
+    PublishedVersions is `on`, and `on` is PublishedVersions. None is also what those say who say nothing, so it takes
+    back what was on, and is no contradiction to anything. The last request counts.
+    """
+    asked = snap_start is not UNSET and snap_start.apply_on is not SnapStartApplyOn.NONE
+    if snapshot is not UNSET:
+        if asked and snapshot is not SnapshotChoice.ON:
+            raise errors.InvalidParameterValue(
+                f"Snapshot: {snapshot.value} contradicts SnapStart's ApplyOn PublishedVersions, which is on. Give one "
+                "of the two."
+            )
+        return snapshot
+    if asked:
+        return SnapshotChoice.ON
+    return SnapshotChoice.NODE if snap_start is not UNSET and was is SnapshotChoice.ON else was
+
+
+def snap_start_of(choice: SnapshotChoice) -> SnapStart:
+    """The same, as Lambda says it."""
+    on = choice is SnapshotChoice.ON
+    return SnapStart(apply_on=SnapStartApplyOn.PUBLISHED_VERSIONS if on else SnapStartApplyOn.NONE)
+
+
+def check_snapshot(choice: SnapshotChoice, runtime: str) -> None:
     """Copies are made of Python processes."""
-    if snap_start.apply_on is not SnapStartApplyOn.NONE and python_minor(runtime) is None:
+    if choice in (SnapshotChoice.ON, SnapshotChoice.AUTO) and python_minor(runtime) is None:
         raise errors.InvalidParameterValue(
             f"SnapStart: {runtime} cannot be used with SnapStart; Python's runtimes can. Set ApplyOn to None."
+            if choice is SnapshotChoice.ON
+            else f"Snapshot: environments of {runtime} cannot be copied; those of Python's runtimes can. Set Snapshot "
+            "to node or off."
         )
 
 

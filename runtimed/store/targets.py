@@ -23,6 +23,7 @@ from runtimed.model.function import (
     LastUpdateStatus,
     LoggingConfig,
     Snapshot,
+    SnapshotChoice,
     SnapStart,
     SnapStartApplyOn,
     SnapStartOptimizationStatus,
@@ -48,10 +49,18 @@ class Definition(Struct, frozen=True, kw_only=True):
     zip_sha256: str
     zip_size: int
     snap_start: SnapStart = SnapStart()
+    snapshot: SnapshotChoice = SnapshotChoice.NODE
+    """Counts where SnapStart is not asked for; read `choice`."""
     version: str = LATEST
     """The number of a published version, in decimal."""
     described: str = ""
     """Of a published version: what the function's own description was then."""
+
+    @property
+    def choice(self) -> SnapshotChoice:
+        """Whether environments may be copies. SnapStart is what older databases have alone."""
+        asked = self.snap_start.apply_on is not SnapStartApplyOn.NONE
+        return SnapshotChoice.ON if asked else self.snapshot
 
     def published(self, number: int, description: str | None) -> Definition:
         """What version `number` is made of; `description`: its own, None: the function's."""
@@ -135,7 +144,7 @@ class TargetRows:
         elif state is PublicState.INACTIVE:
             reason, code = "The function is being deleted.", "Deleting"
         snapshot = Snapshot(ready=False)
-        if defined.snap_start.apply_on is not SnapStartApplyOn.NONE:
+        if defined.choice in (SnapshotChoice.ON, SnapshotChoice.AUTO):
             snapshot = self.snapshot(number)
         if state is PublicState.ACTIVE and not reason and snapshot.refused:
             reason, code = f"SnapStart is not possible: {snapshot.refused}.", "SnapStartNotPossible"
@@ -157,6 +166,7 @@ class TargetRows:
                 if snapshot.ready
                 else SnapStartOptimizationStatus.OFF,
             ),
+            snapshot=defined.choice,
             code_size=defined.zip_size,
             code_sha256=base64_of(defined.zip_sha256),
             last_modified=lambda_time(of.modified_ms),

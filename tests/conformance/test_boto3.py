@@ -97,3 +97,21 @@ def test_snap_start(caller: Any, made: dict[str, Any]) -> None:
     assert changed["SnapStart"] == wanted | {"OptimizationStatus": "Off"}
     caller.get_waiter("function_updated_v2").wait(FunctionName=NAME, WaiterConfig={"Delay": 1})
     assert json.load(caller.invoke(FunctionName=NAME)["Payload"])["version"] == 1
+
+
+def test_a_member_that_is_ours(caller: Any, made: dict[str, Any]) -> None:
+    """`Snapshot` goes through the REST API for who adds it to a request; Lambda's clients do not see it."""
+    assert "Snapshot" not in made
+    caller.get_waiter("function_active_v2").wait(FunctionName=NAME, WaiterConfig={"Delay": 1})
+
+    def add(params: dict[str, Any], **_: Any) -> None:
+        params["body"] = json.dumps(json.loads(params["body"]) | {"Snapshot": said}).encode()
+
+    caller.meta.events.register("before-call.lambda.UpdateFunctionConfiguration", add)
+    said = "on"
+    changed = caller.update_function_configuration(FunctionName=NAME)
+    assert changed["SnapStart"]["ApplyOn"] == "PublishedVersions"
+    caller.get_waiter("function_updated_v2").wait(FunctionName=NAME, WaiterConfig={"Delay": 1})
+    said = "sometimes"
+    with pytest.raises(caller.exceptions.InvalidParameterValueException, match="Snapshot.*node, auto, on"):
+        caller.update_function_configuration(FunctionName=NAME)

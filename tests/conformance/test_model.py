@@ -21,7 +21,7 @@ OFFERED = {name: operation for name, operation in TABLE.items() if operation.rou
 DISPATCHED = {"Invoke", "InvokeWithResponseStream"}
 SHARED = {"GetLayerVersionByArn"}
 """Its route is another one's, with a query."""
-OURS = {"NamePrefix", "UploadSize", "UploadSha256", "RetryAttempts", "RetryDelayMilliseconds"}
+OURS = {"NamePrefix", "UploadSize", "UploadSha256", "RetryAttempts", "RetryDelayMilliseconds", "Snapshot"}
 """Members that are not Lambda's. Its clients never send them."""
 SUCCESS = {"DeleteFunction": 204}
 """Where the service answers otherwise than its model says."""

@@ -56,6 +56,14 @@ class SnapStartOptimizationStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrap
     SNAP_START_OPTIMIZATION_STATUS_UNSPECIFIED: _ClassVar[SnapStartOptimizationStatus]
     SNAP_START_OPTIMIZATION_STATUS_ON: _ClassVar[SnapStartOptimizationStatus]
     SNAP_START_OPTIMIZATION_STATUS_OFF: _ClassVar[SnapStartOptimizationStatus]
+
+class SnapshotChoice(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SNAPSHOT_CHOICE_UNSPECIFIED: _ClassVar[SnapshotChoice]
+    SNAPSHOT_CHOICE_NODE: _ClassVar[SnapshotChoice]
+    SNAPSHOT_CHOICE_AUTO: _ClassVar[SnapshotChoice]
+    SNAPSHOT_CHOICE_ON: _ClassVar[SnapshotChoice]
+    SNAPSHOT_CHOICE_OFF: _ClassVar[SnapshotChoice]
 STATE_UNSPECIFIED: State
 STATE_PENDING: State
 STATE_ACTIVE: State
@@ -85,6 +93,11 @@ SNAP_START_APPLY_ON_PUBLISHED_VERSIONS: SnapStartApplyOn
 SNAP_START_OPTIMIZATION_STATUS_UNSPECIFIED: SnapStartOptimizationStatus
 SNAP_START_OPTIMIZATION_STATUS_ON: SnapStartOptimizationStatus
 SNAP_START_OPTIMIZATION_STATUS_OFF: SnapStartOptimizationStatus
+SNAPSHOT_CHOICE_UNSPECIFIED: SnapshotChoice
+SNAPSHOT_CHOICE_NODE: SnapshotChoice
+SNAPSHOT_CHOICE_AUTO: SnapshotChoice
+SNAPSHOT_CHOICE_ON: SnapshotChoice
+SNAPSHOT_CHOICE_OFF: SnapshotChoice
 
 class Environment(_message.Message):
     __slots__ = ("variables",)
@@ -132,7 +145,7 @@ class SnapStartResponse(_message.Message):
     def __init__(self, apply_on: _Optional[_Union[SnapStartApplyOn, str]] = ..., optimization_status: _Optional[_Union[SnapStartOptimizationStatus, str]] = ...) -> None: ...
 
 class FunctionConfiguration(_message.Message):
-    __slots__ = ("function_name", "function_arn", "version", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "code_size", "code_sha256", "last_modified", "revision_id", "package_type", "architectures", "state", "state_reason", "state_reason_code", "last_update_status", "last_update_status_reason", "last_update_status_reason_code", "snap_start")
+    __slots__ = ("function_name", "function_arn", "version", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "code_size", "code_sha256", "last_modified", "revision_id", "package_type", "architectures", "state", "state_reason", "state_reason_code", "last_update_status", "last_update_status_reason", "last_update_status_reason_code", "snap_start", "snapshot")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_ARN_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +170,7 @@ class FunctionConfiguration(_message.Message):
     LAST_UPDATE_STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
     LAST_UPDATE_STATUS_REASON_CODE_FIELD_NUMBER: _ClassVar[int]
     SNAP_START_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     function_arn: str
     version: str
@@ -181,10 +195,11 @@ class FunctionConfiguration(_message.Message):
     last_update_status_reason: str
     last_update_status_reason_code: str
     snap_start: SnapStartResponse
-    def __init__(self, function_name: _Optional[str] = ..., function_arn: _Optional[str] = ..., version: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., code_size: _Optional[int] = ..., code_sha256: _Optional[str] = ..., last_modified: _Optional[str] = ..., revision_id: _Optional[str] = ..., package_type: _Optional[str] = ..., architectures: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[State, str]] = ..., state_reason: _Optional[str] = ..., state_reason_code: _Optional[str] = ..., last_update_status: _Optional[_Union[LastUpdateStatus, str]] = ..., last_update_status_reason: _Optional[str] = ..., last_update_status_reason_code: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStartResponse, _Mapping]] = ...) -> None: ...
+    snapshot: SnapshotChoice
+    def __init__(self, function_name: _Optional[str] = ..., function_arn: _Optional[str] = ..., version: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., code_size: _Optional[int] = ..., code_sha256: _Optional[str] = ..., last_modified: _Optional[str] = ..., revision_id: _Optional[str] = ..., package_type: _Optional[str] = ..., architectures: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[State, str]] = ..., state_reason: _Optional[str] = ..., state_reason_code: _Optional[str] = ..., last_update_status: _Optional[_Union[LastUpdateStatus, str]] = ..., last_update_status_reason: _Optional[str] = ..., last_update_status_reason_code: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStartResponse, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotChoice, str]] = ...) -> None: ...
 
 class CreateFunctionRequest(_message.Message):
-    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "upload_size", "upload_sha256", "snap_start", "publish")
+    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "upload_size", "upload_sha256", "snap_start", "publish", "snapshot")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     HANDLER_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +213,7 @@ class CreateFunctionRequest(_message.Message):
     UPLOAD_SHA256_FIELD_NUMBER: _ClassVar[int]
     SNAP_START_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     runtime: str
     handler: str
@@ -211,7 +227,8 @@ class CreateFunctionRequest(_message.Message):
     upload_sha256: str
     snap_start: SnapStart
     publish: bool
-    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., upload_size: _Optional[int] = ..., upload_sha256: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStart, _Mapping]] = ..., publish: bool = ...) -> None: ...
+    snapshot: SnapshotChoice
+    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., upload_size: _Optional[int] = ..., upload_sha256: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStart, _Mapping]] = ..., publish: bool = ..., snapshot: _Optional[_Union[SnapshotChoice, str]] = ...) -> None: ...
 
 class CreateFunctionUpload(_message.Message):
     __slots__ = ("request", "chunk")
@@ -278,7 +295,7 @@ class UpdateFunctionCodeUpload(_message.Message):
     def __init__(self, request: _Optional[_Union[UpdateFunctionCodeRequest, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class UpdateFunctionConfigurationRequest(_message.Message):
-    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "revision_id", "snap_start")
+    __slots__ = ("function_name", "runtime", "handler", "description", "timeout", "memory_size", "ephemeral_storage", "environment", "logging_config", "revision_id", "snap_start", "snapshot")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     HANDLER_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +307,7 @@ class UpdateFunctionConfigurationRequest(_message.Message):
     LOGGING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     REVISION_ID_FIELD_NUMBER: _ClassVar[int]
     SNAP_START_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     runtime: str
     handler: str
@@ -301,7 +319,8 @@ class UpdateFunctionConfigurationRequest(_message.Message):
     logging_config: LoggingConfig
     revision_id: str
     snap_start: SnapStart
-    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., revision_id: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStart, _Mapping]] = ...) -> None: ...
+    snapshot: SnapshotChoice
+    def __init__(self, function_name: _Optional[str] = ..., runtime: _Optional[str] = ..., handler: _Optional[str] = ..., description: _Optional[str] = ..., timeout: _Optional[int] = ..., memory_size: _Optional[int] = ..., ephemeral_storage: _Optional[_Union[EphemeralStorage, _Mapping]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ..., revision_id: _Optional[str] = ..., snap_start: _Optional[_Union[SnapStart, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotChoice, str]] = ...) -> None: ...
 
 class DeleteFunctionRequest(_message.Message):
     __slots__ = ("function_name", "qualifier")
