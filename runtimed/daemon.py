@@ -399,8 +399,9 @@ class Daemon:
 
     async def _qualifiers_changed(self, uid: bytes) -> None:
         """One of the function's versions or aliases was made, moved or deleted."""
-        await self.events.forget_rules()
         await self.concurrency.qualifiers_changed(uid)
+        await self.scaling.qualifiers_changed()
+        await self.events.forget_rules()
 
     async def _tell_pools(self, uid: bytes) -> None:
         await self.pool_keeper.tell_function(uid)

@@ -67,6 +67,7 @@ class AliasDeployer:
         revision = None if request.revision_id is UNSET else request.revision_id
         name = request.function_name
         ready = await self._ready(name, change)
+        await self._aliases.check(name, request.name, change, revision)  # before anything is waited for
 
         async def move() -> AliasConfiguration:
             around = self._moving(name, request.name, change.version or "") if ready else nullcontext()

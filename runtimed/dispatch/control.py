@@ -122,13 +122,17 @@ class Dispatcher:
         found = self._mirror.get(wire.PutRoute, route)
         return found if isinstance(found, wire.PutRoute) else None
 
-    def demands_of(self, uid: bytes, version: str) -> list[wire.Demand]:
-        """Of the targets of a function's version, as far as they have any."""
-        found = [
-            self.demands.get(number)
+    def targets_of(self, uid: bytes, version: str) -> list[int]:
+        """Of a function's version: one; two while another takes its place; none that is not rolled out."""
+        return [
+            number
             for number, target in self.targets().items()
             if target.function_uid == uid and (target.function_version or LATEST) == version
         ]
+
+    def demands_of(self, uid: bytes, version: str) -> list[wire.Demand]:
+        """Of the targets of a function's version, as far as they have any."""
+        found = [self.demands.get(number) for number in self.targets_of(uid, version)]
         return [demand for demand in found if demand is not None]
 
     async def delete_target(self, target: int) -> None:

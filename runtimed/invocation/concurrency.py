@@ -142,7 +142,7 @@ class ConcurrencyKeeper:
         async with self._changing:
             setting = await self._store.put(name, qualifier, executions, time.time_ns() // 1_000_000, check)
             await self.load()
-            await self._tell(setting.uid)
+            await (self._tell_pools if qualifier else self._tell)(setting.uid)
         return setting
 
     async def _remove(self, name: str, qualifier: str) -> bool:
@@ -152,7 +152,7 @@ class ConcurrencyKeeper:
                 return False
             await self._store.remove(name, qualifier)
             await self.load()
-            await self._tell(found.uid)
+            await (self._tell_pools if qualifier else self._tell)(found.uid)
         return True
 
     async def _carry_through(self, change: Coroutine[Any, Any, T]) -> T:
@@ -174,13 +174,12 @@ class ConcurrencyKeeper:
         """Around an alias' way to another version. What is provisioned under it is there of that version, too, when
         this begins, and of the former one until it ends."""
         found = next((one for one in await self._store.of(name) if one.qualifier == alias), None)
-        if found is None or found.version == version:
-            yield
+        if found is None or found.version == version or not self._dispatcher.targets_of(found.uid, version):
+            yield  # nothing to wait for; or the version is missing, which is for others to say
             return
         key = found.uid, version
         self._ahead[key] = self._ahead.get(key, 0) + found.executions
         try:
-            await self._tell_pools(found.uid)
             await self._await_ready(*key)
             yield
         finally:
@@ -193,6 +192,7 @@ class ConcurrencyKeeper:
         """Or until it is known that it cannot be."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
+                await self._tell_pools(uid)
                 while True:
                     demands = self._dispatcher.demands_of(uid, version)
                     if sum(demand.provisioned for demand in demands) >= self.provision_of(uid, version):

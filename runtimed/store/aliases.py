@@ -142,16 +142,7 @@ class AliasStore:
         revision = str(uuid.uuid4())
 
         def work(c: sqlite3.Connection) -> Alias:
-            row = c.execute(f"{_ALIAS} WHERE f.name = ? AND a.name = ?", (name, alias)).fetchone()
-            if row is None:
-                raise self.missing(name, alias)
-            was = _alias(row)
-            check_revision(revision_id, was.revision_id, "alias")
-            version = was.version if change.version is None else change.version
-            alternate = (was.alternate, was.weight) if change.alternate is None else change.alternate or (None, 0.0)
-            if change.version is not None or change.alternate is not None:
-                self._check(c, name, was.function, version, alternate[0])
-                check_alias(c, was.function, name, alias, version, alternate[0])
+            was, version, alternate = self._changed(c, name, alias, change, revision_id)
             description = was.description if change.description is None else change.description
             c.execute(
                 "UPDATE aliases SET version = ?, alternate = ?, weight = ?, description = ?, revision_id = ?, "
@@ -161,6 +152,26 @@ class AliasStore:
             return _alias(c.execute(f"{_ALIAS} WHERE a.id = ?", (was.id,)).fetchone())
 
         return await self._database.run(work)
+
+    async def check(self, name: str, alias: str, change: Change, revision_id: str | None) -> None:
+        """Raises what `change` would, now."""
+        await self._database.run(lambda c: self._changed(c, name, alias, change, revision_id))
+
+    def _changed(
+        self, c: sqlite3.Connection, name: str, alias: str, change: Change, revision_id: str | None
+    ) -> tuple[Alias, str, tuple[str | None, float]]:
+        """What it is; where it would lead then, and the alternate with its weight."""
+        row = c.execute(f"{_ALIAS} WHERE f.name = ? AND a.name = ?", (name, alias)).fetchone()
+        if row is None:
+            raise self.missing(name, alias)
+        was = _alias(row)
+        check_revision(revision_id, was.revision_id, "alias")
+        version = was.version if change.version is None else change.version
+        alternate = (was.alternate, was.weight) if change.alternate is None else change.alternate or (None, 0.0)
+        if change.version is not None or change.alternate is not None:
+            self._check(c, name, was.function, version, alternate[0])
+            check_alias(c, was.function, name, alias, version, alternate[0])
+        return was, version, alternate
 
     async def remove(self, name: str, alias: str) -> Alias | None:
         """What it was, if there was one; what is provisioned for it goes too."""

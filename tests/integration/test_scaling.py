@@ -36,6 +36,14 @@ TARGET = 7
 BEGAN = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
 TERMS = Terms(period_ms=60_000, periods=Periods(3, 5))
 
+VERSION = (
+    "INSERT INTO targets (id, function, definition, environment, zip, package) "
+    "SELECT 1, id, CAST('{}' AS BLOB), x'', '', '' FROM functions",
+    "INSERT INTO versions (function, number, target, state, reason, reason_code, revision_id, modified_ms) "
+    "SELECT id, 1, 1, 'active', '', '', '', 0 FROM functions",
+)
+"""Of the only function."""
+
 
 class Stage:
     """The keeper and what is around it; both clocks are the test's."""
@@ -285,6 +293,33 @@ async def test_load_beyond_the_bounds_and_none_at_all(stage: Stage) -> None:
     assert (await stage.minutes(20, busy=0)).capacity == 5, "it may not scale in"
     await stage.keeper.track(NAME, LATEST, TargetTracking(target_value=0.7))
     assert (await stage.minutes(5, busy=0)).capacity == 0
+
+
+async def test_an_alias_is_scaled_by_its_versions_load(stage: Stage) -> None:
+    """And not by that of another version, wherever it moves."""
+    uid = await stage.make()
+
+    async def lead(version: str) -> None:
+        query = (
+            "INSERT INTO aliases (function, name, version, weight, description, revision_id, generation, modified_ms) "
+            "SELECT id, 'live', ?, 0, '', '', 1, 0 FROM functions "
+            "WHERE true ON CONFLICT DO UPDATE SET version = excluded.version"
+        )
+        await stage.database.run(lambda c: c.execute(query, (version,)))
+        await stage.keeper.qualifiers_changed()
+
+    await stage.database.run(lambda c: [c.execute(query) for query in VERSION])
+    await lead("1")
+    await stage.keeper.register(NAME, "live", 1, 9)
+    await stage.keeper.track(NAME, "live", TargetTracking(target_value=0.5))
+    peer = await stage.connect(uid)
+    put = wire.PutTarget(function_uid=uid, function_name=NAME, function_version="1")
+    await stage.dispatcher.put(put, TARGET + 1, 1)
+    assert (await stage.minutes(9, busy=9)).capacity == 1, "$LATEST is busy"
+    peer.connection.send(wire.Demand(busy=4, provisioned=1), object=TARGET + 1)
+    assert (await stage.minutes(3, busy=0)).capacity == 2
+    await lead(LATEST)
+    assert (await stage.minutes(30, busy=0)).capacity == 1
 
 
 @pytest.mark.parametrize("scheduled", [True, False])
