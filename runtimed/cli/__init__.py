@@ -22,6 +22,8 @@ VERBS = {
     "deploy": "Create a function, or update it, from a file of code, a directory or a .zip.",
     "invoke": "Run a function once and print its result.",
     "functions": "List functions, show one, delete one.",
+    "versions": "List a function's versions, publish one, delete one.",
+    "aliases": "Name versions of a function; move the names.",
     "queue": "Show what waits to be invoked asynchronously; list, remove, redrive, hold up.",
     "logs": "Print a function's log, or follow it.",
     "provision": "Keep environments of a function ready.",
@@ -99,6 +101,10 @@ def command(ctx: click.Context, address: str | None, key_file: str | None, color
 def main(arguments: list[str] | None = None) -> int:
     """The entry point; returns the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
+    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+        from runtimed.cli import shells
+
+        shells.register()
     as_json = "--json" in words[: words.index("--") if "--" in words else None]
     try:
         status = command.main(words, prog_name=PROGRAM, standalone_mode=False)

@@ -13,6 +13,8 @@ from runtimed.cli.progress import Progress
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
+    from runtimed.client import Client
+    from runtimed.model.alias import AliasConfiguration
     from runtimed.model.function import FunctionConfiguration, LoggingConfig, SnapshotChoice, SnapStart
 
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
@@ -78,6 +80,7 @@ def _snapshot(choice: str | None, snap_start: bool | None) -> SnapshotChoice | N
             "runtimectl deploy api code.zip --runtime python3.11 --handler app.handler --env STAGE=test --env DEBUG=",
             "An archive, with environment variables:",
         ),
+        ("runtimectl deploy hello hello.py --publish --alias prod", "A new version, and prod leads to it:"),
     ),
 )
 @click.argument("name", shell_complete=function_name)
@@ -110,6 +113,8 @@ def _snapshot(choice: str | None, snap_start: bool | None) -> SnapshotChoice | N
     help="Whether they may be copies at all: on (as --snap-start), auto (from the third on), off (never), or as the "
     "node says (the default).",
 )
+@click.option("--publish", is_flag=True, help="Make a version of what is deployed.")
+@click.option("--alias", metavar="ALIAS", help="With --publish: make ALIAS lead to the version, once it is Active.")
 @common
 def command(
     session: Session,
@@ -127,12 +132,16 @@ def command(
     system_log_level: str | None,
     snap_start: bool | None,
     snapshot: str | None,
+    publish: bool,
+    alias: str | None,
 ) -> None:
     """Create the function NAME from PATH, or update it, and wait until it is Active.
 
     PATH is a .py, .js, .mjs or .cjs file, a directory or a .zip. The packages in a requirements.txt in the directory,
     or beside the .py file, are installed into the package. What is not given keeps its value when the function exists.
     """
+    if alias is not None and not publish:
+        raise click.UsageError("--alias is for --publish: an alias leads to a published version.")
     settings: dict[str, Any] = {
         "runtime": runtime,
         "handler": handler,
@@ -147,15 +156,41 @@ def command(
     }
     given = {key: value for key, value in settings.items() if value is not None}
     with session.client() as client, Progress(name) as progress:
-        function = client.deploy(name, path, progress=progress, **given)
+        before = _lead(client, name, alias) if alias else None
+        function = client.deploy(name, path, progress=progress, publish=publish, alias=alias or "", **given)
     if session.as_json:
         output.as_json(function)
-    else:
-        click.echo(_summary(function))
+        return
+    click.echo(_summary(function, publish))
+    if alias:
+        click.echo(_moved(f"{name} {alias}", before, function.version))
 
 
-def _summary(function: FunctionConfiguration) -> str:
+def _lead(client: Client, name: str, alias: str) -> AliasConfiguration | None:
+    """Where it leads until now."""
+    from runtimed.model.errors import ResourceNotFound
+
+    try:
+        return client.get_alias(name, alias)
+    except ResourceNotFound:
+        return None
+
+
+def _moved(whose: str, before: AliasConfiguration | None, version: str) -> str:
+    name, _, alias = whose.partition(" ")
+    now = f"{name}:{alias} leads to version {version}"
+    if before is None:
+        return f"{now}; `runtimectl invoke {name}:{alias}` invokes it"
+    weighted = bool(before.routing_config)
+    if before.function_version == version and not weighted:
+        return f"{now}, as before"
+    back = f"runtimectl aliases update {name} {alias} --version {before.function_version}"
+    return f"{now}, until now {before.function_version}; `{back}` moves it back"
+
+
+def _summary(function: FunctionConfiguration, published: bool) -> str:
+    version = f":{function.version}" if published else ""
     return (
-        f"{function.function_name} is {function.state.value}: {function.runtime}, {function.handler}, "
+        f"{function.function_name}{version} is {function.state.value}: {function.runtime}, {function.handler}, "
         f"{function.memory_size} MB, {function.timeout} s, code {output.size(function.code_size)}"
     )

@@ -85,10 +85,12 @@ def with_guess(error: Exception, name: object, names: Callable[[], list[str]]) -
 
     if not isinstance(error, ResourceNotFound) or not isinstance(name, str):
         return
+    from runtimed.cli.options import split
     from runtimed.cli.verb import guess
 
     try:
         known = names()
+        name = split(name)[0]
         meant = "" if name in known else guess(name, known)  # it is there, and something of it is not
     except (ApiError, Exception):
         return  # the error itself is what counts

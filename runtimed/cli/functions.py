@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import output
-from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.options import Session, common, function_name, qualified_name, qualifier_option
 from runtimed.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
         ("runtimectl functions delete hello", "Not any more:"),
     ),
 )
+@click.option("--versions", is_flag=True, help="Published versions, too.")
 @common
-def command(session: Session) -> None:
+def command(session: Session, versions: bool) -> None:
     """List the functions of the node (the default), show one, or delete one."""
     ctx = click.get_current_context()
     if ctx.invoked_subcommand is None:
-        _list(session)
+        _list(session, versions)
     else:
         ctx.obj = session.where
 
@@ -39,12 +40,14 @@ def command(session: Session) -> None:
     examples=(
         ("runtimectl functions list", "A table:"),
         ("runtimectl functions list --json", "For a program:"),
+        ("runtimectl functions list --versions", "With all published versions:"),
     ),
 )
+@click.option("--versions", is_flag=True, help="Published versions, too.")
 @common
-def list_command(session: Session) -> None:
+def list_command(session: Session, versions: bool) -> None:
     """List all functions."""
-    _list(session)
+    _list(session, versions)
 
 
 @command.command(
@@ -52,25 +55,27 @@ def list_command(session: Session) -> None:
     examples=(
         ("runtimectl functions get hello", "Configuration and state:"),
         ("runtimectl functions get hello --json", "As the API says it:"),
+        ("runtimectl functions get hello:prod", "Of a version, or of what an alias leads to:"),
     ),
 )
-@click.argument("name", shell_complete=function_name)
+@click.argument("name", shell_complete=qualified_name)
+@qualifier_option
 @common
-def get_command(session: Session, name: str) -> None:
+def get_command(session: Session, name: str, qualifier: str | None) -> None:
     """Show the configuration and the state of the function NAME."""
     with session.client() as client:
-        function = client.get_function(name)
+        function = client.get_function(name, qualifier or "")
     if session.as_json:
         output.as_json(function)
     else:
         output.fields(_described(function))
 
 
-@command.command("delete", examples=(("runtimectl functions delete hello", "Its code and logs go too:"),))
+@command.command("delete", examples=(("runtimectl functions delete hello", "Versions, aliases and logs go too:"),))
 @click.argument("name", shell_complete=function_name)
 @common
 def delete_command(session: Session, name: str) -> None:
-    """Delete the function NAME with its code and its logs."""
+    """Delete the function NAME with its versions, its aliases, its code and its logs."""
     with session.client() as client:
         client.delete_function(name)
     if session.as_json:
@@ -79,9 +84,9 @@ def delete_command(session: Session, name: str) -> None:
         click.echo(f"{name} is deleted")
 
 
-def _list(session: Session) -> None:
+def _list(session: Session, versions: bool) -> None:
     with session.client() as client:
-        functions = client.list_functions()
+        functions = client.list_functions(versions=versions)
     if session.as_json:
         output.as_json({"Functions": functions})
     elif functions:
@@ -89,7 +94,7 @@ def _list(session: Session) -> None:
             ("NAME", "STATE", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "MODIFIED"),
             [
                 (
-                    function.function_name,
+                    _named(function) if versions else function.function_name,
                     function.state.value,
                     function.runtime,
                     function.handler,
@@ -105,6 +110,12 @@ def _list(session: Session) -> None:
         )
     else:
         click.echo("There are no functions yet. `runtimectl deploy NAME PATH` makes one.", err=True)
+
+
+def _named(function: FunctionConfiguration) -> str:
+    """hello, or hello:3."""
+    name, version = function.function_name, function.version
+    return name if version == "$LATEST" else f"{name}:{version}"
 
 
 def _described(function: FunctionConfiguration) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtimed.cli import FUNCTION_FAILED, PROGRAM, failures, output
-from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.options import Session, common, qualified_name, qualifier_option, split
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
             "echo '[1, 2]' | runtimectl invoke sum --payload - --json",
             "From standard input, with everything known of the invocation:",
         ),
+        ("runtimectl invoke hello:prod", "Where an alias leads; a version's number will do as well:"),
         ("runtimectl invoke report --async --event-id order-17", "Accept the event once, and run it later:"),
         ("runtimectl invoke report --stream > report.csv", "A result that comes in parts, written as it comes:"),
     ),
 )
-@click.argument("name", shell_complete=function_name)
+@click.argument("name", shell_complete=qualified_name)
 @click.option("--payload", metavar="JSON", help="The event; - reads it from standard input. Default: {}.")
 @click.option(
     "--payload-file",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The event, from a file.",
 )
+@qualifier_option
 @click.option("--log-tail", is_flag=True, help="Print the end of the log on standard error.")
 @click.option("--stream", is_flag=True, help="Print the result's parts as they come, not the whole at the end.")
 @click.option("--async", "asynchronous", is_flag=True, help="Accept the event and print its id; it is run later.")
@@ -51,6 +53,7 @@ def command(
     name: str,
     payload: str | None,
     payload_file: Path | None,
+    qualifier: str | None,
     log_tail: bool,
     stream: bool,
     asynchronous: bool,
@@ -69,11 +72,13 @@ def command(
     if event_id == "":
         raise click.UsageError("--event-id is empty: give the event a name, or leave the option out.")
     if asynchronous:
-        return _accept(session, name, _payload(payload, payload_file), event_id or "")
+        return _accept(session, name, qualifier or "", _payload(payload, payload_file), event_id or "")
     if stream:
-        return _stream(session, name, _payload(payload, payload_file), log_tail)
+        return _stream(session, name, qualifier or "", _payload(payload, payload_file), log_tail)
     with session.client() as client:
-        result = client.invoke(name, payload=_payload(payload, payload_file), log_tail=log_tail)
+        result = client.invoke(
+            name, payload=_payload(payload, payload_file), qualifier=qualifier or "", log_tail=log_tail
+        )
     if log_tail and result.log_tail:
         output.complain(result.log_tail.rstrip("\n"))
     if session.as_json:
@@ -84,7 +89,7 @@ def command(
             click.echo(result.payload)
         return 0
     if session.as_json:
-        again = f"{PROGRAM} logs {name} --request-id {error.request_id}"
+        again = f"{PROGRAM} logs {split(name)[0]} --request-id {error.request_id}"
         kind = error.error_type or "FunctionError"
         failures.show(failures.Failure(kind, error.error_message, again, FUNCTION_FAILED), as_json=True)
         return FUNCTION_FAILED
@@ -92,9 +97,9 @@ def command(
     return FUNCTION_FAILED
 
 
-def _accept(session: Session, name: str, payload: bytes, event_id: str) -> int:
+def _accept(session: Session, name: str, qualifier: str, payload: bytes, event_id: str) -> int:
     with session.client() as client:
-        accepted = client.invoke_async(name, payload=payload, event_id=event_id)
+        accepted = client.invoke_async(name, payload=payload, qualifier=qualifier, event_id=event_id)
     if session.as_json:
         output.as_json({"StatusCode": 202, "RequestId": accepted})
     else:
@@ -108,12 +113,15 @@ def _complain(error: FunctionFailed) -> None:
         output.complain(line.rstrip("\n"))
 
 
-def _stream(session: Session, name: str, payload: bytes, log_tail: bool) -> int:
+def _stream(session: Session, name: str, qualifier: str, payload: bytes, log_tail: bool) -> int:
     """Byte by byte what the function sends, and nothing behind it."""
     from runtimed.client import FunctionFailed
 
     failed = None
-    with session.client() as client, client.invoke_stream(name, payload=payload, log_tail=log_tail) as parts:
+    with (
+        session.client() as client,
+        client.invoke_stream(name, payload=payload, qualifier=qualifier, log_tail=log_tail) as parts,
+    ):
         try:
             for part in parts:
                 sys.stdout.buffer.write(part)

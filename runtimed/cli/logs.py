@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import output
-from runtimed.cli.options import Session, common, function_name
+from runtimed.cli.options import Session, common, function_name, qualifier_name
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ def _moment(_ctx: click.Context, _parameter: click.Parameter, text: str | None) 
         ) from None
 
 
+def _version(_ctx: click.Context, _parameter: click.Parameter, text: str) -> str:
+    if text and text != "$LATEST" and not (text.isascii() and text.isdigit()):
+        raise click.BadParameter(
+            f"{text!r} is not a version's number, nor $LATEST. `runtimectl aliases NAME` shows where an alias leads."
+        )
+    return text
+
+
 def _pattern(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> re.Pattern[str] | None:
     try:
         return None if text is None else re.compile(text)
@@ -57,6 +65,7 @@ def _pattern(_ctx: click.Context, _parameter: click.Parameter, text: str | None)
     cls=Verb,
     examples=(
         ("runtimectl logs hello --since 10m", "The last ten minutes:"),
+        ("runtimectl logs hello --version 3", "What its version 3 did:"),
         ("runtimectl logs hello --follow --json", "From now on, one JSON object a line:"),
         ("runtimectl logs hello --request-id 8f5d0b4c-3b1f-4d59-9a53-0e8c1f0a7d11", "One invocation:"),
     ),
@@ -66,6 +75,14 @@ def _pattern(_ctx: click.Context, _parameter: click.Parameter, text: str | None)
 @click.option("--limit", "-n", type=click.IntRange(1, LIMIT_MAX), metavar="N", help="Only the last N events.")
 @click.option("--since", metavar="WHEN", callback=_moment, help="A span (30s, 10m, 2h, 1d) or a time.")
 @click.option("--until", metavar="WHEN", callback=_moment, help="Likewise; not with --follow.")
+@click.option(
+    "--version",
+    metavar="VERSION",
+    default="",
+    callback=_version,
+    shell_complete=qualifier_name,
+    help="Only this version: a number, or $LATEST.",
+)
 @click.option("--request-id", metavar="ID", default="", help="Only this invocation.")
 @click.option("--filter", "contains", metavar="TEXT", multiple=True, help="Only lines with TEXT; may be repeated.")
 @click.option("--grep", metavar="PATTERN", callback=_pattern, help="Only lines that match a regular expression.")
@@ -77,6 +94,7 @@ def command(
     limit: int | None,
     since: datetime | None,
     until: datetime | None,
+    version: str,
     request_id: str,
     contains: tuple[str, ...],
     grep: re.Pattern[str] | None,
@@ -92,6 +110,7 @@ def command(
             follow=follow,
             since=since,
             until=until,
+            version=version,
             request_id=request_id,
             contains=contains,
             limit=limit if grep is None else None,

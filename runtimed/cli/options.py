@@ -43,6 +43,13 @@ class Session:
         with self.client(failures.NAMES_SECONDS) as client:
             return [function.function_name for function in client.list_functions(prefix, limit=NAMES)]
 
+    def qualifiers(self, name: str, *, versions: bool = True, aliases: bool = True) -> list[str]:
+        """Of a function, for completion: aliases, then published versions, the newest first."""
+        with self.client(failures.NAMES_SECONDS) as client:
+            found = [alias.name for alias in client.list_aliases(name, limit=NAMES)] if aliases else []
+            numbers = [version.version for version in client.list_versions(name, limit=NAMES)[1:]] if versions else []
+            return found + numbers[::-1]
+
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --address, --key-file, --json and --color; the verb gets a `Session` first."""
@@ -101,7 +108,7 @@ def completing(ctx: click.Context) -> Session:
     return Session(address, key_file, False)
 
 
-def function_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def function_name(ctx: click.Context, parameter: click.Parameter | None, incomplete: str) -> list[str]:
     """Completes a function's name by asking the daemon; nothing when it does not answer."""
     try:
         return completing(ctx).names(incomplete)
@@ -109,19 +116,65 @@ def function_name(ctx: click.Context, parameter: click.Parameter, incomplete: st
         return []
 
 
+def qualified_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a function's name, and behind a colon its versions and aliases."""
+    name, colon, begun = incomplete.rpartition(":")
+    if not colon:
+        return function_name(ctx, parameter, incomplete)
+    try:
+        return [f"{name}:{one}" for one in completing(ctx).qualifiers(name) if one.startswith(begun)]
+    except Exception:
+        return []
+
+
+def qualifier_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a version or an alias of the function that is named before it, as the parameter is called."""
+    what = (parameter.name or "").removeprefix("function_")
+    try:
+        found = completing(ctx).qualifiers(ctx.params["name"], versions=what != "alias", aliases=what != "version")
+        return [one for one in found if one.startswith(incomplete)]
+    except Exception:
+        return []
+
+
 qualifier_option = click.option(
     "--qualifier",
     metavar="QUALIFIER",
+    shell_complete=qualifier_name,
     help="Which version or alias: a number or a name; NAME:QUALIFIER says the same. Default: $LATEST.",
 )
 
 
 def qualified(name: str, qualifier: str | None) -> tuple[str, str]:
     """The function's name or ARN and the qualifier, said with an option or behind the name; without one $LATEST's."""
-    parts = name.split(":")
-    behind = ""
-    if len(parts) > 1 and (len(parts) == 2 or (parts[-2] != "function" and "function" in parts)):
-        name, _, behind = name.rpartition(":")
+    name, behind = split(name)
     if qualifier and behind and qualifier != behind:
         raise click.UsageError(f"--qualifier {qualifier} contradicts {behind} in NAME. Give one of them.")
     return name, qualifier or behind or "$LATEST"
+
+
+def version_of(name: str, version: str | None) -> tuple[str, str]:
+    """Of NAME:3, or NAME and 3."""
+    return _both(name, version, "VERSION", "3")
+
+
+def alias_of(name: str, alias: str | None) -> tuple[str, str]:
+    """Of NAME:ALIAS, or NAME and ALIAS."""
+    return _both(name, alias, "ALIAS", "prod")
+
+
+def _both(name: str, given: str | None, what: str, such: str) -> tuple[str, str]:
+    name, behind = split(name)
+    if given and behind and given != behind:
+        raise click.UsageError(f"{what} {given} contradicts {behind} in NAME. Give one of them.")
+    if not given and not behind:
+        raise click.UsageError(f"{what} is missing: {name} {such}, or {name}:{such}.")
+    return name, given or behind
+
+
+def split(name: str) -> tuple[str, str]:
+    """The function's name or ARN, and what qualifies it; empty: nothing."""
+    parts = name.split(":")
+    if len(parts) == 2 or (len(parts) > 2 and parts[-2] != "function" and "function" in parts):
+        return name.rpartition(":")[0], parts[-1]
+    return name, ""

@@ -14,6 +14,8 @@ STAGES = {
     "packing": "packing",
     "uploading": "uploading",
     "activating": "waiting until it is active",
+    "publishing": "publishing a version",
+    "moving": "moving the alias",
 }
 
 

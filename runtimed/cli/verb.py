@@ -51,6 +51,32 @@ class VerbGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class NamedGroup(VerbGroup):
+    """A verb of functions: a single word that is none of its own verbs is a function's name, and that one is listed."""
+
+    default = "list"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, subcommand_metavar="NAME | VERB [ARGS]...", **kwargs)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            misspelled = guess(args[0], list(self.commands)) and args[1:2] and not args[1].startswith("-")
+            if not misspelled:
+                args = [self.default, *args]
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from runtimed.cli.options import function_name
+
+        names = [] if incomplete.startswith("-") else function_name(ctx, None, incomplete)
+        return [*super().shell_complete(ctx, incomplete), *map(CompletionItem, names)]
+
+
 def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
     if not examples:
         return

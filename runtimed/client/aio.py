@@ -3,75 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-import grpc.aio
 from msgspec import UNSET, UnsetType
 
-from runtimed.client import address as addresses
-from runtimed.client import flows, requests, rpc
-from runtimed.client.build import Progress, build
-from runtimed.client.direct import Direct
-from runtimed.client.errors import ClientError, TimedOut, Unreachable
-from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
+from runtimed.client import flows, releases, requests, rpc
+from runtimed.client.aio_connection import AsyncConnection
+from runtimed.client.build import Progress
+from runtimed.client.errors import TimedOut, Unreachable
+from runtimed.client.flows import Given, Settings
 from runtimed.client.result import Result
-from runtimed.client.scaling import AsyncScaling
 from runtimed.client.stream import AsyncResultStream
-from runtimed.model import concurrency, errors, function, invocation, log, node, queue, runtime
+from runtimed.model import alias as aliases
+from runtimed.model import concurrency, errors, function, log, node, queue, runtime
 from runtimed.model import key as keys
-from runtimed.model.shape import Shape
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator
-    from types import TracebackType
-
-R = TypeVar("R", bound=Shape)
-T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncConnection):
     """A connection to a daemon; belongs to the event loop that it is used in."""
-
-    def __init__(
-        self,
-        address: str | None = None,
-        *,
-        key: str | None = None,
-        key_file: str | os.PathLike[str] | None = None,
-        timeout: float = 60.0,
-    ) -> None:
-        """Connects on first use. `address`: unix:/path or host:port; else RUNTIMED_ADDRESS, else the default socket.
-
-        `timeout` bounds each call but invocations, which have their function's own.
-        """
-        self.address = addresses.find(address, key, key_file)
-        self._timeout = timeout
-        self._channel = grpc.aio.insecure_channel(self.address.target, options=rpc.OPTIONS)
-        self._metadata = rpc.metadata(self.address)
-        self.scaling = AsyncScaling(self._call)
-        self._direct = Direct(self.address)
-        self._looking = asyncio.Lock()
-        self._dispatcher: grpc.aio.Channel | None = None
-        if self._direct.address is not None:
-            self._dispatcher = grpc.aio.insecure_channel(self._direct.address.target, options=rpc.OPTIONS)
-
-    async def close(self) -> None:
-        await self._channel.close(None)
-        if self._dispatcher is not None:
-            await self._dispatcher.close(None)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     # ---- functions
 
@@ -82,29 +38,46 @@ class AsyncClient:
         *,
         progress: Progress | None = None,
         wait: float | None = 300.0,
+        publish: bool = False,
+        alias: str = "",
         **given: Unpack[Given],
     ) -> function.FunctionConfiguration:
         """Creates the function, or updates what differs, and waits until it can be invoked.
 
         `code`: a zip archive's bytes, or the path of a .zip, a .py file or a directory, whose requirements.txt is
         installed. Settings are given by name (`runtime`, `handler`, `memory_size` ...) or as one `Settings`.
-        `progress` is told (stage, done, total).
+        `progress` is told (stage, done, total). With `publish` what was deployed becomes a version, which is returned;
+        `alias` is then led to it, or made.
         """
         source = code if isinstance(code, bytes) else Path(code)
-        return await self._run(flows.deploy(name, source, Settings(**given), progress, wait))
+        return await self._run(releases.deploy(name, source, Settings(**given), progress, wait, publish, alias))
 
     async def create_function(
-        self, name: str, code: bytes, *, progress: Progress | None = None, **settings: Unpack[Given]
+        self,
+        name: str,
+        code: bytes,
+        *,
+        publish: bool = False,
+        progress: Progress | None = None,
+        **settings: Unpack[Given],
     ) -> function.FunctionConfiguration:
         created: function.FunctionConfiguration = await self._do(
-            flows.create(name, code, Settings(**settings), progress)
+            flows.create(name, code, Settings(**settings), progress, publish)
         )
         return created
 
     async def update_function_code(
-        self, name: str, code: bytes, *, revision_id: str | UnsetType = UNSET, progress: Progress | None = None
+        self,
+        name: str,
+        code: bytes,
+        *,
+        revision_id: str | UnsetType = UNSET,
+        publish: bool = False,
+        progress: Progress | None = None,
     ) -> function.FunctionConfiguration:
-        updated: function.FunctionConfiguration = await self._do(flows.update_code(name, code, revision_id, progress))
+        updated: function.FunctionConfiguration = await self._do(
+            flows.update_code(name, code, revision_id, progress, publish)
+        )
         return updated
 
     async def update_function_configuration(
@@ -114,20 +87,74 @@ class AsyncClient:
             rpc.UPDATE_CONFIGURATION, requests.update_configuration(name, revision_id, Settings(**settings))
         )
 
-    async def wait_until_active(self, name: str, timeout: float | None = 300.0) -> function.FunctionConfiguration:
-        return await self._run(flows.wait_until_active(name, timeout))
+    async def wait_until_active(
+        self, name: str, timeout: float | None = 300.0, qualifier: str = ""
+    ) -> function.FunctionConfiguration:
+        return await self._run(flows.wait_until_active(name, timeout, qualifier))
 
-    async def get_function(self, name: str) -> function.FunctionConfiguration:
-        return (await self._call(rpc.GET_FUNCTION, function.GetFunctionRequest(function_name=name))).configuration
+    async def get_function(self, name: str, qualifier: str = "") -> function.FunctionConfiguration:
+        """`qualifier`: a version's number or an alias; `name:qualifier` says the same."""
+        request = function.GetFunctionRequest(function_name=name, qualifier=qualifier)
+        return (await self._call(rpc.GET_FUNCTION, request)).configuration
 
     async def list_functions(
-        self, prefix: str = "", *, limit: int | None = None
+        self, prefix: str = "", *, versions: bool = False, limit: int | None = None
     ) -> list[function.FunctionConfiguration]:
-        """In the order of their names: all, or those whose names begin with `prefix`, at most `limit`."""
-        return await self._run(flows.list_functions(prefix, limit))
+        """In the order of their names: all, or those whose names begin with `prefix`, at most `limit`. `versions`: the
+        published ones too, each function's behind its $LATEST."""
+        return await self._run(flows.list_functions(prefix, versions, limit))
 
     async def delete_function(self, name: str) -> None:
         await self._call(rpc.DELETE_FUNCTION, function.DeleteFunctionRequest(function_name=name))
+
+    # ---- versions and aliases
+
+    async def publish_version(
+        self, name: str, **publication: Unpack[releases.Publication]
+    ) -> function.FunctionConfiguration:
+        """Makes a version of the function as it is; unchanged since the last one, that one is returned.
+
+        It may be Pending for a moment: see `wait_until_active`.
+        """
+        return await self._call(rpc.PUBLISH_VERSION, releases.publish(name, publication))
+
+    async def list_versions(self, name: str, *, limit: int | None = None) -> list[function.FunctionConfiguration]:
+        """$LATEST, then the published ones in the order of their numbers."""
+        return await self._run(releases.list_versions(name, limit))
+
+    async def delete_version(self, name: str, version: str | int) -> None:
+        """Raises ResourceConflict while an alias leads to it."""
+        request = function.DeleteFunctionRequest(function_name=name, qualifier=str(version))
+        await self._call(rpc.DELETE_FUNCTION, request)
+
+    async def create_alias(
+        self,
+        name: str,
+        alias: str,
+        version: str | int,
+        *,
+        weights: releases.Weights | UnsetType = UNSET,
+        description: str = "",
+    ) -> aliases.AliasConfiguration:
+        """`weights`: another version, and the share of the invocations that go there: `{4: 0.1}`."""
+        return await self._call(rpc.CREATE_ALIAS, releases.create_alias(name, alias, version, weights, description))
+
+    async def get_alias(self, name: str, alias: str) -> aliases.AliasConfiguration:
+        return await self._call(rpc.GET_ALIAS, aliases.GetAliasRequest(function_name=name, name=alias))
+
+    async def update_alias(self, name: str, alias: str, **move: Unpack[releases.Move]) -> aliases.AliasConfiguration:
+        """Changes what is given (`version`, `weights`, `description`). Invocations under way finish where they began;
+        all that begin after it has returned go to the new version."""
+        return await self._call(rpc.UPDATE_ALIAS, releases.update_alias(name, alias, move))
+
+    async def list_aliases(
+        self, name: str, version: str | int = "", *, limit: int | None = None
+    ) -> list[aliases.AliasConfiguration]:
+        """In the order of their names: all, or those that lead to `version`."""
+        return await self._run(releases.list_aliases(name, str(version), limit))
+
+    async def delete_alias(self, name: str, alias: str) -> None:
+        await self._call(rpc.DELETE_ALIAS, aliases.DeleteAliasRequest(function_name=name, name=alias))
 
     # ---- invocations and logs
 
@@ -325,122 +352,3 @@ class AsyncClient:
 
     async def runtimes(self) -> list[runtime.RuntimeStatus]:
         return (await self._call(rpc.LIST_RUNTIMES, node.ListRuntimesRequest())).runtimes
-
-    # ---- calls
-
-    async def _run(self, flow: Flow[T]) -> T:
-        """Does what a flow asks for until it returns."""
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    response = await self._do(step)
-                except Exception as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(response)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    async def _do(self, step: Step) -> Any:
-        if isinstance(step, Pause):
-            return await asyncio.sleep(step.seconds)
-        if isinstance(step, Build):
-            return await asyncio.to_thread(build, step.path, step.runtime, step.progress)
-        return await self._call(step.rpc, step.request) if step.code is None else await self._upload(step)
-
-    async def _look(self) -> None:
-        if self._direct.due():
-            async with self._looking:
-                if self._direct.due():
-                    await asyncio.to_thread(self._direct.look)
-
-    async def _invoke(self, request: invocation.InvokeRequest, timeout: float) -> invocation.InvokeResponse:
-        await self._look()
-        if self._direct.known and self._dispatcher is not None:
-            try:
-                return await self._call(rpc.INVOKE, request, timeout, self._dispatcher)
-            except (errors.ApiError, ClientError) as error:
-                if not self._direct.refused(error):
-                    raise await asyncio.to_thread(self._direct.explain, error) from None
-                try:
-                    return await self._call(rpc.INVOKE, request, timeout)
-                except Unreachable:
-                    raise error from None
-        return await self._call(rpc.INVOKE, request, timeout)
-
-    async def _invoke_stream(
-        self, request: invocation.InvokeRequest, timeout: float
-    ) -> AsyncGenerator[invocation.InvokeStreamResponse, None]:
-        await self._look()
-        if self._direct.known and self._dispatcher is not None:
-            begun = False
-            try:
-                async with aclosing(self._stream(rpc.INVOKE_STREAM, request, timeout, self._dispatcher)) as messages:
-                    async for message in messages:
-                        begun = True
-                        yield message
-                return
-            except (errors.ApiError, ClientError) as error:
-                if begun or not self._direct.refused(error):
-                    raise await asyncio.to_thread(self._direct.explain, error) from None
-        async with aclosing(self._stream(rpc.INVOKE_STREAM, request, timeout)) as messages:
-            async for message in messages:
-                yield message
-
-    async def _call(
-        self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None, channel: grpc.aio.Channel | None = None
-    ) -> R:
-        method = called.method
-        message = rpc.encode(called, request)
-        send = (channel or self._channel).unary_unary(
-            method.path,
-            request_serializer=method.input.SerializeToString,
-            response_deserializer=method.output.FromString,
-        )
-        pause = rpc.FIRST_PAUSE
-        for left in reversed(range(rpc.ATTEMPTS)):
-            try:
-                return rpc.decode(
-                    called, await send(message, metadata=self._metadata, timeout=timeout or self._timeout)
-                )
-            except grpc.aio.AioRpcError as error:
-                translated = rpc.translate(error, self.address)
-                if not left or not rpc.repeatable(called, error, translated, self.address):
-                    raise translated from None
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause *= 2
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _stream(
-        self, called: rpc.Rpc[R], request: Shape, timeout: float | None, channel: grpc.aio.Channel | None = None
-    ) -> AsyncGenerator[R, None]:
-        method = called.method
-        stream = (channel or self._channel).unary_stream(
-            method.path,
-            request_serializer=method.input.SerializeToString,
-            response_deserializer=method.output.FromString,
-        )
-        responses = stream(rpc.encode(called, request), metadata=self._metadata, timeout=timeout)
-        try:
-            async for response in responses:
-                yield rpc.decode(called, response)
-        except grpc.aio.AioRpcError as error:
-            raise rpc.translate(error, self.address) from None
-        finally:
-            responses.cancel()
-
-    async def _upload(self, call: Call) -> Any:
-        method = call.rpc.method
-        request = rpc.encode(call.rpc, call.request)
-        send = self._channel.stream_unary(
-            method.path,
-            request_serializer=method.input.SerializeToString,
-            response_deserializer=method.output.FromString,
-        )
-        parts = rpc.upload(call.rpc, request, call.code or b"", call.progress)
-        try:
-            return rpc.decode(call.rpc, await send(parts, metadata=self._metadata, timeout=requests.UPLOAD_SECONDS))
-        except grpc.aio.AioRpcError as error:
-            raise rpc.translate(error, self.address) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
@@ -44,6 +44,7 @@ from runtimed.model.node import ListRuntimesRequest, ListRuntimesResponse
 from runtimed.model.runtime import RuntimeState, newest, node_major, python_minor
 from runtimed.model.shape import Shape, explain
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 FIRST_PAUSE = 0.01
@@ -218,18 +219,26 @@ def _guessed_handler(archive: bytes) -> str:
     return guessed
 
 
-def create(name: str, code: bytes, settings: Settings, progress: Progress | None) -> Call:
+def create(name: str, code: bytes, settings: Settings, progress: Progress | None, publish: bool = False) -> Call:
     members = settings.members()
     for needed in ("runtime", "handler"):
         if needed not in members:
             raise errors.InvalidParameterValue(f"{needed.capitalize()} is missing: a new function needs one.")
-    request = CreateFunctionRequest(function_name=name, upload_size=len(code), upload_sha256=digest(code), **members)
+    request = CreateFunctionRequest(
+        function_name=name, upload_size=len(code), upload_sha256=digest(code), publish=publish, **members
+    )
     return Call(rpc.CREATE_FUNCTION, request, code, progress)
 
 
-def update_code(name: str, code: bytes, revision_id: str | UnsetType, progress: Progress | None) -> Call:
+def update_code(
+    name: str, code: bytes, revision_id: str | UnsetType, progress: Progress | None, publish: bool = False
+) -> Call:
     request = UpdateFunctionCodeRequest(
-        function_name=name, revision_id=revision_id, upload_size=len(code), upload_sha256=digest(code)
+        function_name=name,
+        revision_id=revision_id,
+        upload_size=len(code),
+        upload_sha256=digest(code),
+        publish=publish,
     )
     return Call(rpc.UPDATE_CODE, request, code, progress)
 
@@ -259,11 +268,12 @@ def _differs(found: object, wanted: object) -> bool:
     return found != wanted
 
 
-def wait_until_active(name: str, seconds: float | None) -> Flow[FunctionConfiguration]:
+def wait_until_active(name: str, seconds: float | None, qualifier: str = "") -> Flow[FunctionConfiguration]:
     """DeployFailed when the function or its last change failed, TimedOut when it takes longer."""
-    found = yield from _settled(name, seconds)
+    found = yield from _settled(name, seconds, qualifier)
     if found.state is State.FAILED:
-        raise DeployFailed(f"{name} was stored and cannot run: {_reason(found.state_reason)}")
+        shown = f"{name}:{qualifier}" if qualifier else name
+        raise DeployFailed(f"{shown} was stored and cannot run: {_reason(found.state_reason)}")
     if found.last_update_status is LastUpdateStatus.FAILED:
         raise DeployFailed(f"{name} stays as it was, the update failed: {_reason(found.last_update_status_reason)}")
     return found
@@ -277,11 +287,11 @@ def _busy(found: FunctionConfiguration) -> bool:
     return found.state is State.PENDING or found.last_update_status is LastUpdateStatus.IN_PROGRESS
 
 
-def _settled(name: str, seconds: float | None) -> Flow[FunctionConfiguration]:
+def _settled(name: str, seconds: float | None, qualifier: str = "") -> Flow[FunctionConfiguration]:
     waited, pause = 0.0, FIRST_PAUSE
     while True:
         found: FunctionConfiguration = (
-            yield Call(rpc.GET_FUNCTION, GetFunctionRequest(function_name=name))
+            yield Call(rpc.GET_FUNCTION, GetFunctionRequest(function_name=name, qualifier=qualifier))
         ).configuration
         if not _busy(found):
             return found
@@ -294,20 +304,34 @@ def _settled(name: str, seconds: float | None) -> Flow[FunctionConfiguration]:
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
-def list_functions(prefix: str, limit: int | None) -> Flow[list[FunctionConfiguration]]:
-    """All pages, or as many as it takes."""
-    functions: list[FunctionConfiguration] = []
+def list_functions(prefix: str, versions: bool, limit: int | None) -> Flow[list[FunctionConfiguration]]:
+    """All pages, or as many as it takes. `versions`: the published ones too."""
+
+    def page(marker: str) -> Call:
+        request = ListFunctionsRequest(marker=marker, name_prefix=prefix, function_version="ALL" if versions else "")
+        return Call(rpc.LIST_FUNCTIONS, request)
+
+    return (yield from pages(page, _functions, limit))
+
+
+def _functions(response: ListFunctionsResponse) -> list[FunctionConfiguration]:
+    return response.functions
+
+
+def pages(ask: Callable[[str], Call], items: Callable[[P], list[T]], limit: int | None) -> Flow[list[T]]:
+    """What all pages of a list hold, or as many as it takes. `ask`: for the page behind a marker."""
+    found: list[T] = []
+    seen = {""}
     marker = ""
     while True:
-        page: ListFunctionsResponse = yield Call(
-            rpc.LIST_FUNCTIONS, ListFunctionsRequest(marker=marker, name_prefix=prefix)
-        )
-        functions += page.functions
-        if page.next_marker is UNSET or (limit is not None and len(functions) >= limit):
-            return functions[:limit]
-        if page.next_marker <= marker:
-            raise ClientError("the daemon's list of functions does not end")
+        page: Any = yield ask(marker)
+        found += items(page)
+        if page.next_marker is UNSET or (limit is not None and len(found) >= limit):
+            return found[:limit]
         marker = page.next_marker
+        if marker in seen:
+            raise ClientError("the daemon's list does not end")
+        seen.add(marker)
 
 
 def encode_event(event: object, payload: bytes | None) -> bytes:

@@ -101,6 +101,8 @@ class Wanted(TypedDict, total=False):
     """Go on with what is written from now on, over restarts of the daemon."""
     since: datetime | None
     until: datetime | None
+    version: str
+    """Of one version: its number, or $LATEST."""
     request_id: str
     """Of one invocation."""
     contains: Sequence[str]
@@ -143,6 +145,7 @@ def tail_logs(name: str, wanted: Wanted) -> TailLogsRequest:
         follow=follow,
         since=UNSET if since is None else since.astimezone(),
         until=UNSET if until is None else until.astimezone(),
+        version=wanted.get("version", ""),
         request_id=wanted.get("request_id", "").lower(),
         contains=list(wanted.get("contains", ())),
         limit=UNSET if limit is None else limit,

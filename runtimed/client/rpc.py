@@ -14,7 +14,7 @@ from runtimed.client.errors import ClientError, Incompatible, NotPermitted, Time
 from runtimed.gateway.grpc import status
 from runtimed.gateway.grpc.convert import Codec
 from runtimed.gateway.grpc.methods import METHODS, UPLOAD_CHUNK, UPLOAD_REQUEST, Method
-from runtimed.model import concurrency, errors, function, invocation, key, log, node, queue, scaling
+from runtimed.model import alias, concurrency, errors, function, invocation, key, log, node, queue, scaling, version
 from runtimed.model.shape import Shape, explain
 
 if TYPE_CHECKING:
@@ -73,6 +73,15 @@ UPDATE_CONFIGURATION = Rpc(
     "UpdateFunctionConfiguration", function.UpdateFunctionConfigurationRequest, function.FunctionConfiguration
 )
 DELETE_FUNCTION = Rpc("DeleteFunction", function.DeleteFunctionRequest, function.DeleteFunctionResponse)
+PUBLISH_VERSION = Rpc("PublishVersion", version.PublishVersionRequest, function.FunctionConfiguration)
+LIST_VERSIONS = Rpc(
+    "ListVersionsByFunction", version.ListVersionsByFunctionRequest, version.ListVersionsByFunctionResponse, True
+)
+CREATE_ALIAS = Rpc("CreateAlias", alias.CreateAliasRequest, alias.AliasConfiguration)
+GET_ALIAS = Rpc("GetAlias", alias.GetAliasRequest, alias.AliasConfiguration, True)
+UPDATE_ALIAS = Rpc("UpdateAlias", alias.UpdateAliasRequest, alias.AliasConfiguration)
+DELETE_ALIAS = Rpc("DeleteAlias", alias.DeleteAliasRequest, alias.DeleteAliasResponse)
+LIST_ALIASES = Rpc("ListAliases", alias.ListAliasesRequest, alias.ListAliasesResponse, True)
 INVOKE = Rpc("Invoke", invocation.InvokeRequest, invocation.InvokeResponse)
 INVOKE_STREAM = Rpc("InvokeStream", invocation.InvokeRequest, invocation.InvokeStreamResponse)
 TAIL_LOGS = Rpc("TailLogs", log.TailLogsRequest, log.LogEvent)

@@ -2,74 +2,30 @@
 
 from __future__ import annotations
 
-import random
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-import grpc
 from msgspec import UNSET, UnsetType
 
-from runtimed.client import address as addresses
-from runtimed.client import flows, requests, rpc
-from runtimed.client.build import Progress, build
-from runtimed.client.direct import Direct
-from runtimed.client.errors import ClientError, TimedOut, Unreachable
-from runtimed.client.flows import Build, Call, Flow, Given, Pause, Settings, Step
+from runtimed.client import flows, releases, requests, rpc
+from runtimed.client.build import Progress
+from runtimed.client.connection import Connection
+from runtimed.client.errors import TimedOut, Unreachable
+from runtimed.client.flows import Given, Settings
 from runtimed.client.result import Result
-from runtimed.client.scaling import Scaling
 from runtimed.client.stream import ResultStream
-from runtimed.model import concurrency, errors, function, invocation, log, node, queue, runtime
+from runtimed.model import alias as aliases
+from runtimed.model import concurrency, errors, function, log, node, queue, runtime
 from runtimed.model import key as keys
-from runtimed.model.shape import Shape
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterator
-    from types import TracebackType
-
-R = TypeVar("R", bound=Shape)
-T = TypeVar("T")
+    from collections.abc import Iterator
 
 
-class Client:
+class Client(Connection):
     """A connection to a daemon; may be shared by threads."""
-
-    def __init__(
-        self,
-        address: str | None = None,
-        *,
-        key: str | None = None,
-        key_file: str | os.PathLike[str] | None = None,
-        timeout: float = 60.0,
-    ) -> None:
-        """Connects on first use. `address`: unix:/path or host:port; else RUNTIMED_ADDRESS, else the default socket.
-
-        `timeout` bounds each call but invocations, which have their function's own.
-        """
-        self.address = addresses.find(address, key, key_file)
-        self._timeout = timeout
-        self._channel = grpc.insecure_channel(self.address.target, options=rpc.OPTIONS)
-        self._metadata = rpc.metadata(self.address)
-        self.scaling = Scaling(self._call)
-        """Of provisioned concurrency."""
-        self._direct = Direct(self.address)
-        self._dispatcher: grpc.Channel | None = None
-        if self._direct.address is not None:
-            self._dispatcher = grpc.insecure_channel(self._direct.address.target, options=rpc.OPTIONS)
-
-    def close(self) -> None:
-        self._channel.close()
-        if self._dispatcher is not None:
-            self._dispatcher.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # ---- functions
 
@@ -80,27 +36,46 @@ class Client:
         *,
         progress: Progress | None = None,
         wait: float | None = 300.0,
+        publish: bool = False,
+        alias: str = "",
         **given: Unpack[Given],
     ) -> function.FunctionConfiguration:
         """Creates the function, or updates what differs, and waits until it can be invoked.
 
         `code`: a zip archive's bytes, or the path of a .zip, a .py file or a directory, whose requirements.txt is
         installed. Settings are given by name (`runtime`, `handler`, `memory_size` ...) or as one `Settings`.
-        `progress` is told (stage, done, total).
+        `progress` is told (stage, done, total). With `publish` what was deployed becomes a version, which is returned;
+        `alias` is then led to it, or made.
         """
         source = code if isinstance(code, bytes) else Path(code)
-        return self._run(flows.deploy(name, source, Settings(**given), progress, wait))
+        return self._run(releases.deploy(name, source, Settings(**given), progress, wait, publish, alias))
 
     def create_function(
-        self, name: str, code: bytes, *, progress: Progress | None = None, **settings: Unpack[Given]
+        self,
+        name: str,
+        code: bytes,
+        *,
+        publish: bool = False,
+        progress: Progress | None = None,
+        **settings: Unpack[Given],
     ) -> function.FunctionConfiguration:
-        created: function.FunctionConfiguration = self._do(flows.create(name, code, Settings(**settings), progress))
+        created: function.FunctionConfiguration = self._do(
+            flows.create(name, code, Settings(**settings), progress, publish)
+        )
         return created
 
     def update_function_code(
-        self, name: str, code: bytes, *, revision_id: str | UnsetType = UNSET, progress: Progress | None = None
+        self,
+        name: str,
+        code: bytes,
+        *,
+        revision_id: str | UnsetType = UNSET,
+        publish: bool = False,
+        progress: Progress | None = None,
     ) -> function.FunctionConfiguration:
-        updated: function.FunctionConfiguration = self._do(flows.update_code(name, code, revision_id, progress))
+        updated: function.FunctionConfiguration = self._do(
+            flows.update_code(name, code, revision_id, progress, publish)
+        )
         return updated
 
     def update_function_configuration(
@@ -110,18 +85,72 @@ class Client:
             rpc.UPDATE_CONFIGURATION, requests.update_configuration(name, revision_id, Settings(**settings))
         )
 
-    def wait_until_active(self, name: str, timeout: float | None = 300.0) -> function.FunctionConfiguration:
-        return self._run(flows.wait_until_active(name, timeout))
+    def wait_until_active(
+        self, name: str, timeout: float | None = 300.0, qualifier: str = ""
+    ) -> function.FunctionConfiguration:
+        return self._run(flows.wait_until_active(name, timeout, qualifier))
 
-    def get_function(self, name: str) -> function.FunctionConfiguration:
-        return self._call(rpc.GET_FUNCTION, function.GetFunctionRequest(function_name=name)).configuration
+    def get_function(self, name: str, qualifier: str = "") -> function.FunctionConfiguration:
+        """`qualifier`: a version's number or an alias; `name:qualifier` says the same."""
+        request = function.GetFunctionRequest(function_name=name, qualifier=qualifier)
+        return self._call(rpc.GET_FUNCTION, request).configuration
 
-    def list_functions(self, prefix: str = "", *, limit: int | None = None) -> list[function.FunctionConfiguration]:
-        """In the order of their names: all, or those whose names begin with `prefix`, at most `limit`."""
-        return self._run(flows.list_functions(prefix, limit))
+    def list_functions(
+        self, prefix: str = "", *, versions: bool = False, limit: int | None = None
+    ) -> list[function.FunctionConfiguration]:
+        """In the order of their names: all, or those whose names begin with `prefix`, at most `limit`. `versions`: the
+        published ones too, each function's behind its $LATEST."""
+        return self._run(flows.list_functions(prefix, versions, limit))
 
     def delete_function(self, name: str) -> None:
         self._call(rpc.DELETE_FUNCTION, function.DeleteFunctionRequest(function_name=name))
+
+    # ---- versions and aliases
+
+    def publish_version(self, name: str, **publication: Unpack[releases.Publication]) -> function.FunctionConfiguration:
+        """Makes a version of the function as it is; unchanged since the last one, that one is returned.
+
+        It may be Pending for a moment: see `wait_until_active`.
+        """
+        return self._call(rpc.PUBLISH_VERSION, releases.publish(name, publication))
+
+    def list_versions(self, name: str, *, limit: int | None = None) -> list[function.FunctionConfiguration]:
+        """$LATEST, then the published ones in the order of their numbers."""
+        return self._run(releases.list_versions(name, limit))
+
+    def delete_version(self, name: str, version: str | int) -> None:
+        """Raises ResourceConflict while an alias leads to it."""
+        request = function.DeleteFunctionRequest(function_name=name, qualifier=str(version))
+        self._call(rpc.DELETE_FUNCTION, request)
+
+    def create_alias(
+        self,
+        name: str,
+        alias: str,
+        version: str | int,
+        *,
+        weights: releases.Weights | UnsetType = UNSET,
+        description: str = "",
+    ) -> aliases.AliasConfiguration:
+        """`weights`: another version, and the share of the invocations that go there: `{4: 0.1}`."""
+        return self._call(rpc.CREATE_ALIAS, releases.create_alias(name, alias, version, weights, description))
+
+    def get_alias(self, name: str, alias: str) -> aliases.AliasConfiguration:
+        return self._call(rpc.GET_ALIAS, aliases.GetAliasRequest(function_name=name, name=alias))
+
+    def update_alias(self, name: str, alias: str, **move: Unpack[releases.Move]) -> aliases.AliasConfiguration:
+        """Changes what is given (`version`, `weights`, `description`). Invocations under way finish where they began;
+        all that begin after it has returned go to the new version."""
+        return self._call(rpc.UPDATE_ALIAS, releases.update_alias(name, alias, move))
+
+    def list_aliases(
+        self, name: str, version: str | int = "", *, limit: int | None = None
+    ) -> list[aliases.AliasConfiguration]:
+        """In the order of their names: all, or those that lead to `version`."""
+        return self._run(releases.list_aliases(name, str(version), limit))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        self._call(rpc.DELETE_ALIAS, aliases.DeleteAliasRequest(function_name=name, name=alias))
 
     # ---- invocations and logs
 
@@ -311,113 +340,3 @@ class Client:
 
     def runtimes(self) -> list[runtime.RuntimeStatus]:
         return self._call(rpc.LIST_RUNTIMES, node.ListRuntimesRequest()).runtimes
-
-    # ---- calls
-
-    def _run(self, flow: Flow[T]) -> T:
-        """Does what a flow asks for until it returns."""
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    response = self._do(step)
-                except Exception as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(response)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    def _do(self, step: Step) -> Any:
-        if isinstance(step, Pause):
-            return time.sleep(step.seconds)
-        if isinstance(step, Build):
-            return build(step.path, step.runtime, step.progress)
-        return self._call(step.rpc, step.request) if step.code is None else self._upload(step)
-
-    def _invoke(self, request: invocation.InvokeRequest, timeout: float) -> invocation.InvokeResponse:
-        if self._direct.due():
-            self._direct.look()
-        if self._direct.known and self._dispatcher is not None:
-            try:
-                return self._call(rpc.INVOKE, request, timeout, self._dispatcher)
-            except (errors.ApiError, ClientError) as error:
-                if not self._direct.refused(error):
-                    raise self._direct.explain(error) from None
-                try:
-                    return self._call(rpc.INVOKE, request, timeout)
-                except Unreachable:
-                    raise error from None
-        return self._call(rpc.INVOKE, request, timeout)
-
-    def _invoke_stream(
-        self, request: invocation.InvokeRequest, timeout: float
-    ) -> Generator[invocation.InvokeStreamResponse, None, None]:
-        if self._direct.due():
-            self._direct.look()
-        if self._direct.known and self._dispatcher is not None:
-            begun = False
-            try:
-                for message in self._stream(rpc.INVOKE_STREAM, request, timeout, self._dispatcher):
-                    begun = True
-                    yield message
-                return
-            except (errors.ApiError, ClientError) as error:
-                if begun or not self._direct.refused(error):
-                    raise self._direct.explain(error) from None
-        yield from self._stream(rpc.INVOKE_STREAM, request, timeout)
-
-    def _call(
-        self, called: rpc.Rpc[R], request: Shape, timeout: float | None = None, channel: grpc.Channel | None = None
-    ) -> R:
-        method = called.method
-        message = rpc.encode(called, request)
-        send = (channel or self._channel).unary_unary(
-            method.path,
-            request_serializer=method.input.SerializeToString,
-            response_deserializer=method.output.FromString,
-        )
-        pause = rpc.FIRST_PAUSE
-        for left in reversed(range(rpc.ATTEMPTS)):
-            try:
-                return rpc.decode(called, send(message, metadata=self._metadata, timeout=timeout or self._timeout))
-            except grpc.RpcError as error:
-                translated = rpc.translate(error, self.address)
-                if not left or not rpc.repeatable(called, error, translated, self.address):
-                    raise translated from None
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause *= 2
-        raise AssertionError("the last attempt returns or raises")
-
-    def _stream(
-        self, called: rpc.Rpc[R], request: Shape, timeout: float | None, channel: grpc.Channel | None = None
-    ) -> Iterator[R]:
-        method = called.method
-        stream = (channel or self._channel).unary_stream(
-            method.path,
-            request_serializer=method.input.SerializeToString,
-            response_deserializer=method.output.FromString,
-        )
-        responses = stream(rpc.encode(called, request), metadata=self._metadata, timeout=timeout)
-        try:
-            for response in responses:
-                yield rpc.decode(called, response)
-        except grpc.RpcError as error:
-            raise rpc.translate(error, self.address) from None
-        finally:
-            responses.cancel()
-
-    def _upload(self, call: Call) -> Any:
-        method = call.rpc.method
-        request = rpc.encode(call.rpc, call.request)
-        send = self._channel.stream_unary(
-            method.path,
-            request_serializer=method.input.SerializeToString,
-            response_deserializer=method.output.FromString,
-        )
-        parts = rpc.upload(call.rpc, request, call.code or b"", call.progress)
-        try:
-            return rpc.decode(call.rpc, send(parts, metadata=self._metadata, timeout=requests.UPLOAD_SECONDS))
-        except grpc.RpcError as error:
-            raise rpc.translate(error, self.address) from None

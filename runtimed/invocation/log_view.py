@@ -11,6 +11,7 @@ from runtimed.dispatch.logs import TIME_MAX_US, Kind, Record, Status, parse_repo
 from runtimed.dispatch.render import render, request_id, stream_of
 from runtimed.model.function import LogFormat, LoggingConfig, SystemLogLevel
 from runtimed.model.log import LogEvent, LogKind, TailLogsRequest
+from runtimed.model.version import number_of
 
 _KINDS: dict[int, LogKind] = {
     Kind.LINE: LogKind.FUNCTION,
@@ -30,6 +31,7 @@ class View:
         self.since_us = 0 if request.since is UNSET else int(request.since.timestamp() * 1_000_000)
         self.until_us = TIME_MAX_US if request.until is UNSET else int(request.until.timestamp() * 1_000_000)
         self._request_id = uuid.UUID(request.request_id).bytes if request.request_id else None
+        self._version = number_of(request.version) if request.version else None
         self._texts = request.contains
         self._bytes = [text.encode() for text in request.contains]
         self._as_json = logging.log_format is LogFormat.JSON
@@ -41,6 +43,8 @@ class View:
         if not self.since_us <= record.time_us <= self.until_us:
             return False
         if self._request_id is not None and record.request_id != self._request_id:
+            return False
+        if self._version is not None and record.version != self._version:
             return False
         if record.kind == Kind.LINE:
             return all(text in record.payload for text in self._bytes)

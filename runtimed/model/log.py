@@ -72,6 +72,10 @@ class TailLogsRequest(Shape, frozen=True, kw_only=True):
         str, Meta(pattern=r"^([0-9a-f]{8}-[0-9a-f]{8}-\d{1,10})?$", description="the cursor of an event.")
     ] = ""
     """Only what follows this event. The log of a later function of the same name is read from its beginning."""
+    version: Annotated[
+        str, Meta(pattern=r"^(\$LATEST|[1-9][0-9]{0,14})?$", description="the number of a version, or $LATEST.")
+    ] = ""
+    """Only events of this version's environments."""
     positions: bool = False
     """Tell positions too: at the start of a stream that follows, and behind passages without events that were asked
     for, so that a caller who lost the stream can go on from there without loss or repetition."""

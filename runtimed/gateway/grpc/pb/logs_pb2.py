@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16runtimed/v1/logs.proto\x12\x0bruntimed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n\x0fTailLogsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63ontains\x18\x06 \x03(\t\x12\x12\n\x05limit\x18\x07 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x08 \x01(\t\x12\x11\n\tpositions\x18\t \x01(\x08\x42\x08\n\x06_limit\"\xa1\x01\n\x08LogEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.runtimed.v1.LogKind\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\nlog_stream\x18\x05 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x06 \x01(\t*\xd5\x01\n\x07LogKind\x12\x18\n\x14LOG_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_KIND_FUNCTION\x10\x01\x12\x17\n\x13LOG_KIND_INIT_START\x10\x02\x12\x12\n\x0eLOG_KIND_START\x10\x03\x12\x10\n\x0cLOG_KIND_END\x10\x04\x12\x13\n\x0fLOG_KIND_REPORT\x10\x05\x12\x18\n\x14LOG_KIND_INIT_REPORT\x10\x06\x12\x14\n\x10LOG_KIND_DROPPED\x10\x07\x12\x15\n\x11LOG_KIND_POSITION\x10\x08\x32I\n\x04Logs\x12\x41\n\x08TailLogs\x12\x1c.runtimed.v1.TailLogsRequest\x1a\x15.runtimed.v1.LogEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16runtimed/v1/logs.proto\x12\x0bruntimed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x02\n\x0fTailLogsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63ontains\x18\x06 \x03(\t\x12\x12\n\x05limit\x18\x07 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x08 \x01(\t\x12\x11\n\tpositions\x18\t \x01(\x08\x12\x0f\n\x07version\x18\n \x01(\tB\x08\n\x06_limit\"\xa1\x01\n\x08LogEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.runtimed.v1.LogKind\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\nlog_stream\x18\x05 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x06 \x01(\t*\xd5\x01\n\x07LogKind\x12\x18\n\x14LOG_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_KIND_FUNCTION\x10\x01\x12\x17\n\x13LOG_KIND_INIT_START\x10\x02\x12\x12\n\x0eLOG_KIND_START\x10\x03\x12\x10\n\x0cLOG_KIND_END\x10\x04\x12\x13\n\x0fLOG_KIND_REPORT\x10\x05\x12\x18\n\x14LOG_KIND_INIT_REPORT\x10\x06\x12\x14\n\x10LOG_KIND_DROPPED\x10\x07\x12\x15\n\x11LOG_KIND_POSITION\x10\x08\x32I\n\x04Logs\x12\x41\n\x08TailLogs\x12\x1c.runtimed.v1.TailLogsRequest\x1a\x15.runtimed.v1.LogEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runtimed.v1.logs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOGKIND']._serialized_start=484
-  _globals['_LOGKIND']._serialized_end=697
+  _globals['_LOGKIND']._serialized_start=501
+  _globals['_LOGKIND']._serialized_end=714
   _globals['_TAILLOGSREQUEST']._serialized_start=73
-  _globals['_TAILLOGSREQUEST']._serialized_end=317
-  _globals['_LOGEVENT']._serialized_start=320
-  _globals['_LOGEVENT']._serialized_end=481
-  _globals['_LOGS']._serialized_start=699
-  _globals['_LOGS']._serialized_end=772
+  _globals['_TAILLOGSREQUEST']._serialized_end=334
+  _globals['_LOGEVENT']._serialized_start=337
+  _globals['_LOGEVENT']._serialized_end=498
+  _globals['_LOGS']._serialized_start=716
+  _globals['_LOGS']._serialized_end=789
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,7 @@ LOG_KIND_DROPPED: LogKind
 LOG_KIND_POSITION: LogKind
 
 class TailLogsRequest(_message.Message):
-    __slots__ = ("function_name", "follow", "since", "request_id", "until", "contains", "limit", "after", "positions")
+    __slots__ = ("function_name", "follow", "since", "request_id", "until", "contains", "limit", "after", "positions", "version")
     FUNCTION_NAME_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class TailLogsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     function_name: str
     follow: bool
     since: _timestamp_pb2.Timestamp
@@ -51,7 +52,8 @@ class TailLogsRequest(_message.Message):
     limit: int
     after: str
     positions: bool
-    def __init__(self, function_name: _Optional[str] = ..., follow: bool = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., contains: _Optional[_Iterable[str]] = ..., limit: _Optional[int] = ..., after: _Optional[str] = ..., positions: bool = ...) -> None: ...
+    version: str
+    def __init__(self, function_name: _Optional[str] = ..., follow: bool = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., contains: _Optional[_Iterable[str]] = ..., limit: _Optional[int] = ..., after: _Optional[str] = ..., positions: bool = ..., version: _Optional[str] = ...) -> None: ...
 
 class LogEvent(_message.Message):
     __slots__ = ("time", "kind", "message", "request_id", "log_stream", "cursor")
