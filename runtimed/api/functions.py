@@ -180,7 +180,7 @@ class Functions:
         if reference.qualifier and not is_number(reference.qualifier):
             raise errors.InvalidParameterValue(
                 f"Qualifier: {reference.qualifier!r} is not a version's number. DeleteAlias (`runtimectl aliases "
-                f"{reference.name} delete`) deletes an alias."
+                f"delete {reference.name} {reference.qualifier}`) deletes an alias."
             )
         name = (await self._existing(request.function_name, request.qualifier)).function_name
         if reference.qualifier:

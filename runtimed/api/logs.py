@@ -11,6 +11,7 @@ import msgspec
 from runtimed.api.operation import operation
 from runtimed.model import arn, errors
 from runtimed.model.log import LogEvent, TailLogsRequest
+from runtimed.model.version import is_number
 
 if TYPE_CHECKING:
     from runtimed.api.functions import FunctionReader
@@ -34,12 +35,20 @@ class Logs:
 
     @operation(safe=True)
     async def tail_logs(self, request: TailLogsRequest) -> AsyncIterator[LogEvent]:
-        name = arn.parse(request.function_name, self._identity).name
+        reference = arn.parse(request.function_name, self._identity, request.version)
+        name, version = reference.name, reference.qualifier
+        if version not in ("", arn.LATEST) and not is_number(version):
+            raise errors.InvalidParameterValue(
+                f"FunctionName: logs are of versions, and {version!r} is the name of an alias. `runtimectl aliases get "
+                f"{name} {version}` shows where it leads."
+            )
         if await self._functions.get(name) is None:
             raise errors.ResourceNotFound(
                 f"Function not found: {self._identity.function_arn(name)}. "
                 "`runtimectl functions` lists those that exist."
             )
-        async with aclosing(self._logs.tail(msgspec.structs.replace(request, function_name=name))) as events:
+        async with aclosing(
+            self._logs.tail(msgspec.structs.replace(request, function_name=name, version=version))
+        ) as events:
             async for event in events:
                 yield event

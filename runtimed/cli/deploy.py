@@ -181,11 +181,12 @@ def _moved(whose: str, before: AliasConfiguration | None, version: str) -> str:
     now = f"{name}:{alias} leads to version {version}"
     if before is None:
         return f"{now}; `runtimectl invoke {name}:{alias}` invokes it"
-    weighted = bool(before.routing_config)
-    if before.function_version == version and not weighted:
+    weights = before.routing_config.additional_version_weights if before.routing_config else {}
+    if before.function_version == version and not weights:
         return f"{now}, as before"
     back = f"runtimectl aliases update {name} {alias} --version {before.function_version}"
-    return f"{now}, until now {before.function_version}; `{back}` moves it back"
+    also = "".join(f" --also {other}={share:g}" for other, share in weights.items())
+    return f"{now}, until now {before.function_version}; `{back}{also}` moves it back"
 
 
 def _summary(function: FunctionConfiguration, published: bool) -> str:

@@ -52,6 +52,10 @@ LONGEST_PAUSE = 0.5
 """Seconds between two looks at a function that is being made."""
 
 
+ARN_COLONS = 6
+"""In the ARN of a function; a qualifier comes behind one more."""
+
+
 class Call(Struct, frozen=True):
     """Make this call and send its response."""
 
@@ -140,6 +144,11 @@ def deploy(
         found = (yield Call(rpc.GET_FUNCTION, GetFunctionRequest(function_name=name))).configuration
     except errors.ResourceNotFound:
         found = None
+    if found is not None and found.function_arn.count(":") > ARN_COLONS:
+        raise errors.InvalidParameterValue(
+            f"FunctionName: {name} is a version or an alias, and code is deployed to the function. Leave the qualifier "
+            "out; publish what was deployed, and move the alias."
+        )
     if settings.runtime is UNSET:
         runtime = found.runtime if found is not None else (yield from _default_runtime(code))
         settings = replace(settings, runtime=runtime)
