@@ -174,7 +174,6 @@ def _both(name: str, given: str | None, what: str, such: str) -> tuple[str, str]
 
 def split(name: str) -> tuple[str, str]:
     """The function's name or ARN, and what qualifies it; empty: nothing."""
-    parts = name.split(":")
-    if len(parts) == 2 or (len(parts) > 2 and parts[-2] != "function" and "function" in parts):
-        return name.rpartition(":")[0], parts[-1]
-    return name, ""
+    from runtimed.model import arn
+
+    return arn.divide(name)

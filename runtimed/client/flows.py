@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from runtimed.client import handlers, rpc
 from runtimed.client.build import Progress
 from runtimed.client.errors import ClientError, DeployFailed, TimedOut
-from runtimed.model import errors
+from runtimed.model import arn, errors
 from runtimed.model.function import (
     CreateFunctionRequest,
     Environment,
@@ -50,10 +50,6 @@ T = TypeVar("T")
 FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.5
 """Seconds between two looks at a function that is being made."""
-
-
-ARN_COLONS = 6
-"""In the ARN of a function; a qualifier comes behind one more."""
 
 
 class Call(Struct, frozen=True):
@@ -139,16 +135,16 @@ def deploy(
     What is given is checked before an archive is made, which may take minutes.
     """
     check(name, settings)
+    if arn.divide(name)[1]:
+        raise errors.InvalidParameterValue(
+            f"FunctionName: {name} is a version or an alias, and code is deployed to the function. Leave the qualifier "
+            "out; publish what was deployed, and move the alias."
+        )
     found: FunctionConfiguration | None
     try:
         found = (yield Call(rpc.GET_FUNCTION, GetFunctionRequest(function_name=name))).configuration
     except errors.ResourceNotFound:
         found = None
-    if found is not None and found.function_arn.count(":") > ARN_COLONS:
-        raise errors.InvalidParameterValue(
-            f"FunctionName: {name} is a version or an alias, and code is deployed to the function. Leave the qualifier "
-            "out; publish what was deployed, and move the alias."
-        )
     if settings.runtime is UNSET:
         runtime = found.runtime if found is not None else (yield from _default_runtime(code))
         settings = replace(settings, runtime=runtime)

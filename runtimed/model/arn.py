@@ -73,6 +73,13 @@ def parse(text: str, identity: Identity, qualifier: str = "") -> Reference:
     return Reference(name, match["qualifier"] or qualifier)
 
 
+def divide(text: str) -> tuple[str, str]:
+    """A function's name in any of its spellings, and the qualifier behind it; what is no name is left whole."""
+    match = _REFERENCE.fullmatch(text)
+    qualifier = match["qualifier"] if match is not None else None
+    return (text[: -len(qualifier) - 1], qualifier) if qualifier else (text, "")
+
+
 def is_name(text: str) -> bool:
     """Whether this is a plain function name, as `CreateFunction` needs it."""
     return _NAME.fullmatch(text) is not None and len(text) <= quotas.FUNCTION_NAME_CHARACTERS

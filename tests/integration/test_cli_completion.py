@@ -26,6 +26,8 @@ def shell_environment(ctl: Runtimectl) -> dict[str, str]:
 
 @pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest, echo: Runtimectl) -> Iterator[Terminal]:
+    echo("versions", "publish", "echo")
+    echo("aliases", "create", "echo", "blue", "--version", "1")
     if shutil.which(request.param) is None:
         pytest.skip(f"{request.param} is missing; ./dev setup installs it")
     made = Terminal(SHELLS[request.param], shell_environment(echo))
@@ -45,6 +47,9 @@ def test_tab(shell: Terminal) -> None:
         ("runtimectl top --once --json --sort thr\t\n", '"FunctionsTotal"'),  # a choice
         ("runtimectl functions ge\tech\t\n", "arn:aws:lambda"),  # a verb of a verb, and the name of a function
         ('runtimectl invoke ec\t--payload "[41]"\n', "\n[41]"),
+        ("runtimectl functions get echo:bl\t\n", "function:echo:blue"),  # an alias behind a colon
+        ("runtimectl aliases ec\t\n", "blue"),  # a function in the place of a verb
+        ("runtimectl aliases get echo bl\t\n", "function:echo:blue"),
     ):
         shell.type(typed)
         shell.read(printed)
@@ -56,12 +61,18 @@ OFFERED = {
     "runtimectl completion z": ["zsh"],
     "runtimectl functions g": ["get\tShow the configuration and the state of..."],
     "runtimectl logs e": ["echo"],
+    "runtimectl versions e": ["echo"],
+    "runtimectl invoke echo:": ["echo:blue", "echo:1"],
+    "runtimectl aliases delete echo b": ["blue"],
+    "runtimectl invoke echo --qualifier ": ["blue", "1"],
     "runtimectl man runtimed.": ["runtimed.8", "runtimed.toml.5"],
 }
 """What fish is to offer for a line; it shows as much of a text as click gives it."""
 
 
 def test_fish(echo: Runtimectl) -> None:
+    echo("versions", "publish", "echo")
+    echo("aliases", "create", "echo", "blue", "--version", "1")
     if shutil.which("fish") is None:
         pytest.skip("fish is missing; ./dev setup installs it")
     script = "runtimectl completion fish | source; " + "; ".join(

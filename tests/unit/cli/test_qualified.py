@@ -16,7 +16,9 @@ ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
     [
         ("f", ("f", "")),
         ("f:3", ("f", "3")),
-        ("f:", ("f", "")),
+        ("f:", ("f:", "")),
+        ("f:$LATEST", ("f", "$LATEST")),
+        ("000000000000:f", ("000000000000:f", "")),
         ("000000000000:function:f", ("000000000000:function:f", "")),
         ("000000000000:function:f:prod", ("000000000000:function:f", "prod")),
         (ARN, (ARN, "")),
@@ -34,7 +36,7 @@ def test_said_twice() -> None:
     for call in (lambda: version_of("f:3", "4"), lambda: alias_of("f:a", "b"), lambda: qualified("f:3", "4")):
         with pytest.raises(click.UsageError, match="contradicts"):
             call()
-    for call in (lambda: version_of("f", None), lambda: version_of("f:", None), lambda: alias_of("f", "")):
+    for call in (lambda: version_of("f", None), lambda: alias_of("f", "")):
         with pytest.raises(click.UsageError, match="is missing: f "):
             call()
 
