@@ -72,7 +72,9 @@ def command(session: Session) -> None:
     ),
 )
 @click.argument("name", shell_complete=function_name)
-@click.option("--version", metavar="VERSION", default="", help="Only those that lead to it.")
+@click.option(
+    "--version", metavar="VERSION", default="", shell_complete=qualifier_name, help="Only those that lead to it."
+)
 @common
 def list_command(session: Session, name: str, version: str) -> None:
     """List the aliases of the function NAME."""
@@ -132,7 +134,13 @@ def get_command(session: Session, name: str, alias: str | None) -> None:
 )
 @_name
 @_alias
-@click.option("--version", metavar="VERSION", required=True, help="Where it leads: a number, or $LATEST.")
+@click.option(
+    "--version",
+    metavar="VERSION",
+    required=True,
+    shell_complete=qualifier_name,
+    help="Where it leads: a number, or $LATEST.",
+)
 @_also
 @click.option("--description", metavar="TEXT", default="", help="What it is for, in up to 256 characters.")
 @common
@@ -156,7 +164,9 @@ def create_command(
 )
 @_name
 @_alias
-@click.option("--version", metavar="VERSION", help="Where it shall lead: a number, or $LATEST.")
+@click.option(
+    "--version", metavar="VERSION", shell_complete=qualifier_name, help="Where it shall lead: a number, or $LATEST."
+)
 @_also
 @click.option("--no-also", is_flag=True, help="To one version only.")
 @click.option("--description", metavar="TEXT", help="What it is for.")

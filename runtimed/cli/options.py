@@ -129,9 +129,11 @@ def qualified_name(ctx: click.Context, parameter: click.Parameter, incomplete: s
 
 def qualifier_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Completes a version or an alias of the function that is named before it, as the parameter is called."""
-    what = (parameter.name or "").removeprefix("function_")
+    # Of a line that ends with an option without its value click has not told arguments and options apart.
+    name = ctx.params.get("name") or next(iter(ctx.args), "")
+    only = parameter.name
     try:
-        found = completing(ctx).qualifiers(ctx.params["name"], versions=what != "alias", aliases=what != "version")
+        found = completing(ctx).qualifiers(split(name)[0], versions=only != "alias", aliases=only != "version")
         return [one for one in found if one.startswith(incomplete)]
     except Exception:
         return []

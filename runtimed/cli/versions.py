@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import output
-from runtimed.cli.options import Session, common, function_name, qualified_name, version_of
+from runtimed.cli.options import Session, common, function_name, qualified_name, qualifier_name, version_of
 from runtimed.cli.verb import NamedGroup
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def publish_command(
 
 @command.command("delete", examples=(("runtimectl versions delete hello:3", "No alias may lead to it:"),))
 @click.argument("name", shell_complete=qualified_name)
-@click.argument("version", required=False)
+@click.argument("version", required=False, shell_complete=qualifier_name)
 @common
 def delete_command(session: Session, name: str, version: str | None) -> None:
     """Delete the version NAME:VERSION. Invocations that are under way finish."""

@@ -62,9 +62,9 @@ OFFERED = {
     "runtimectl functions g": ["get\tShow the configuration and the state of..."],
     "runtimectl logs e": ["echo"],
     "runtimectl versions e": ["echo"],
-    "runtimectl invoke echo:": ["echo:blue", "echo:1"],
+    "runtimectl invoke echo:": ["echo:1", "echo:blue"],
     "runtimectl aliases delete echo b": ["blue"],
-    "runtimectl invoke echo --qualifier ": ["blue", "1"],
+    "runtimectl invoke echo --qualifier ": ["1", "blue"],
     "runtimectl man runtimed.": ["runtimed.8", "runtimed.toml.5"],
 }
 """What fish is to offer for a line; it shows as much of a text as click gives it."""
