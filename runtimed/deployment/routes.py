@@ -12,6 +12,7 @@ generation. It is told again when a target that it leads to becomes known, or $L
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 
 from runtimed.deployment.steps import StepError
@@ -22,6 +23,8 @@ from runtimed.model.arn import LATEST
 from runtimed.store.aliases import Alias, AliasStore, Lead
 from runtimed.store.functions import Function, FunctionStore
 from runtimed.store.versions import Version
+
+log = logging.getLogger(__name__)
 
 VERSION = 1 << 62
 ALIAS = 1 << 61
@@ -88,7 +91,10 @@ class Routes:
     async def _naming(self, function: int, version: str) -> None:
         async with self._lock:
             for alias in await self._aliases.naming(function, version):
-                await self._tell(alias.id)
+                try:
+                    await self._tell(alias.id)
+                except Refused as error:  # the version is there all the same
+                    log.error("%s:%s leads where it led before: %s", alias.name, alias.alias, error)
 
     async def _tell(self, alias: int) -> None:
         lead = await self._aliases.lead_again(alias)

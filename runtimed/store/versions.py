@@ -164,8 +164,11 @@ class VersionStore:
 
     async def begin_again(self, version: Version) -> bool:
         """One that failed is under way once more; False when something else happened to it meanwhile."""
-        query = "UPDATE versions SET state = ?, reason = '', reason_code = '' WHERE id = ? AND state = ?"
-        values = (State.PREPARING.value, version.id, State.FAILED.value)
+        query = (
+            "UPDATE versions SET state = ?, reason = '', reason_code = '' WHERE id = ? AND state = ? "
+            "AND (SELECT f.state FROM functions f WHERE f.id = function) <> ?"
+        )
+        values = (State.PREPARING.value, version.id, State.FAILED.value, State.DELETING.value)
         return await self._database.run(lambda c: c.execute(query, values).rowcount) == 1
 
     async def condemn(self, name: str, number: int) -> Version:

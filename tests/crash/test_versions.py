@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.machines.deployment import State as Step
 from runtimed.model.alias import CreateAliasRequest, UpdateAliasRequest
 from runtimed.model.function import State
 from runtimed.model.version import PublishVersionRequest
 from tests.crash.test_deployment import KILLED, NEW, OLD, Children
 from tests.integration.control_stage import Stage, staged
+from tests.integration.zips import build, plain
 
 FEWEST = 30
+NEWEST = build(plain(content=b"newest = True\n"))
 
 
 async def life(stage: Stage, arm: Callable[[], None]) -> None:
@@ -48,7 +51,7 @@ async def check(state: Path, told: set[str]) -> None:
         await stage.deployer.recover()
         await asyncio.wait_for(stage.deployer.settle(), 60)
         versions = {version.number: version for version in await stage.versions.all()}
-        assert all(version.state is State.ACTIVE for version in versions.values()) or not versions
+        assert all(version.state is Step.ACTIVE for version in versions.values())
         assert "published" not in told or 2 in versions
         assert "deleted" not in told or 1 not in versions
         assert "moved" in told or 1 in versions, "it was not to be deleted yet"
@@ -64,7 +67,7 @@ async def check(state: Path, told: set[str]) -> None:
         rows = await stage.database.run(lambda c: c.execute("SELECT count(*) FROM targets").fetchone()[0])
         assert rows == 1 + len(versions), "a target without a use is left"
         # And the node is as good as new: the next number was never given.
-        await stage.update("f", OLD)
+        await stage.update("f", NEWEST)
         await stage.settled()
         found = await stage.deployer.publish(PublishVersionRequest(function_name="f"))
         assert found.state is State.ACTIVE

@@ -148,7 +148,7 @@ async def test_more_calls_than_the_dispatcher_takes_wait_here(dispatch: Dispatch
 # ---- in the API's terms --------------------------------------------------------------------------------------
 
 
-async def nothing(name: str) -> FunctionConfiguration | None:
+async def nothing(name: str, qualifier: str) -> FunctionConfiguration | None:
     return None
 
 

@@ -22,6 +22,8 @@ from runtimed.model.alias import (
 )
 from runtimed.model.function import Environment, FunctionConfiguration, State
 from runtimed.model.version import PublishVersionRequest
+from runtimed.store.aliases import Lead
+from runtimed.store.versions import Version
 from tests.integration.control_stage import Stage, staged
 from tests.integration.peers import until
 from tests.integration.zips import build, plain
@@ -182,19 +184,22 @@ async def test_deleting_the_function_takes_all(stage: Stage, monkeypatch: pytest
     await two_versions(stage)
     await alias(stage, "prod", "1", {"2": 0.5})
     await alias(stage, "live", "$LATEST")
-    teaching = asyncio.Event()
+    taught, go_on, route = asyncio.Event(), asyncio.Event(), stage.routes.version
 
-    async def block(number: int) -> None:
-        teaching.set()
-        await asyncio.Event().wait()
+    async def late(version: Version) -> None:
+        taught.set()
+        await go_on.wait()
+        await route(version)
 
     monkeypatch.setattr(deployer_module, "PUBLISH_SECONDS", 0.01)
     await stage.update("f", OLD)
     await stage.settled()
-    monkeypatch.setattr(stage.steps, "teach", block)
+    monkeypatch.setattr(stage.routes, "version", late)
     assert (await publish(stage)).version == "3"
-    await teaching.wait()
+    await taught.wait()
     await stage.deployer.delete("f")
+    go_on.set()
+    await asyncio.wait_for(stage.deployer.settle(), 30)
     assert (stage.routed(), stage.targets()) == ({}, set())
     for table in ("functions", "targets", "versions", "aliases"):
         assert await stage.database.run(lambda c, t=table: c.execute(f"SELECT count(*) FROM {t}").fetchone()) == (0,)  # type: ignore[misc]
@@ -263,6 +268,39 @@ async def test_aliases_moved_during_rollouts_lead_where_they_should(stage: Stage
         await stage.settled()
         assert stage.routed()["f:live"] == stage.routed()["f"]
         assert stage.targets() == set(stage.routed().values())
+
+
+async def test_who_comes_later_is_told_later(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of an alias that was read, and is told only after the next change was kept."""
+    await two_versions(stage)
+    await alias(stage, "prod", "1", {"2": 0.5})
+    store = stage.routes._aliases
+    read, go_on, lead_again, late_ones = asyncio.Event(), asyncio.Event(), store.lead_again, [True, False]
+
+    async def late(number: int) -> Lead | None:
+        found = await lead_again(number)
+        if late_ones.pop(0):
+            read.set()
+            await go_on.wait()
+        return found
+
+    async def move(version: str) -> None:
+        routing = AliasRoutingConfiguration()
+        request = UpdateAliasRequest(function_name="f", name="prod", function_version=version, routing_config=routing)
+        await stage.aliases.update(request)
+
+    monkeypatch.setattr(store, "lead_again", late)
+    first = asyncio.create_task(move("1"))
+    await read.wait()
+    second = asyncio.create_task(move("2"))
+    async with asyncio.timeout(30):
+        while (found := await store.find("f", "prod")) is None or found.version != "2":
+            await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert stage.routed()["f:prod"] == stage.routed()["f:2"]
 
 
 # ---- starts --------------------------------------------------------------------------------------------------
