@@ -1,10 +1,13 @@
 """A file on which a file system lies, by a FUSE server that knows what the power would leave of it: the file's content,
-and for each sector that was written since the last FSYNC what was there before.
+and for each block that was written since the last FSYNC what was there before.
 
 Run as a program it is the server: FUSE's descriptor is its argument, its standard input takes a line for each cut,
 `SEED REQUESTS PATH`; before the so-manieth WRITE or FSYNC from then on it writes to PATH what the disk may be after a
-power cut at that moment, every unsynced sector as it was or as it should be by chance, and answers how many there were.
+power cut at that moment, every unsynced block as it was or as it should be by chance, and answers how many there were.
 `recorded` makes the file, and what mounts it.
+
+A block is whole, old or new, as disks with sectors of 4,096 bytes keep it: ext4 cannot be mounted when its superblock
+is torn within. (Sectors of 512 bytes and garbage: tests/native/test_event_log.py.)
 
 A loop device over the file sends FSYNC for each flush of the file system's. Nothing but this process is written to.
 """
@@ -24,7 +27,7 @@ from typing import NamedTuple
 
 from tests.integration.disks import mounted
 
-SECTOR = 512
+BLOCK = 4096
 REQUEST = 1 << 20
 WRITE_MAX = 128 << 10
 NAME = b"disk"
@@ -45,7 +48,7 @@ class Disk:
     def __init__(self, content: bytes) -> None:
         self.content = bytearray(content)
         self.before: dict[int, bytes] = {}
-        """By number of a sector that was written since the last sync."""
+        """By number of a block that was written since the last sync."""
         self.answers: dict[int, Callable[[int, bytes], Answer]] = {
             INIT: self.init,
             LOOKUP: self.lookup,
@@ -66,7 +69,7 @@ class Disk:
 
     def attribute(self, node: int) -> bytes:
         size, mode = (len(self.content), 0o100600) if node == FILE else (0, 0o40700)
-        return struct.pack("<6Q10I", node, size, size // SECTOR, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+        return struct.pack("<6Q10I", node, size, size // 512, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
 
     def lookup(self, node: int, body: bytes) -> Answer:
         if body.rstrip(b"\0") != NAME:
@@ -82,9 +85,9 @@ class Disk:
 
     def write(self, node: int, body: bytes) -> Answer:
         _, offset, size = struct.unpack_from("<QQI", body)
-        for sector in range(offset // SECTOR, (offset + size - 1) // SECTOR + 1):
-            if sector not in self.before:
-                self.before[sector] = bytes(self.content[sector * SECTOR : (sector + 1) * SECTOR])
+        for block in range(offset // BLOCK, (offset + size - 1) // BLOCK + 1):
+            if block not in self.before:
+                self.before[block] = bytes(self.content[block * BLOCK : (block + 1) * BLOCK])
         self.content[offset : offset + size] = body[40 : 40 + size]
         return struct.pack("<II", size, 0)
 
@@ -93,13 +96,13 @@ class Disk:
         return b""
 
     def cut(self, seed: int, path: str) -> int:
-        """How many sectors were not synced."""
+        """How many blocks were not synced."""
         rng = random.Random(seed)
         share = rng.choice((0, 0.1, 0.5, 0.5, 0.9, 1))  # of what is as it was
         left = bytearray(self.content)
-        for sector, data in self.before.items():
+        for block, data in self.before.items():
             if rng.random() < share:
-                left[sector * SECTOR : (sector + 1) * SECTOR] = data
+                left[block * BLOCK : (block + 1) * BLOCK] = data
         Path(path).write_bytes(left)
         return len(self.before)
 
@@ -145,7 +148,7 @@ class Recorded(NamedTuple):
         print(seed, requests, path, file=self.process.stdin, flush=True)
 
     def cut(self) -> int | None:
-        """How many sectors were not synced; None: it has not come to that."""
+        """How many blocks were not synced; None: it has not come to that."""
         assert self.process.stdout is not None
         if not select.select([self.process.stdout], [], [], 0)[0]:
             return None

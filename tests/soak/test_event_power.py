@@ -71,16 +71,16 @@ def settled(life: Life) -> set[int]:
 
 
 def cut(life: Life, disk: Recorded, image: Path) -> tuple[Ledger, int]:
-    """What the image has to answer for, and how many sectors were not synced."""
+    """What the image has to answer for, and how many blocks were not synced."""
     before = Ledger()
     before.acked = dict(life.ledger.acked)
     disk.begin_cut(life.rng.randrange(1 << 30), life.rng.randrange(1, REQUESTS), image)
     for _ in range(STEPS):
-        if (sectors := disk.cut()) is not None:
+        if (blocks := disk.cut()) is not None:
             before.sent = life.ledger.sent
             before.handled = set(life.ledger.handled)
             before.tried = Counter(life.ledger.tried)
-            return before, sectors
+            return before, blocks
         step(life)
     raise AssertionError("nothing is written")
 
@@ -105,7 +105,7 @@ def test_power_cuts_below_a_file_system(tmp_path: Path) -> None:
     with empty.open("wb") as file:
         file.truncate(MEGABYTES << 20)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", empty], check=True)
-    ledger, sectors, left = Ledger(), Counter[bool](), 0
+    ledger, cuts, left = Ledger(), Counter[bool](), 0
     with (
         recorded(empty) as disk,
         ext4(disk.path, "--direct-io=on") as top,
@@ -115,8 +115,8 @@ def test_power_cuts_below_a_file_system(tmp_path: Path) -> None:
         for number in range(CUTS):
             over = settled(life)
             before, dirty = cut(life, disk, image)
-            sectors[dirty > 0] += 1
+            cuts[dirty > 0] += 1
             left += judge(tmp_path / f"cut{number}", image, before, over)
         kill(stage)
-    print(f"{sectors[True]} cuts with unsynced sectors, {sectors[False]} without; {left} events were left in all")
-    assert sectors[True] > CUTS // 4
+    print(f"{cuts[True]} cuts with unsynced blocks, {cuts[False]} without; {left} events were left in all")
+    assert cuts[True] > CUTS // 4
