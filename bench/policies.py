@@ -107,18 +107,25 @@ class Ours:
     def __init__(self, keep_alive_seconds: float, memory_mb: float) -> None:
         self._setting_ms = keep_alive_seconds * 1000
         self._function = KeepAlive(prices(self._setting_ms, memory_mb))
+        self._seen = 0
+        self._windows: dict[bool, Sequence[Window]] = dict.fromkeys((True, False), (Window(0.0, self._setting_ms),))
 
     def observe(self, gap_ms: float, alone: bool = True) -> None:
         self._function.observe(gap_ms, first=alone)
 
     def windows(self, alone: bool = True) -> Sequence[Window]:
+        if self._function.seen != self._seen:
+            self._seen = self._function.seen
+            self._windows = self._decide()
+        return self._windows[alone]
+
+    def _decide(self) -> dict[bool, Sequence[Window]]:
+        """Once a gap is known it has a keep-alive of its own."""
         found = times(self._function, self._setting_ms)
-        if found.keep is None:
-            return (Window(0.0, self._setting_ms),)
-        kept = Window(0.0, found.keep if alone or found.keep_others == 0 else found.keep_others)
-        if found.prewarm_end == 0 or not alone:
-            return (kept,)
-        return (kept, Window(found.prewarm, found.prewarm_end))
+        first = [Window(0.0, found.keep or self._setting_ms)]
+        if found.prewarm_end:
+            first.append(Window(found.prewarm, found.prewarm_end))
+        return {True: first, False: [Window(0.0, found.keep_others or first[0].end)]}
 
 
 def ours(keep_alive_seconds: float) -> Callable[[float], Policy]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
 import json
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,8 @@ class Tally:
 
 def replay(function: Function, tallies: Sequence[Tally], end_ms: float) -> None:
     """Every gap of one function, judged by all."""
+    if function.arrivals:
+        end_ms = max(end_ms, function.arrivals[-1])
     busy: list[float] = []
     idle: list[tuple[float, list[Sequence[Window]]]] = []
 
@@ -115,8 +118,10 @@ def replay(function: Function, tallies: Sequence[Tally], end_ms: float) -> None:
             tally.ended(kept, end_ms - since, used=False)
 
 
-def simulate(functions: Iterable[Function], policies: dict[str, Callable[[float], Policy]], end_ms: float
-             ) -> list[Outcome]:  # fmt: skip
+def simulate(
+    functions: Iterable[Function], policies: dict[str, Callable[[float], Policy]], end_ms: float
+) -> list[Outcome]:
+    """`functions` may be an iterator: none is kept. The trace lasts until `end_ms`, or until its last invocation."""
     invocations = 0
     cold, memory, launches = (dict.fromkeys(policies, 0.0) for _ in range(3))
     shares: dict[str, list[float]] = {name: [] for name in policies}
@@ -137,49 +142,177 @@ def simulate(functions: Iterable[Function], policies: dict[str, Callable[[float]
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """For reading; memory beside that of ten minutes fixed."""
-    usual = next((one.idle_mb_hours for one in outcomes if one.policy == "fixed 10 min"), 0.0) or 1.0
-    lines = [f"{'policy':<18}{'cold':>9}{'median function':>18}{'idle memory':>13}{'launched ahead':>16}"]
+    usual = _usual(outcomes)
+    width = max(18, *(len(one.policy) + 2 for one in outcomes))
+    lines = [f"{'policy':<{width}}{'cold':>9}{'median function':>18}{'idle memory':>13}{'launched ahead':>16}"]
     lines += [
-        f"{one.policy:<18}{one.cold_share:>9.3%}{one.of_functions(0.5):>18.2%}"
+        f"{one.policy:<{width}}{one.cold_share:>9.3%}{one.of_functions(0.5):>18.2%}"
         f"{one.idle_mb_hours / usual:>12.3f}x{one.launches:>16,}"
         for one in outcomes
     ]
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.simulate", description=__doc__.splitlines()[0])
-    parser.add_argument("--functions", type=int, default=FUNCTIONS, help="drawn, when no trace is given")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--azure-2019", type=Path, metavar="INVOCATIONS", help="a day in the layout of 2019")
-    parser.add_argument("--durations", type=Path, help="its file of durations")
-    parser.add_argument("--memory", type=Path, help="its file of memory")
+def _usual(outcomes: Sequence[Outcome]) -> float:
+    return next((one.idle_mb_hours for one in outcomes if one.policy == "fixed 10 min"), 0.0) or 1.0
+
+
+class Beside(NamedTuple):
+    """Where the curve that the settings of our policy make passes a peer; None: it does not come so far."""
+
+    peer: str
+    memory_at_its_cold_share: float | None
+    """As a multiple of the peer's."""
+    cold_share_at_its_memory: float | None
+
+
+def beside(curve: Sequence[Outcome], peer: Outcome) -> Beside:
+    """Between two settings of the curve a straight line."""
+    points = sorted((one.idle_mb_hours, one.cold_share) for one in curve)
+    memory = _crossing([(cold, memory) for memory, cold in points], peer.cold_share)
+    return Beside(
+        peer.policy,
+        None if memory is None else memory / (peer.idle_mb_hours or 1.0),
+        _crossing(points, peer.idle_mb_hours),
+    )
+
+
+def _crossing(points: Sequence[tuple[float, float]], at: float) -> float | None:
+    for (from_x, from_y), (to_x, to_y) in itertools.pairwise(points):
+        if min(from_x, to_x) <= at <= max(from_x, to_x):
+            return from_y if from_x == to_x else from_y + (to_y - from_y) * (at - from_x) / (to_x - from_x)
+    return None
+
+
+# ---- as it is run ------------------------------------------------------------------------------------------------
+
+
+class Progress:
+    """On standard error: on a terminal one line that changes, elsewhere one every ten seconds."""
+
+    def __init__(self, policies: int) -> None:
+        self._began = self._told = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._policies = policies
+        self.functions = self.invocations = 0
+
+    def over(self, functions: Iterable[Function]) -> Iterator[Function]:
+        for function in functions:
+            yield function
+            self.functions += 1
+            self.invocations += len(function.arrivals)
+            now = time.monotonic()
+            if now - self._told >= (0.5 if self._terminal else 10):
+                self._told = now
+                print(self, end="\r" if self._terminal else "\n", file=sys.stderr, flush=True)
+
+    def __str__(self) -> str:
+        took = time.monotonic() - self._began
+        return (
+            f"{self.functions:,} functions, {self.invocations:,} invocations under {self._policies} policies "
+            f"in {took:.0f} s"
+        )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 86_400:
+        raise ValueError
+    return value
+
+
+_positive.__name__, _seconds.__name__ = "whole number above 0", "number of seconds, at most a day"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.simulate",
+        description=__doc__.split("\n\nFloor")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Without a trace functions are drawn from the distributions of the Azure Functions trace of 2019. A\n"
+        "day of a thousand functions takes some minutes. Results go to standard output, all else to standard error.",
+    )
+    parser.add_argument("--functions", type=_positive, metavar="COUNT",
+                        help=f"draw so many (default {FUNCTIONS:,}), or take the trace's first so many")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, help="of what is drawn; default 1")
+    parser.add_argument("--draws", type=_positive, default=1, metavar="COUNT",
+                        help="replay so many draws, of this seed and those after it, and tell the sum")  # fmt: skip
+    parser.add_argument("--azure-2019", type=Path, metavar="INVOCATIONS",
+                        help="a day in the layout of 2019; seconds within a minute are drawn")  # fmt: skip
+    parser.add_argument("--durations", type=Path, metavar="FILE", help="its file of durations; else a second each")
+    parser.add_argument("--memory", type=Path, metavar="FILE", help="its file of memory; else 170 MB each")
+    parser.add_argument("--busiest", type=_positive, default=trace.BUSIEST, metavar="COUNT",
+                        help="leave out its functions with more invocations, which are hardly ever cold; "
+                        f"default {trace.BUSIEST:,}")  # fmt: skip
     parser.add_argument("--azure-2021", type=Path, metavar="FILE", help="a file in the layout of 2021")
-    parser.add_argument("--keep-alive-seconds", type=float, nargs="+", default=[KEEP_ALIVE_SECONDS],
-                        help="the setting; a cold start is worth 3.5 times as much")  # fmt: skip
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    try:
+    parser.add_argument("--keep-alive-seconds", type=_seconds, nargs="+", default=[KEEP_ALIVE_SECONDS], metavar="N",
+                        help="the setting of our policy, by which it weighs cold starts against memory; several "
+                        "make a curve, compared with its peers at the same cold starts and memory")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output, the table elsewhere")
+    return parser
+
+
+def _functions(chosen: argparse.Namespace) -> Iterator[Function]:
+    for seed in range(chosen.seed, chosen.seed + chosen.draws):
         if chosen.azure_2021:
-            functions: Iterable[Function] = trace.azure_2021(chosen.azure_2021)
+            found: Iterable[Function] = trace.azure_2021(chosen.azure_2021)
         elif chosen.azure_2019:
-            rng = random.Random(chosen.seed)
-            functions = trace.azure_2019(chosen.azure_2019, chosen.durations, chosen.memory, rng)
+            rng = random.Random(seed)
+            found = trace.azure_2019(chosen.azure_2019, chosen.durations, chosen.memory, rng, chosen.busiest)
         else:
-            functions = generate.day(chosen.functions, chosen.seed)
+            found = generate.day(chosen.functions or FUNCTIONS, seed)
+        yield from itertools.islice(found, chosen.functions)
+
+
+def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    if chosen.azure_2019 and chosen.azure_2021:
+        parser.error("--azure-2019 and --azure-2021 exclude each other: one trace at a time")
+    if (chosen.durations or chosen.memory) and not chosen.azure_2019:
+        parser.error("--durations and --memory belong to a day in the layout of 2019: name it with --azure-2019")
+    if chosen.azure_2021 and chosen.draws > 1:
+        parser.error("--draws: nothing is drawn of a file in the layout of 2021")
+
+
+def main() -> int:
+    parser = _parser()
+    chosen = parser.parse_args()
+    _check(parser, chosen)
+    ours_by_setting = {f"ours, {setting:g} s": ours(setting) for setting in chosen.keep_alive_seconds}
+    policies = {name: make for name, make in POLICIES.items() if name != "ours"} | ours_by_setting
+    progress = Progress(len(policies))
+    try:
+        outcomes = simulate(progress.over(_functions(chosen)), policies, generate.DAY_MS)
     except (OSError, trace.TraceError) as error:
         parser.error(str(error))
-    policies = {name: make for name, make in POLICIES.items() if name != "ours"}
-    policies |= {f"ours, {setting:g} s": ours(setting) for setting in chosen.keep_alive_seconds}
-    began = time.monotonic()
-    outcomes = simulate(functions, policies, generate.DAY_MS)
-    print(table(outcomes), file=sys.stderr if chosen.json else sys.stdout)
-    print(f"{outcomes[0].invocations:,} invocations in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    if outcomes[0].invocations == 0:
+        parser.error("there is no invocation in this trace")
+    print(progress, file=sys.stderr)
+    curve = [one for one in outcomes if one.policy in ours_by_setting]
+    passed = [beside(curve, one) for one in outcomes if one.policy not in ours_by_setting]
+    out = sys.stderr if chosen.json else sys.stdout
+    print(table(outcomes), file=out)
+    for one in passed if len(curve) > 1 else ():
+        print(_told(one), file=out)
     if chosen.json:
-        print(json.dumps([{"policy": one.policy, "cold_share": one.cold_share, "launches": one.launches,
-                           "cold_share_of_median_function": one.of_functions(0.5), "idle_mb_hours": one.idle_mb_hours}
-                          for one in outcomes]))  # fmt: skip
+        print(json.dumps({"functions": progress.functions, "invocations": outcomes[0].invocations, "policies": [
+            {"policy": one.policy, "cold_share": one.cold_share, "launches": one.launches,
+             "cold_share_of_median_function": one.of_functions(0.5), "idle_mb_hours": one.idle_mb_hours}
+            for one in outcomes
+        ], "beside": [one._asdict() for one in passed]}))  # fmt: skip
     return 0
+
+
+def _told(one: Beside) -> str:
+    memory = "-" if one.memory_at_its_cold_share is None else f"{one.memory_at_its_cold_share:.3f}x its memory"
+    cold = "-" if one.cold_share_at_its_memory is None else f"{one.cold_share_at_its_memory:.3%} cold"
+    return f"beside {one.peer}: at its cold starts {memory}; at its memory {cold}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 DEFAULT_MB = 170.0  # the median application of 2019 (Shahrad et al., ATC 2020, section 3.4)
 DEFAULT_MS = 1000.0
+BUSIEST = 200_000
+"""Invocations a day, of a function that a reader keeps in memory: more than two a second are hardly ever cold."""
 MINUTE_MS = 60_000.0
 
 csv.field_size_limit(1 << 20)
@@ -37,15 +39,21 @@ class TraceError(ValueError):
 
 
 def _rows(path: Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
-        missing = set(needed) - set(rows.fieldnames or ())
-        if missing:
-            raise TraceError(f"{path}: no column {', '.join(sorted(missing))}; is it in the layout that was asked for?")
-        for row in rows:
-            if None in row or None in row.values():
-                raise TraceError(f"{path}, line {rows.line_num}: other columns than the head's")
-            yield rows.line_num, row
+        try:
+            missing = set(needed) - set(rows.fieldnames or ())
+            if missing:
+                missed = ", ".join(sorted(missing))
+                raise TraceError(f"{path}: no column {missed}; is it in the layout that was asked for?")
+            for row in rows:
+                if None in row or None in row.values():
+                    raise TraceError(f"{path}, line {rows.line_num}: other columns than the head's")
+                yield rows.line_num, row
+        except UnicodeDecodeError:
+            raise TraceError(f"{path}: not a text file; is it packed? Unpack it first") from None
+        except csv.Error as error:
+            raise TraceError(f"{path}, line {rows.line_num}: {error}") from None
 
 
 def _number(path: Path, line: int, row: dict[str, str], column: str) -> float:
@@ -81,18 +89,21 @@ def _by_name(path: Path | None, column: str, keys: tuple[str, ...]) -> dict[tupl
     return found
 
 
-def azure_2019(invocations: Path, durations: Path | None, memory: Path | None, rng: random.Random) -> list[Function]:
-    """Functions of one day in the 2019 layout; within their minute invocations are spread evenly at random."""
+def azure_2019(
+    invocations: Path, durations: Path | None, memory: Path | None, rng: random.Random, busiest: int = BUSIEST
+) -> Iterator[Function]:
+    """Functions of one day in the 2019 layout that were invoked, up to `busiest` times; within their minute invocations
+    are spread evenly at random."""
     lasts = _by_name(durations, "Average", ("HashOwner", "HashApp"))
     takes = _by_name(memory, "AverageAllocatedMb", ("HashOwner", "HashApp"))
-    functions = []
     for line, row in _rows(invocations, ("HashOwner", "HashApp", "HashFunction", "1")):
         app, name = (row["HashOwner"], row["HashApp"]), row["HashFunction"]
+        counts = [int(_number(invocations, line, row, str(n))) if str(n) in row else 0 for n in range(1, 1441)]
+        if not 0 < sum(counts) <= busiest:
+            continue
         arrivals = array("d")
-        for minute in range(1, 1441):
-            count = int(_number(invocations, line, row, str(minute))) if str(minute) in row else 0
-            arrivals.extend(sorted((minute - 1 + rng.random()) * MINUTE_MS for _ in range(count)))
+        for minute, count in enumerate(counts):
+            arrivals.extend(sorted((minute + rng.random()) * MINUTE_MS for _ in range(count)))
         each = lasts.get((*app, name), DEFAULT_MS)
         megabytes = takes.get((*app, name), takes.get((*app, ""), DEFAULT_MB))
-        functions.append(Function(name, megabytes, arrivals, array("d", [each]) * len(arrivals)))
-    return functions
+        yield Function(name, megabytes, arrivals, array("d", [each]) * len(arrivals))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from array import array
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.policies import MINUTE_MS, Fixed, Hybrid, Policy, ours
-from bench.simulate import POLICIES, Tally, replay, simulate, table
+from bench.simulate import POLICIES, Outcome, Tally, beside, main, replay, simulate, table
 from bench.traces import generate, trace
 from bench.traces.trace import Function
 from runtimed.machines.keep_alive import Window
@@ -108,9 +109,72 @@ def test_the_layout_of_2021(tmp_path: Path) -> None:
         ("app,func,end_timestamp,duration\na,f,1,-1\n", "line 2: duration is '-1'"),
         ("app,func,end_timestamp,duration\na,f,1\n", "line 2: other columns"),
         ("", "no column app, duration, end_timestamp, func"),
+        ("app,func,end_timestamp,duration\n\xff,f,1,1\n", "not a text file"),
+        ("app,func,end_timestamp,duration\n" + "a" * (2 << 20) + ",f,1,1\n", "field larger than"),
     ],
 )
 def test_files_in_another_layout_are_told(tmp_path: Path, text: str, told: str) -> None:
-    (tmp_path / "calls").write_text(text)
+    (tmp_path / "calls").write_text(text, encoding="latin-1")
     with pytest.raises(trace.TraceError, match=told):
         trace.azure_2021(tmp_path / "calls")
+
+
+def test_the_busiest_are_left_out_and_so_are_those_never_called(tmp_path: Path) -> None:
+    rows = [
+        ",".join(["o", "a", name, "http", count, *["0"] * 1439]) for name, count in (("f", "5"), ("g", "6"), ("h", "0"))
+    ]
+    (tmp_path / "calls").write_text("\n".join([HEAD_2019, *rows]))
+    assert [one.name for one in trace.azure_2019(tmp_path / "calls", None, None, random.Random(1), busiest=5)] == ["f"]
+
+
+def test_a_curve_is_compared_where_it_passes_its_peer() -> None:
+    def outcome(cold: int, memory: float) -> Outcome:
+        return Outcome("one", 100, cold, memory, 0, [])
+
+    curve = [outcome(10, 300.0), outcome(40, 100.0), outcome(20, 200.0)]
+    found = beside(curve, outcome(30, 250.0))
+    assert (found.memory_at_its_cold_share, found.cold_share_at_its_memory) == pytest.approx((150 / 250, 0.15))
+    found = beside(curve, outcome(50, 400.0))
+    assert (found.memory_at_its_cold_share, found.cold_share_at_its_memory) == (None, None)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr("sys.argv", ["simulate", *map(str, arguments)])
+    assert main() == 0
+
+
+def test_as_it_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "calls").write_text("app,func,end_timestamp,duration\na,f,10.5,0.5\na,f,200,1\nb,f,0.1,0.2\n")
+    run(monkeypatch, "--azure-2021", tmp_path / "calls", "--keep-alive-seconds", 100, 600, "--json")
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["functions"], told["invocations"]) == (2, 3)
+    assert [one["policy"] for one in told["policies"]][-2:] == ["ours, 100 s", "ours, 600 s"]
+    assert [one["peer"] for one in told["beside"]] == [name for name in POLICIES if name != "ours"]
+    assert "2 functions, 3 invocations" in err
+    run(monkeypatch, "--azure-2021", tmp_path / "calls", "--functions", 1)
+    assert "hybrid histogram" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--azure-2021", "no such file"], "No such file"),
+        (["--azure-2021", "."], "Is a directory"),
+        (["--azure-2021", "none"], "no invocation"),
+        (["--azure-2021", "none", "--azure-2019", "none"], "one trace at a time"),
+        (["--durations", "none"], "name it with --azure-2019"),
+        (["--azure-2021", "none", "--draws", "2"], "nothing is drawn"),
+        (["--functions", "0"], "whole number above 0"),
+        (["--keep-alive-seconds", "nan"], "number of seconds"),
+    ],
+)
+def test_what_cannot_be_replayed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none").write_text("app,func,end_timestamp,duration\n")
+    with pytest.raises(SystemExit) as left:
+        run(monkeypatch, *arguments)
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err
