@@ -15,6 +15,7 @@ static void on_timer(struct timer *timer, uint64_t now);
 
 void ahead_init(struct target *target) {
     target->ahead = (struct ahead){.keep_alive_ms = AHEAD_KEEP_OWN};
+    target->pauses_us[0] = target->pauses_us[1] = UINT64_MAX;
     list_init(&target->ahead.idle);
     timer_init(&target->ahead.timer, on_timer);
 }
@@ -332,8 +333,14 @@ void ahead_begin(struct dispatch *dispatch) {
 /* ---- demand ---------------------------------------------------------------------------------------------------- */
 
 void ahead_rise(struct target *target) {
+    const uint64_t now = target->dispatch->loop.now_us;
+
+    if (target->ahead.left_us != 0) {
+        target->pauses_us[1] = target->pauses_us[0];
+        target->pauses_us[0] = now - MIN(target->ahead.left_us, now);
+    }
     target->ahead.left_us = 0;
-    idle_rise(&target->idle_times, target->dispatch->loop.now_us);
+    idle_rise(&target->idle_times, now);
 }
 
 void ahead_fall(struct target *target) {

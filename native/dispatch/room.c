@@ -10,15 +10,20 @@
 #include "dispatch/invocation.h"
 #include "dispatch/perform.h"
 #include "dispatch/schedule.h"
+#include "dispatch/turn.h"
 #include "dispatch/worth.h"
 
 #define ROUNDING 1e-4
+#define LINE_MAX 64u /* of who waits for room, so many are counted */
+
+static void on_timer(struct timer *timer, uint64_t now);
 
 void room_init(struct room *room) {
     *room = (struct room){0};
     list_init(&room->idle);
     list_init(&room->targets);
     list_init(&room->waiting);
+    timer_init(&room->timer, on_timer);
 }
 
 static struct room_common *common_of(const struct dispatch *dispatch) {
@@ -82,6 +87,54 @@ static bool is_short(const struct dispatch *dispatch) {
     return leaving < value(&room->wanted) || value(&room->environments) > (uint64_t)room->limit + leaving;
 }
 
+/* ---- turns ------------------------------------------------------------------------------------------------------ */
+
+static void see_others(const struct environment *environment, struct turn_view *view) {
+    const struct dispatch *dispatch = environment->dispatch;
+    const struct loops *loops = dispatch->loops;
+
+    list_for_each(node, &dispatch->room.waiting) {
+        const struct target *target = list_entry(node, struct target, room);
+        const struct invocation *head = schedule_head(target);
+        if (target == environment->target || head == NULL) /* else for one ahead of demand */
+            continue;
+        if (view->line++ == 0)
+            view->other_us = head->arrived_us;
+        if (view->line >= LINE_MAX)
+            break;
+    }
+    for (unsigned i = 0; loops->n > 1 && i < loops->n; i++) {
+        uint64_t since = atomic_load_explicit(&loops->room.since_us[i], memory_order_relaxed);
+        if (i == dispatch->number || since == 0)
+            continue;
+        view->line++;
+        view->other_us = view->other_us == 0 ? since : MIN(view->other_us, since);
+    }
+}
+
+/* Until when it stays, whoever waits for room; 0: it gives way. For the moment between two calls only the one that the next
+ * call will take is left alone. */
+static uint64_t stays_until(const struct environment *environment, uint64_t idle_us, uint64_t now) {
+    const struct target *target = environment->target;
+    const struct invocation *own = schedule_head(target);
+    const bool only = target->idle_times.level == 0 && list_empty(&target->ahead.idle) &&
+        (list_empty(&target->idle) ||
+            (target->idle.next == &environment->idle && target->idle.previous == &environment->idle));
+    struct turn_view view = {
+        .now_us = now,
+        .made_us = environment->started_us + environment->init_us,
+        .cost_us = environment->started_us + environment->init_us - environment->launched_us,
+        .idle_us = idle_us,
+        .pause_us = only ? MAX(target->pauses_us[0], target->pauses_us[1]) : UINT64_MAX,
+        .own_us = own != NULL ? own->arrived_us : 0,
+        .places = common_of(environment->dispatch)->limit,
+    };
+    if (environment->started_us == 0) /* another dispatcher made it */
+        view.cost_us = environment->init_us;
+    see_others(environment, &view);
+    return turn_until(&view);
+}
+
 /* ---- who is worth least ----------------------------------------------------------------------------------------- */
 
 /* By the target's table. So many tables are made in a look; where another would be, what is old serves once more. */
@@ -130,8 +183,8 @@ static bool is_worth_less(const struct candidate *one, const struct candidate *o
 }
 
 /* Of each target the last one is looked at, and of so many targets in turn. Only those that are likely to be used less often
- * than `below`. */
-static struct candidate least_valuable(struct dispatch *dispatch, double below) {
+ * than `below`; *spared_us: only those whose turn is over, and when the first of the others' will be. NULL: all. */
+static struct candidate least_valuable(struct dispatch *dispatch, double below, uint64_t *spared_us) {
     struct list *targets = &dispatch->room.targets, seen, *node;
     const uint64_t now = clock_monotonic_us();
     struct candidate least = {0};
@@ -148,11 +201,24 @@ static struct candidate least_valuable(struct dispatch *dispatch, double below) 
         candidate = candidate_of(target, now, &tables);
         if (candidate.rate >= below || !is_worth_less(&candidate, &least))
             continue;
+        if (spared_us != NULL) {
+            uint64_t until = stays_until(candidate.environment, candidate.environment->idle_us, now);
+            if (until != 0) {
+                *spared_us = MIN(*spared_us, until);
+                continue;
+            }
+        }
         least = candidate;
     }
     while ((node = list_pop_front(&seen)) != NULL)
         list_push_back(targets, node);
     return least;
+}
+
+static void look_again(struct dispatch *dispatch, uint64_t at_us) {
+    struct timer *timer = &dispatch->room.timer;
+    if (at_us != UINT64_MAX && (timer->deadline_us == 0 || timer->deadline_us > at_us))
+        timer_set(&dispatch->loop.timers, timer, MAX(at_us, 1u));
 }
 
 void room_offer(struct environment *environment) {
@@ -164,6 +230,8 @@ void room_offer(struct environment *environment) {
     atomic_store_explicit(&room->n_idle, value(&room->n_idle) + 1, memory_order_relaxed);
     if (list_empty(&environment->target->idle_room))
         list_push_back(&room->targets, &environment->target->idle_room);
+    if (is_short(environment->dispatch)) /* it was left alone, for a moment */
+        look_again(environment->dispatch, stays_until(environment, environment->idle_us, environment->idle_us));
 }
 
 void room_withdraw(struct environment *environment) {
@@ -177,7 +245,7 @@ void room_withdraw(struct environment *environment) {
 }
 
 struct environment *room_least(struct dispatch *dispatch) {
-    return least_valuable(dispatch, DBL_MAX).environment;
+    return least_valuable(dispatch, DBL_MAX, NULL).environment;
 }
 
 bool room_can_wait(const struct target *target, uint64_t now) {
@@ -186,7 +254,7 @@ bool room_can_wait(const struct target *target, uint64_t now) {
 
     if (head == NULL || head->arrived_us + ROOM_PATIENCE_US <= now || target_established_anywhere(target) == 0)
         return false;
-    least = least_valuable(target->dispatch, DBL_MAX);
+    least = least_valuable(target->dispatch, DBL_MAX, NULL);
     return least.environment == NULL || least.rate >= ROOM_HOT_RATE;
 }
 
@@ -204,7 +272,7 @@ static void give_memory_back(struct dispatch *dispatch, uint64_t n) {
     const double below = common_of(dispatch)->pressure >= ROOM_PRESSURE_FULL ? DBL_MAX : ROOM_HOT_RATE;
 
     for (; n > 0; n--) {
-        struct environment *least = least_valuable(dispatch, below).environment;
+        struct environment *least = least_valuable(dispatch, below, NULL).environment;
         if (least == NULL)
             return;
         count_one(&dispatch->counters.node->environments_reclaimed);
@@ -238,8 +306,17 @@ void room_relieve(struct dispatch *dispatch) {
 
 static void make(struct dispatch *dispatch) {
     struct environment *environment;
-    while (is_short(dispatch) && (environment = room_least(dispatch)) != NULL)
+    uint64_t spared_us = UINT64_MAX;
+
+    while (is_short(dispatch) && (environment = least_valuable(dispatch, DBL_MAX, &spared_us).environment) != NULL)
         environment_handle(environment, EVENT_RETIRE, NULL);
+    if (is_short(dispatch))
+        look_again(dispatch, spared_us);
+}
+
+static void on_timer(struct timer *timer, uint64_t now) {
+    (void)now;
+    make(list_entry(timer, struct dispatch, room.timer));
 }
 
 /* Since when the first that waits for room here does, for the other loops. */
@@ -277,20 +354,9 @@ void room_want(struct target *target, uint32_t missing) {
 }
 
 bool room_is_owed(const struct environment *environment) {
-    const struct dispatch *dispatch = environment->dispatch;
-    const struct invocation *own = schedule_head(environment->target);
-
-    if (!is_short(dispatch) || ahead_is_provisioned(environment))
-        return false;
-    if (own == NULL)
-        return true;
-    list_for_each(node, &dispatch->room.waiting) {
-        const struct target *target = list_entry(node, struct target, room);
-        const struct invocation *other = schedule_head(target);
-        if (target != environment->target && other != NULL)
-            return other->arrived_us + ROOM_PATIENCE_US < own->arrived_us;
-    }
-    return is_owed_elsewhere(dispatch, own);
+    const uint64_t now = clock_monotonic_us();
+    return is_short(environment->dispatch) && !ahead_is_provisioned(environment) &&
+        stays_until(environment, now, now) == 0;
 }
 
 void room_changed(struct dispatch *dispatch) {

@@ -6,9 +6,9 @@
  * (worth.h) and by its memory. When none is idle, the next that frees up does, and targets that wait for room get it in
  * turn. While even the least valuable one is likely to be used within seconds (ROOM_HOT_RATE), or none is idle, an invocation
  * whose function has environments at work waits for these, for ROOM_PATIENCE_US at most: two functions do not end each
- * other's environments in turn. An environment serves its own function's queue first, unless somebody of
- * another function has waited ROOM_PATIENCE_US longer than the head of that queue: a busy function does not keep
- * others out for ever. (An init repeated inside an invocation is launched while its predecessor ends: one above.)
+ * other's environments in turn. Where functions take turns, turn.h says for how
+ * long an environment stays with its own: a busy function does not keep others out for ever, and one that is called again at
+ * once does not lose its environment in between. (An init repeated inside an invocation is launched while its predecessor ends: one above.)
  *
  * Memory: the control plane looks at it, and says how many environments may stay idle (PUT_PRESSURE); those that are worth
  * least end until there are no more, and whenever one too many falls idle. Provisioned ones neither count nor end. Under
@@ -25,6 +25,7 @@
 
 #include "base/list.h"
 #include "dispatch/pool.h"
+#include "dispatch/timers.h"
 
 #define ROOM_PATIENCE_US 100000u
 #define ROOM_HOT_RATE 0.1       /* uses a second */
@@ -60,6 +61,7 @@ struct room {
     struct list idle;        /* environments, idle for the longest time first */
     struct list targets;     /* those with idle environments that may end, and some that had: looked at in turn */
     struct list waiting;     /* targets that miss some, in turn */
+    struct timer timer;      /* the turn of an idle one is over, or its moment */
     _Atomic uint32_t n_idle; /* environments in `idle` but for provisioned ones; others look at it */
 };
 

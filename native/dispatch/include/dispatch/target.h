@@ -77,6 +77,8 @@ struct target {
 
     struct ahead ahead;
     struct idle_times idle_times;
+    uint64_t
+        pauses_us[2]; /* without any invocation: the last one, and the one before; UINT64_MAX: there was none yet */
 
     bool demand_dirty;
     struct list dirty; /* in levels.targets */
