@@ -16,8 +16,8 @@
         }                                                                                                              \
     } while (0)
 
-#define FUNCTIONS_MAX 40u
-#define CALLERS_MAX 64u
+#define FUNCTIONS_MAX 20u
+#define CALLERS_MAX 8u
 #define SECOND UINT64_C(1000000)
 #define NEVER UINT64_MAX
 
@@ -298,7 +298,7 @@ static uint64_t bound_us(const struct load *load) {
 
 static void check_flood(const struct load *load) {
     const uint64_t bound = bound_us(load);
-    const struct outcome outcome = run(load, 8 * bound);
+    const struct outcome outcome = run(load, 6 * bound);
 
     if (outcome.longest_us <= bound && outcome.most_busy_us <= 3 * outcome.least_busy_us)
         return;
@@ -312,8 +312,8 @@ static void check_flood(const struct load *load) {
 }
 
 static void test_floods(void) {
-    static const uint64_t durations[] = {250, 20000}, pauses[] = {40, 1000}, costs[] = {1500, 100000};
-    static const unsigned functions[] = {2, 5, 20, FUNCTIONS_MAX}, environments[] = {1, 4}, callers[] = {1, 8};
+    static const uint64_t durations[] = {2000, 20000}, pauses[] = {40, 1000}, costs[] = {1500, 60000};
+    static const unsigned functions[] = {2, 5, 9, FUNCTIONS_MAX}, environments[] = {1, 4}, callers[] = {1, 6};
 
     for (unsigned i = 0; i < 128; i++) {
         const struct load load = {
@@ -333,10 +333,10 @@ static void test_floods(void) {
 static void test_a_turn_is_worth_its_launch(void) {
     struct load load = {
         .functions = 20, .environments = 4, .callers = 1, .duration_us = 100, .pause_us = 50, .cost_us = 3000};
-    const struct outcome turns = run(&load, 20 * SECOND);
+    const struct outcome turns = run(&load, 3 * SECOND);
     struct outcome once;
     load.give_at_once = true;
-    once = run(&load, 20 * SECOND);
+    once = run(&load, 3 * SECOND);
     printf("turns: %llu served, %llu launches, longest wait %llu us; at once: %llu, %llu, %llu\n",
         (unsigned long long)turns.served, (unsigned long long)turns.launches, (unsigned long long)turns.longest_us,
         (unsigned long long)once.served, (unsigned long long)once.launches, (unsigned long long)once.longest_us);
@@ -349,10 +349,10 @@ static void test_a_turn_is_worth_its_launch(void) {
 static void test_who_is_called_seldom_keeps_nothing(void) {
     struct load load = {
         .functions = 20, .environments = 4, .callers = 1, .duration_us = 1000, .pause_us = 60000, .cost_us = 3000};
-    const struct outcome turns = run(&load, 20 * SECOND);
+    const struct outcome turns = run(&load, 3 * SECOND);
     struct outcome once;
     load.give_at_once = true;
-    once = run(&load, 20 * SECOND);
+    once = run(&load, 3 * SECOND);
     CHECK(turns.served * 20 > once.served * 19);
     CHECK(turns.longest_us < 2 * once.longest_us);
 }
