@@ -136,7 +136,7 @@ async def test_a_commit_that_cannot_be_written(tmp_path: Path) -> None:
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     kept = 0
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, limit[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, limit[1]))
         refusal = None
         while refusal is None:
             try:
