@@ -54,10 +54,6 @@ class Reserve(Protocol):
         """Raises ResourceNotFound for a version or an alias that there is not."""
         ...
 
-    async def standing_for(self, name: str, version: str) -> set[str]:
-        """The qualifiers under which something is provisioned for a version: its own, and aliases."""
-        ...
-
     async def unprovision(self, name: str, qualifier: str) -> bool:
         """Was there any? Raises as `provisioned_for`."""
         ...

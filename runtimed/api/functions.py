@@ -19,7 +19,6 @@ from runtimed.model.function import (
     GetFunctionResponse,
     ListFunctionsRequest,
     ListFunctionsResponse,
-    SnapshotChoice,
     UpdateFunctionCodeRequest,
     UpdateFunctionConfigurationRequest,
     check_environment,
@@ -33,7 +32,7 @@ from runtimed.model.shape import UNSET, UnsetType
 from runtimed.model.version import is_number, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Callable
 
 
 _FUNCTIONS = "/2015-03-31/functions"
@@ -94,13 +93,10 @@ class Functions:
         functions: FunctionReader,
         deployer: Deployer,
         runtimes: Callable[[], list[RuntimeStatus]],
-        provisioned: Callable[[str], Awaitable[Collection[object]]],
         publisher: Publisher,
     ) -> None:
-        """`provisioned`: what is provisioned for a function's $LATEST, and what may become so."""
         self._publisher = publisher
         self._identity = identity
-        self._provisioned = provisioned
         self._functions = functions
         self._deployer = deployer
         self._runtimes = runtimes
@@ -140,12 +136,6 @@ class Functions:
         choice = snapshot_choice(request.snap_start, request.snapshot, found.snapshot)
         check_snapshot(choice, found.runtime if request.runtime is UNSET else request.runtime)
         said = request.snap_start is not UNSET or request.snapshot is not UNSET
-        if said and choice is SnapshotChoice.ON and await self._provisioned(name):
-            raise errors.InvalidParameterValue(
-                f"SnapStart is not supported where concurrency is provisioned, as it is for {name}. "
-                "Take that away (`runtimectl provision delete`, `runtimectl provision target --delete`), or leave "
-                "ApplyOn at None."
-            )
         if said:
             request = msgspec.structs.replace(request, snap_start=snap_start_of(choice), snapshot=choice)
         return await self._deployer.update_configuration(msgspec.structs.replace(request, function_name=name))

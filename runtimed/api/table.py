@@ -5,7 +5,6 @@ daemon.py makes `Performers`, calls `bind` once, and gives the result to the gat
 
 from __future__ import annotations
 
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from runtimed.api.operation import Bound, Operation, tabulate
 from runtimed.api.queues import EventQueues, Queues
 from runtimed.api.scaling import Scaler, Scaling
 from runtimed.api.versions import Publisher, Versions
-from runtimed.model.arn import LATEST, Identity
+from runtimed.model.arn import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,18 +49,11 @@ class Performers(Struct, frozen=True, kw_only=True):
     statistics: StatisticsReader
 
 
-async def _provisioned(p: Performers, name: str) -> set[str]:
-    """Under which qualifiers something is provisioned for a function's $LATEST, or scaled."""
-    return await p.concurrency.standing_for(name, LATEST) | await p.scaling.standing_for(name, LATEST)
-
-
 def bind(performers: Performers) -> Mapping[str, Bound]:
     """The operations with methods that can be called."""
     p = performers
     resources: dict[type, object] = {
-        Functions: Functions(
-            p.identity, p.functions, p.deployer, p.node.runtimes, partial(_provisioned, p), p.publisher
-        ),
+        Functions: Functions(p.identity, p.functions, p.deployer, p.node.runtimes, p.publisher),
         Versions: Versions(p.identity, p.functions, p.publisher),
         Aliases: Aliases(p.identity, p.functions, p.aliases),
         Invocations: Invocations(p.identity, p.invoker),

@@ -7,6 +7,7 @@ What a caller began is never lost with the caller: storing the change and starti
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterable
 
@@ -29,6 +30,7 @@ from runtimed.model.function import (
 )
 from runtimed.model.version import PublishVersionRequest
 from runtimed.store.functions import Function
+from runtimed.store.qualifiers import check_snap_start
 from runtimed.store.targets import Definition
 from runtimed.store.versions import Version, Wish
 
@@ -136,10 +138,13 @@ class Deployer:
             variables = variables if request.environment is UNSET else request.environment.variables
             return msgspec.structs.replace(was, **given), variables
 
+        def check(c: sqlite3.Connection, target: int) -> None:
+            if request.snap_start is not UNSET:
+                check_snap_start(c, c.execute("SELECT function FROM targets WHERE id = ?", (target,)).fetchone()[0])
+
         async def store() -> None:
-            self._changed(
-                *await self._functions.change(request.function_name, _given(request.revision_id), change, _now_ms())
-            )
+            given = _given(request.revision_id)
+            self._changed(*await self._functions.change(request.function_name, given, change, _now_ms(), check))
 
         await self._shield.run(store())
         return await self._shown(request.function_name)

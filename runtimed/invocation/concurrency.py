@@ -113,9 +113,6 @@ class ConcurrencyKeeper:
         await self._store.meant(name, qualifier)
         return (await self.provisioned(name)).get(qualifier)
 
-    async def standing_for(self, name: str, version: str) -> set[str]:
-        return {one.qualifier for one in await self._store.of(name) if one.qualifier and one.version == version}
-
     async def unprovision(self, name: str, qualifier: str) -> bool:
         await self._store.meant(name, qualifier)
         return await self._carry_through(self._remove(name, qualifier))

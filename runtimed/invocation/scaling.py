@@ -177,9 +177,6 @@ class ScalingKeeper:
         """All, when there is no name."""
         return [self._described(row) for row in await self._store.all() if name in ("", row.name)]
 
-    async def standing_for(self, name: str, version: str) -> set[str]:
-        return {row.qualifier for row in await self._store.all() if (row.name, row.version) == (name, version)}
-
     async def track(self, name: str, qualifier: str, policy: TargetTracking) -> ScalableTarget:
         new = Policy(
             target=policy.target_value,

@@ -85,3 +85,23 @@ def check_alias(
             f"Invalid alias configuration for provisioned concurrency: {why}. "
             f"`runtimectl provision delete {name}:{alias}` takes it away."
         )
+
+
+def check_snap_start(c: sqlite3.Connection, function: int) -> None:
+    """Whether $LATEST may have SnapStart, where it has: not with what is provisioned for it, or is to be. In the
+    transaction of a change: what is provisioned meanwhile looks here in its own. Raises InvalidParameterValue."""
+    found = meant(c, function, LATEST)
+    if found is None or not found.snap_start:
+        return
+    for table in ("concurrency", "scalable_targets"):
+        query = (
+            f"SELECT f.name FROM {table} t JOIN functions f ON f.id = t.function "
+            "LEFT JOIN aliases a ON a.function = t.function AND a.name = t.qualifier "
+            "WHERE t.function = ? AND t.qualifier <> '' AND COALESCE(a.version, t.qualifier) = ?"
+        )
+        row = c.execute(query, (function, LATEST)).fetchone()
+        if row is not None:
+            raise errors.InvalidParameterValue(
+                f"SnapStart is not supported where concurrency is provisioned, as it is for {row[0]}. Take that away "
+                "(`runtimectl provision delete`, `runtimectl provision target --delete`), or leave ApplyOn at None."
+            )

@@ -93,7 +93,8 @@ class ScalingStore:
         return await self._database.run(lambda c: function_of(c, name, qualifier)[1:])
 
     async def put(self, target: Scalable, *, new: bool = False) -> bool:
-        """Whole; kept when it returns. False: its function, version or alias is gone; or it was never put as `new`."""
+        """Whole; kept when it returns. False: its function, version or alias is gone, or, of a `new` one, has SnapStart
+        by now; or it was never put as `new`."""
         values = (
             target.bounds.least, target.bounds.most, _optional(target.policy), _encode(target.cooldowns),
             target.pending, _optional(target.activity), _encode(target.actions),
@@ -101,7 +102,8 @@ class ScalingStore:
 
         def work(c: sqlite3.Connection) -> bool:
             row = c.execute("SELECT id FROM functions WHERE uid = ?", (target.uid,)).fetchone()
-            if row is None or meant(c, row[0], target.qualifier) is None:
+            found = None if row is None else meant(c, row[0], target.qualifier)
+            if found is None or (new and found.snap_start):
                 return False
             query = (
                 "UPDATE scalable_targets SET least = ?, most = ?, policy = ?, cooldowns = ?, pending = ?, "

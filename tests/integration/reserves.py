@@ -48,9 +48,6 @@ class Reserves:
     async def provisioned_for(self, name: str, qualifier: str) -> ProvisionedConcurrency | None:
         return (await self.provisioned(name)).get(qualifier)
 
-    async def standing_for(self, name: str, version: str) -> set[str]:
-        return {qualifier for kept, qualifier in self._kept if (kept, qualifier) == (name, version)}
-
     async def unprovision(self, name: str, qualifier: str) -> bool:
         return self._kept.pop((name, qualifier), None) is not None
 
@@ -83,9 +80,6 @@ class Bounds:
 
     async def targets(self, name: str) -> list[ScalableTarget]:
         return [target for (kept, _), target in sorted(self._targets.items()) if name in ("", kept)]
-
-    async def standing_for(self, name: str, version: str) -> set[str]:
-        return {qualifier for kept, qualifier in self._targets if (kept, qualifier) == (name, version)}
 
     async def track(self, name: str, qualifier: str, policy: TargetTracking) -> ScalableTarget:
         self._targets[name, qualifier] = replace(self._target(name, qualifier), policy=policy)
