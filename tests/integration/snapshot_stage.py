@@ -63,21 +63,24 @@ class Stage:
             self.end(environment)
 
 
-def begin(stage: Stage, stream: str = "stream", beyond: int = 0) -> Environment:
+def begin(
+    stage: Stage, stream: str = "stream", beyond: int = 0, variables: dict[str, str] | None = None
+) -> Environment:
     environment = stage.launch(beyond)
-    send_start(environment, stream)
+    send_start(environment, stream, variables)
     answer = environment.receive()
     assert isinstance(answer, wire.InitDone), answer
     return environment
 
 
-def send_start(environment: Environment, stream: str = "stream") -> None:
+def send_start(environment: Environment, stream: str = "stream", variables: dict[str, str] | None = None) -> None:
     configuration = {
         "handler": "app.handler",
         "function_name": "f",
         "memory_mb": 128,
         "runtime": "python3",
         "snap_start": True,
+        "environment": variables or {},
     }
     start = wire.Start(init_type=0, log_format=0, log_stream=stream, configuration=json.dumps(configuration).encode())
     environment.channel.send(wire.encode(start, object=environment.id))

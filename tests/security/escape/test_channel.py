@@ -16,6 +16,7 @@ import pytest
 from bench.node import await_true
 from runtimed.client.errors import FunctionFailed
 from runtimed.model import wire
+from runtimed.model.function import SnapStart, SnapStartApplyOn
 from tests.outcomes import Outcome
 from tests.sandbox.jail import ROOT
 from tests.security.escape.arena import Arena
@@ -92,6 +93,23 @@ def test_garbage(arena: Arena, outcome: Outcome) -> None:
         assert failed.value.error_type == "Sandbox.Failure", what
         assert "broke the channel's protocol" in failed.value.error_message, what
     outcome(f"{len(cases)} sorts: Sandbox.Failure for its own caller, the environment is replaced")
+
+
+@pytest.mark.case("escape", "garbage on the channel while a snapshot of the environment is being made")
+@pytest.mark.parametrize("what", ["noise of 400", "for another", "announced and nothing"])
+def test_one_that_is_copied(arena: Arena, outcome: Outcome, what: str) -> None:
+    """From its hook, so at the last moment before its snapshot; it, and nobody else, is answered for."""
+    packets = [packet.hex() for packet in hostile()[what]]
+    name = arena.fresh(
+        SENDER + "from snapshot_restore_py import register_before_snapshot\n"
+        f"register_before_snapshot(lambda: send([bytes.fromhex(packet) for packet in {packets}], bytes(16)))",
+        snap_start=SnapStart(apply_on=SnapStartApplyOn.PUBLISHED_VERSIONS),
+    )
+    for _ in range(2):
+        error = arena.call(name, {"packets": [], "wait": 0}).error()
+        assert error is not None
+        assert error.error_type in ("Sandbox.Failure", "Runtime.ExitError"), error
+    outcome("its calls fail as Sandbox.Failure; no other function notices")
 
 
 def test_mutations_never_reach_another(arena: Arena) -> None:

@@ -40,11 +40,41 @@ def test_memory_and_events_of_a_copy_are_its_own(stage: Stage) -> None:
     made(stage)
     one, other = begin(stage), begin(stage)
     halves = ("in-the-event-", os.urandom(8).hex())
-    kept = f"sys.modules['app'].kept = ''.join(['{halves[0]}', '{halves[1]}']); result = None"
-    run(one, kept)
+    run(one, f"sys.modules['app'].kept = '{''.join(halves)}'; result = None")
     assert search(one, halves) > 0, "the search finds what is there"
     assert search(other, halves) == 0
     assert search(begin(stage), halves) == 0, "what a copy did is not in later ones"
+
+
+def test_variables_of_a_copy_are_its_own(stage: Stage) -> None:
+    """What START says: names, log stream, and tokens if there are any; in Python, in C, and nowhere in a sibling."""
+    made(stage)
+    tokens = [os.urandom(8).hex() for _ in range(2)]
+    copies = [
+        begin(stage, f"stream {number}", variables={"AWS_SESSION_TOKEN": "token-" + token, f"ONLY_{number}": "x"})
+        for number, token in enumerate(tokens)
+    ]
+    look = (
+        "get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_char_p\n"
+        "names = ('AWS_SESSION_TOKEN', 'AWS_LAMBDA_LOG_STREAM_NAME', 'ONLY_0', 'ONLY_1')\n"
+        "result = [[os.environ.get(name) for name in names], [(get(name.encode()) or b'').decode() for name in names],"
+        " context.log_stream_name]"
+    )
+    for number, (copy, token) in enumerate(zip(copies, tokens, strict=True)):
+        own = ["token-" + token, f"stream {number}", *(None if other != number else "x" for other in range(2))]
+        assert run(copy, look)["result"] == [own, [value or "" for value in own], f"stream {number}"]
+        assert search(copy, ("token-", token)) > 0, "the search finds what is there"
+        assert search(copies[1 - number], ("token-", token)) == 0
+
+
+def test_files_of_a_copy_are_its_own(stage: Stage) -> None:
+    """/tmp begins empty in each, and none is another's disk."""
+    made(stage)
+    copies = [begin(stage) for _ in range(2)]
+    written = "open('/tmp/mine', 'x').write('x'); result = [os.stat('/tmp').st_dev, os.listdir('/tmp')]"
+    seen = [run(copy, written)["result"] for copy in copies]
+    assert [names for _, names in seen] == [["mine"]] * 2
+    assert seen[0][0] != seen[1][0]
 
 
 def test_processes_of_a_copy_are_its_own(stage: Stage) -> None:

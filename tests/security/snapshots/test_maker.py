@@ -245,3 +245,35 @@ def test_refusals_without_end(stage: Stage) -> None:
     assert expect(stage, State.REFUSED).refusal in (Refusal.THREADS, Refusal.FAILED, Refusal.TOO_LARGE)
     ordinary(stage)
     assert run(maker, "result = None")["count"] == 1
+
+
+def test_it_forks_and_all_write(stage: Stage) -> None:
+    """Its children have the pipe too: what comes through it is nobody's snapshot, or one that was refused."""
+    stage.put(
+        f"if os.getpid() == {MAKER}:\n"
+        "    for _ in range(3):\n"
+        "        if os.fork() == 0:\n"
+        "            try:\n"
+        "                while True: os.write(4, os.urandom(65536))\n"
+        "            except OSError: pass\n"
+        "            while True: time.sleep(60)"
+    )
+    maker = begin(stage)
+    expect(stage, State.REFUSED)
+    ordinary(stage)
+    assert run(maker, "result = None")["count"] == 1
+
+
+def test_a_child_of_it_keeps_the_pipe(stage: Stage) -> None:
+    """The end never comes, until the maker ends and its children with it; nobody waits for that."""
+    stage.put(
+        f"if os.getpid() == {MAKER}:\n"
+        "    if os.fork() == 0:\n"
+        "        while True: time.sleep(60)\n"
+        "    os.write(4, bytes(100)); os.dup2(0, 4)"
+    )
+    maker = begin(stage)
+    ordinary(stage)
+    assert run(maker, "result = None")["count"] == 1
+    stage.end(maker)
+    expect(stage, State.NONE)
