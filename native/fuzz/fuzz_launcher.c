@@ -1,7 +1,8 @@
 /* The launcher as its peers find it: control plane, two dispatchers, zygotes, shellmakers, side processes and the pipes
  * of snapshots, each of which says what it should, what it should not, and bytes of the input; processes end and time
- * passes at any moment. An input is a programme: each byte picks an act. At the end the launcher stops, and every
- * process, descriptor, id and grant has been given back. */
+ * passes at any moment. An input is a programme: each byte picks an act. What END and HANDED of one dispatcher say changes
+ * nothing of another's environments. At the end the launcher stops, and every process, descriptor, id and grant has been
+ * given back. */
 #include <dirent.h>
 
 #include "launcher_stage.h"
@@ -134,6 +135,8 @@ static void act_dispatcher(struct stage *stage, struct tape *tape, uint8_t what)
     unsigned n_fds = 0;
     const struct wire_header header = {.object = 1 + (how & 7), .seq = how};
 
+    if (dispatcher != NULL && (what % 8 == 4 || what % 8 == 6))
+        watch_others(stage, dispatcher);
     switch (what % 8) {
     case 0:
         fds[0] = page = seam_file();
@@ -353,6 +356,7 @@ static void act(struct stage *stage, struct tape *tape) {
 
     acts[what % ARRAY_SIZE(acts)](stage, tape, take(tape));
     turn(stage);
+    check_others(stage);
     if (what > 127)
         reap(stage);
 }

@@ -22,6 +22,14 @@
 #define ZYGOTES 2
 #define FORKS_MAX 32
 #define KEPT_MAX 16
+#define WATCHED_MAX 64
+
+/* An environment that has a process or soon will, before somebody speaks. */
+struct watched {
+    uint64_t serial;
+    const struct service *owner;
+    bool killed;
+};
 
 /* A FORK that its zygote has not answered, or has. */
 struct forked {
@@ -40,6 +48,8 @@ struct stage {
     unsigned n_kept;
     /* Over the lives of all dispatchers. */
     unsigned asked, granted, refused, exited;
+    struct watched watched[WATCHED_MAX];
+    unsigned n_watched;
     bool noisy; /* somebody said what nobody counts */
     bool told_started;
     uint8_t packet[WIRE_MESSAGE_MAX];
@@ -155,6 +165,33 @@ static void turn(struct stage *stage) {
 static void reap(struct stage *stage) {
     zygotes_drain(&stage->server);
     reaper_collect(&stage->server.reaper);
+}
+
+/* ---- whose environments are whose ------------------------------------------------------------------------------------- */
+
+/* What the dispatcher that speaks next can do nothing to. */
+static void watch_others(struct stage *stage, const struct process *speaker) {
+    struct server *server = &stage->server;
+
+    stage->n_watched = 0;
+    list_for_each(node, &server->launches.all) {
+        const struct environment *environment = list_entry(node, struct environment, all);
+        if (environment->phase != ENVIRONMENT_WAITING && environment->owner->child.pid != speaker->pid &&
+            stage->n_watched < WATCHED_MAX)
+            stage->watched[stage->n_watched++] =
+                (struct watched){environment->serial.key, environment->owner, environment->killed};
+    }
+}
+
+/* It neither ended nor gave away what is not its own. */
+static void check_others(struct stage *stage) {
+    for (unsigned i = 0; i < stage->n_watched; i++) {
+        const struct watched *was = &stage->watched[i];
+        const struct table_node *node = table_get(&stage->server.launches.serials, was->serial);
+        const struct environment *now = node == NULL ? NULL : table_entry(node, struct environment, serial);
+        CHECK(now == NULL || (now->owner == was->owner && now->killed == was->killed));
+    }
+    stage->n_watched = 0;
 }
 
 /* ---- opening and closing ------------------------------------------------------------------------------------------- */
