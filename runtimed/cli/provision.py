@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import REFUSED, output, provision_scaling
-from runtimed.cli.options import Session, common, function_name, qualified, qualifier_option
+from runtimed.cli.options import Session, common, function_name, qualified, qualified_name, qualifier_option
 from runtimed.cli.verb import VerbGroup
 from runtimed.model import errors
 
@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.1
 Found = tuple[str, str, "ProvisionedConcurrency"]
 """A function's name, the qualifier, and what is provisioned."""
 
-_name = click.argument("name", shell_complete=function_name)
+_name = click.argument("name", shell_complete=qualified_name)
 
 
 @click.group(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import failures, output
-from runtimed.cli.options import Session, common, completing, function_name, qualified, qualifier_option
+from runtimed.cli.options import Session, common, completing, qualified, qualified_name, qualifier_option
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _MOMENTS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]
         ("runtimectl provision target hello --delete", "Leave it as it is from now on:"),
     ),
 )
-@click.argument("name", required=False, default="", shell_complete=function_name)
+@click.argument("name", required=False, default="", shell_complete=qualified_name)
 @qualifier_option
 @_least
 @_most
@@ -172,7 +172,7 @@ def _action_name(ctx: click.Context, parameter: click.Parameter, incomplete: str
         ("runtimectl provision schedule hello night --delete", "Not any more:"),
     ),
 )
-@click.argument("name", shell_complete=function_name)
+@click.argument("name", shell_complete=qualified_name)
 @click.argument("action", required=False, shell_complete=_action_name)
 @click.argument("expression", required=False)
 @qualifier_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import output
-from runtimed.cli.options import Session, common, function_name, qualified, qualifier_option
+from runtimed.cli.options import Session, common, function_name, qualified, qualified_name, qualifier_option
 from runtimed.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def _said(session: Session, name: str, what: str) -> None:
         ("runtimectl queue configure report --default", "The node's defaults again:"),
     ),
 )
-@click.argument("name", shell_complete=function_name)
+@click.argument("name", shell_complete=qualified_name)
 @click.option(
     "--retries",
     type=click.IntRange(0, 30),

@@ -65,6 +65,9 @@ OFFERED = {
     "runtimectl invoke echo:": ["echo:1", "echo:blue"],
     "runtimectl aliases delete echo b": ["blue"],
     "runtimectl invoke echo --qualifier ": ["1", "blue"],
+    "runtimectl provision put echo:b": ["echo:blue"],
+    "runtimectl provision target echo:": ["echo:1", "echo:blue"],
+    "runtimectl queue configure echo:b": ["echo:blue"],
     "runtimectl man runtimed.": ["runtimed.8", "runtimed.toml.5"],
 }
 """What fish is to offer for a line; it shows as much of a text as click gives it."""
