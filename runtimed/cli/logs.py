@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtimed.cli import output
-from runtimed.cli.options import Session, common, function_name, qualifier_name
+from runtimed.cli.options import Session, common, qualified_name, qualifier_name
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _pattern(_ctx: click.Context, _parameter: click.Parameter, text: str | None)
         ("runtimectl logs hello --request-id 8f5d0b4c-3b1f-4d59-9a53-0e8c1f0a7d11", "One invocation:"),
     ),
 )
-@click.argument("name", shell_complete=function_name)
+@click.argument("name", shell_complete=qualified_name)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
 @click.option("--limit", "-n", type=click.IntRange(1, LIMIT_MAX), metavar="N", help="Only the last N events.")
 @click.option("--since", metavar="WHEN", callback=_moment, help="A span (30s, 10m, 2h, 1d) or a time.")

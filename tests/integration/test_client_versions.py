@@ -98,6 +98,18 @@ def test_deploying_publishes_and_moves_the_alias(client: Client) -> None:
     assert client.get_alias("echo", "prod").routing_config is UNSET
 
 
+def test_what_another_deployed_meanwhile_is_not_published(client: Client) -> None:
+    def interfere(stage: str, *_: int) -> None:
+        if stage == "publishing":
+            client.update_function_configuration("echo", timeout=9)
+            client.wait_until_active("echo")
+
+    with pytest.raises(errors.PreconditionFailed):
+        client.deploy("echo", package(), publish=True, alias="prod", progress=interfere)
+    assert [one.version for one in client.list_versions("echo")] == ["$LATEST"]
+    assert client.list_aliases("echo") == []
+
+
 def test_what_failed_or_is_wrong_is_not_published(client: Client) -> None:
     wrong: list[dict[str, Any]] = [{"alias": "prod"}, {"publish": True, "wait": None}]
     for given in wrong:

@@ -45,9 +45,9 @@ T0 = 1_700_000_000_000_000
 FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
 
 
-def record(payload: bytes, time_us: int, kind: int = Kind.LINE, request: uuid.UUID = FIRST) -> bytes:
-    head = RECORD.pack(RECORD.size + len(payload), 0, time_us, kind, bytes(3), 1_700_000_000_000 << 20, request.bytes)
-    return head + payload
+def record(payload: bytes, time_us: int, kind: int = Kind.LINE, request: uuid.UUID = FIRST, version: int = 0) -> bytes:
+    number, size = version.to_bytes(3, "little"), RECORD.size + len(payload)
+    return RECORD.pack(size, 0, time_us, kind, number, 1_700_000_000_000 << 20, request.bytes) + payload
 
 
 class Log:
@@ -135,6 +135,27 @@ def client(node: Node) -> Iterator[Client]:
 
 def messages(events: Iterator[LogEvent]) -> list[str]:
     return [event.message for event in events]
+
+
+def test_of_one_version(node: Node, client: Client) -> None:
+    """Said as an option or with the name; limits count only what is wanted."""
+    lines = [record(b"%d of %d" % (n, n % 3), T0 + n, version=n % 3) for n in range(9)]
+    node.log.segment(1, *lines)
+    assert messages(client.logs("f", version="2")) == messages(client.logs("f:2")) == ["2 of 2", "5 of 2", "8 of 2"]
+    assert messages(client.logs("f", version="$LATEST")) == ["0 of 0", "3 of 0", "6 of 0"]
+    assert messages(client.logs("f", version="1", limit=2)) == ["4 of 1", "7 of 1"]
+    assert messages(client.logs("f:3")) == []
+    assert len(messages(client.logs("f"))) == 9
+    follower = client.logs("f", version="1", follow=True, limit=1)
+    assert next(follower).message == "7 of 1"
+    node.log.append(1, record(b"not asked for", T0 + 10, version=2), record(b"more", T0 + 11, version=1))
+    assert next(follower).message == "more"
+    follower.close()
+    with pytest.raises(errors.InvalidParameterValue, match="aliases get f prod"):
+        messages(client.logs("f:prod"))
+    for name, version in (("f", "01"), ("f", "prod"), ("f:2", "1")):
+        with pytest.raises(errors.InvalidParameterValue):
+            messages(client.logs(name, version=version))
 
 
 def fill(log: Log, segments: int = 4, lines: int = 100) -> None:
