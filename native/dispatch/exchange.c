@@ -44,8 +44,10 @@ void exchange_refuse(
 
 static void refuse_not_found(struct exchange *exchange, struct wire_slice name, struct wire_slice qualifier) {
     char message[512];
-    snprintf(message, sizeof(message), "Function not found: %.*s%s%.*s", (int)name.size, (const char *)name.data,
-        qualifier.size > 0 ? ":" : "", (int)qualifier.size, (const char *)qualifier.data);
+    snprintf(message, sizeof(message), "Function not found: %.*s%s%.*s. %s.", (int)name.size, (const char *)name.data,
+        qualifier.size > 0 ? ":" : "", (int)qualifier.size, (const char *)qualifier.data,
+        qualifier.size > 0 ? "`runtimectl versions` and `runtimectl aliases` list what a function has"
+                           : "`runtimectl functions` lists those that exist");
     count_one(&exchange->dispatch->counters.node->refused_not_found);
     exchange_refuse(exchange, 404, "ResourceNotFoundException", NULL, message);
 }
