@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "concurrency",
     cls=Verb,
     examples=(
-        ("runtimectl concurrency", "The account's, and who has reserved how much of it:"),
+        ("runtimectl concurrency", "The account's, and what is reserved and provisioned of it for whom:"),
         ("runtimectl concurrency hello", "What is reserved for a function:"),
         ("runtimectl concurrency hello --reserve 20", "Twenty at a time, sure and at most:"),
         ("runtimectl concurrency hello --reserve 0", "Stop it:"),
@@ -60,29 +60,34 @@ def command(session: Session, name: str | None, reserve: int | None, unreserve: 
 
 def _account(session: Session, client: Client) -> None:
     limit = client.account().account_limit
-    reserved = []
+    found: list[tuple[str, int | None, int]] = []
     for function in client.list_functions():
         with suppress(errors.ResourceNotFound):  # deleted meanwhile
-            count = client.reserved(function.function_name)
-            if count is not None:
-                reserved.append((function.function_name, count))
+            name = function.function_name
+            reserved, provisioned = client.reserved(name), client.provisioned(name).values()
+            asked = sum(one.requested_provisioned_concurrent_executions for one in provisioned)
+            if reserved is not None or asked:
+                found.append((name, reserved, asked))
     if session.as_json:
         output.as_json(
             {
                 "ConcurrentExecutions": limit.concurrent_executions,
                 "UnreservedConcurrentExecutions": limit.unreserved_concurrent_executions,
                 "Functions": [
-                    {"FunctionName": name, "ReservedConcurrentExecutions": count} for name, count in reserved
+                    {"FunctionName": name}
+                    | ({} if reserved is None else {"ReservedConcurrentExecutions": reserved})
+                    | ({"RequestedProvisionedConcurrentExecutions": asked} if asked else {})
+                    for name, reserved, asked in found
                 ],
             }
         )
         return
     output.table(
-        ("FUNCTION", "CONCURRENCY"),
+        ("FUNCTION", "RESERVED", "PROVISIONED"),
         [
-            *((name, str(count)) for name, count in reserved),
-            ("(all others)", str(limit.unreserved_concurrent_executions)),
-            ("(the account)", str(limit.concurrent_executions)),
+            *((name, "-" if reserved is None else str(reserved), str(asked)) for name, reserved, asked in found),
+            ("(all others)", str(limit.unreserved_concurrent_executions), ""),
+            ("(the account)", str(limit.concurrent_executions), str(sum(asked for _, _, asked in found))),
         ],
-        right=("CONCURRENCY",),
+        right=("RESERVED", "PROVISIONED"),
     )

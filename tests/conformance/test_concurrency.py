@@ -121,6 +121,14 @@ def test_reserved_concurrency(caller: Any, made: str, served: Served) -> None:
     account = json.loads(served.runtimectl("concurrency", "--json").stdout)
     assert (account["ConcurrentExecutions"], account["UnreservedConcurrentExecutions"]) == (1000, 999)
     assert {"FunctionName": made, "ReservedConcurrentExecutions": 1} in account["Functions"]
+    provision(caller, 1)
+    account = json.loads(served.runtimectl("concurrency", "--json").stdout)
+    [one] = [one for one in account["Functions"] if one["FunctionName"] == made]
+    assert (one["ReservedConcurrentExecutions"], one["RequestedProvisionedConcurrentExecutions"]) == (1, 1)
+    table = [line.split() for line in served.runtimectl("concurrency").stdout.splitlines()]
+    assert table[0] == ["FUNCTION", "RESERVED", "PROVISIONED"]
+    assert [made, "1", "1"] in table
+    served.runtimectl("provision", "delete", made)
     done = served.runtimectl("concurrency", made, "--reserve", "0")
     assert done.stdout == f"{made}: 0 reserved; it is stopped\n"
     assert code(lambda: invoke(caller)) == "TooManyRequestsException"
