@@ -99,7 +99,16 @@ def listed(caller: Any) -> dict[str, int]:
 def await_ready(caller: Any, **counts: int) -> None:
     """Under the qualifiers; `v1` stands for version 1."""
     wanted = {qualifier.removeprefix("v"): ("READY", count) for qualifier, count in counts.items()}
-    await_true(lambda: {one: status(caller, one) for one in wanted} == wanted, SECONDS, f"{wanted}")
+
+    def reached() -> bool:
+        try:
+            return {one: status(caller, one) for one in wanted} == wanted
+        except botocore.exceptions.ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 503:
+                return False  # the control plane has just begun
+            raise
+
+    await_true(reached, SECONDS, f"{wanted}")
 
 
 def invoke(caller: Any, qualifier: str) -> dict[str, str]:
