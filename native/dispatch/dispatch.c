@@ -195,6 +195,7 @@ int dispatch_turn(struct dispatch *dispatch, uint64_t patience_us) {
     handover_step(dispatch);
     transport_collect(&dispatch->transport);
     http_collect(&dispatch->http);
+    events_depart(dispatch); /* of requests that lay behind others */
     runtime_collect(dispatch);
     travel_depart(dispatch);
     environments_collect(dispatch);

@@ -165,6 +165,8 @@ static void begin(struct dispatch *dispatch, uint32_t version) {
 
     handover->keeping = version < HANDOVER_VERSION;
     dispatch->http.leaving = dispatch->http.leaving || handover->keeping;
+    if (handover->keeping)
+        http_read_on(&dispatch->http);
     if (handover->giving)
         return;
     handover->giving = true;
@@ -211,11 +213,13 @@ static bool is_quiet(const struct loops *loops) {
     return true;
 }
 
-/* Nobody is about to bring an event to this loop; the first says so when that holds for all. */
+/* Nobody is about to bring an event to this loop: what calls there are have ended, and the next requests of connections are
+ * for the other dispatcher. The first says so when that holds for all. */
 static void give_events(struct dispatch *dispatch) {
     struct handover *handover = &dispatch->handover;
 
     if (!atomic_load_explicit(&handover->events_quiet, memory_order_relaxed) && is_settled(dispatch) &&
+        !http_brings_more(&dispatch->http) &&
         atomic_load_explicit(&dispatch->counters.node->calls_open, memory_order_relaxed) == 0) {
         atomic_store(&handover->events_quiet, true);
         if (dispatch->number != 0)

@@ -36,6 +36,24 @@ bool http_settled(const struct http *http) {
     return true;
 }
 
+void http_read_on(struct http *http) {
+    list_for_each(node, &http->connections) {
+        struct http_connection *connection = list_entry(node, struct http_connection, node);
+        if (connection->h2 != NULL || connection->state != HTTP_HEAD || connection->input_size == 0 ||
+            connection->closed)
+            continue;
+        list_remove(&connection->kept);
+        list_push_back(&http->kept, &connection->kept);
+    }
+}
+
+bool http_brings_more(const struct http *http) {
+    for (const struct list *node = http->connections.next; node != &http->connections; node = node->next)
+        if (list_entry(node, struct http_connection, node)->input_size > WIRE_CONNECTION_HANDED_INPUT_MAX)
+            return true;
+    return false;
+}
+
 /* ---- taking over -------------------------------------------------------------------------------------------------- */
 
 /* Root, whoever the transport lets in, and members of the group: by what the kernel says of the peer. */

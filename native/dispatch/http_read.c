@@ -351,12 +351,21 @@ static size_t read_head(struct http_connection *connection, const uint8_t *data,
     return used;
 }
 
+/* The next request is the other dispatcher's, to which its connection is about to go; unless that is too much to take along. */
+static bool is_for_another(const struct http_connection *connection, size_t left) {
+    const struct handover *handover = &connection->caller.dispatch->handover;
+    return connection->state == HTTP_HEAD && handover->giving && !handover->keeping && !connection->close &&
+        left <= WIRE_CONNECTION_HANDED_INPUT_MAX;
+}
+
 void http_advance(struct http_connection *connection, const uint8_t *data, size_t size) {
     size_t at = 0;
 
     connection->advancing = true;
     while (!connection->closed && at < size && !http_sending(connection)) {
         size_t used = 0;
+        if (is_for_another(connection, size - at))
+            break;
         if (connection->state == HTTP_HEAD) {
             used = read_head(connection, data + at, size - at);
         } else if (connection->state == HTTP_BODY || connection->state == HTTP_DISCARD) {

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import BinaryIO
 
+import msgspec
 import pytest
 
 from bench.calls import zipped
@@ -125,6 +128,41 @@ def long_call(node: Node) -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+EVENT = "X-Amz-Invocation-Type: Event\r\n"
+
+
+def request(event: object, fields: str = "") -> bytes:
+    body = msgspec.json.encode(event)
+    path = f"/2015-03-31/functions/{NAME}/invocations"
+    return f"POST {path} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def status(answers: BinaryIO) -> int:
+    """Of the next answer, whose body is read."""
+    first, size = answers.readline(), 0
+    while (line := answers.readline()).strip():
+        name, _, value = line.partition(b":")
+        size = int(value) if name.lower() == b"content-length" else size
+    answers.read(size)
+    return int(first.split()[1])
+
+
+def test_events_that_wait_behind_a_call_are_accepted(node: Node) -> None:
+    """More than goes with their connection to the new dispatcher: the old one has read them, and accepts them. The call
+    before them ends at the moment of the hand-over."""
+    [old] = dispatchers(node)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(SECONDS)
+        caller.connect(str(node.run_dir / "invoke.sock"))
+        events = [request({"nonce": number, "much": "x" * 5000}, EVENT) for number in range(4)]
+        caller.sendall(b"".join([request({"nonce": "call", "pause": 1}), *events]))
+        await_true(lambda: census.counters(node, old)["http_requests"] > 0, SECONDS, "a call in flight")
+        _, held = reach(node, "serving", old, Listener(node))
+        send(signal.SIGCONT, held)
+        with caller.makefile("rb") as answers:
+            assert [status(answers) for _ in range(5)] == [200, 202, 202, 202, 202]
 
 
 def failures(pressure: load.Load) -> Counter[str]:
