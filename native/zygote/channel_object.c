@@ -94,7 +94,7 @@ static PyObject *channel_start(PyObject *object, PyObject *arguments) {
         r = configuration_read(&start, &configuration);
     if (r < 0)
         return raise_error(r);
-    self->started = true;
+    self->started = !self->endpoint.rehearsing;
     result = become(&configuration, data, directory);
     configuration_done(&configuration);
     return result;

@@ -17,7 +17,7 @@
  *       is_ahead() -> bool
  *           Did START say that nobody waits for this environment yet?
  *       rehearse(packet)
- *           The packet (bytes, which must live on) is what next() returns next, and answers go nowhere until
+ *           The packet (bytes, which must live on) is what start() or next() returns next, and answers go nowhere until
  *           rehearse(None).
  *       next() -> (request_id, deadline_ms, arn, trace, client_context, cognito_identity, tenant, body) | None
  *           None: the dispatcher is gone. Empty trace, context, identity and tenant are None. Texts are str, context,

@@ -10,7 +10,8 @@ W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
 
 # What start() told of START: the same in every invocation.
-promised = (None,) * 10
+NOTHING = (None,) * 10
+promised = NOTHING
 
 # Of the present invocation.
 channel = None

@@ -145,10 +145,27 @@ def run_executable(channel, started):
 def park(channel, native):
     """In a spare: what can be done before it is known whose environment this will be, and the word to the launcher."""
     try:
+        rehearse_start(channel, native)
         rehearse(channel, native)
         channel.ready(native.spare())
     except OSError:
         leave(EXIT_PROTOCOL)
+
+
+def rehearse_start(channel, native):
+    """The way from START to a handler, for a function of ours: for the same reason as an invocation from nobody, and
+    with nothing to be seen afterwards but memory that is there."""
+    data = os.environ._data
+    before = set(data)
+    channel.rehearse(rehearsal.start_packet)
+    started = channel.start(data, "/")
+    channel.rehearse(None)
+    begin(started, native)
+    native.read_compiled(sys.path[0], rehearsal.NAME, handlers.TAG, handlers.MARK, handlers.PREFERRED)
+    handlers.rehearse(rehearsal.NAME, rehearsal.code)
+    for name in [name for name in data if name not in before]:
+        del data[name]
+    context.promised = context.NOTHING
 
 
 def run(channel, native):

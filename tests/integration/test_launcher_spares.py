@@ -228,6 +228,32 @@ def told_list(environment: Environment) -> list[list[str]]:
     return answer
 
 
+def test_shells_are_used_again_for_the_same_function_only(stage: Played) -> None:
+    """What environments of one function left clean may hold its next spares, and nobody else's."""
+    code = "import os\ndef handler(event, context):\n    return os.readlink('/proc/self/ns/net')\n"
+    spares = Spares(stage)
+    stage.put(1, plan(stage.deploy(code)))
+    stage.put(2, plan(stage.deploy(code)))
+
+    def namespace(number: int) -> str:
+        spares.last = wire.Spares()
+        spares.until(ready=1)
+        environment = stage.launch(number)
+        assert isinstance(environment.start(), wire.InitDone)
+        answer = environment.invoke({})
+        assert isinstance(answer, str)
+        stage.end(environment)
+        return answer
+
+    for _ in range(8):  # more than one is wanted now, and for a while
+        stage.end(stage.launch(1))
+    first = [namespace(1) for _ in range(5)]
+    second = [namespace(2) for _ in range(3)]
+    assert len(set(first)) < len(first), "a shell was used again"
+    assert not set(first) & set(second)
+    assert spares.last.failed == 0
+
+
 # ---- limits -----------------------------------------------------------------------------------------------------
 
 
