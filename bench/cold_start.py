@@ -1,6 +1,6 @@
 """Cold starts: from the request to the first response of an environment that did not serve before, by tier.
 
-    zygote     forked from the zygote; the function's code is imported in the environment
+    zygote     of a spare where one is at hand, else forked from the zygote; the function's code is imported in it
     template   restored from a snapshot (SnapStart)
     parked     started and initialised before the request; frozen when nobody asks for 100 ms
     Node.js    its environments are executed, from nothing; or parked
@@ -30,6 +30,7 @@ from runtimed.model.function import SnapStart, SnapStartApplyOn, SnapStartOptimi
 MEMORY_MB = 128
 PACKAGE_MB = 512
 SECONDS = 2.0
+SPARES = 4
 HOT_GAP_MS = 10
 IDLE_GAP_MS = 100
 PARKED_GAP_MS = 100  # in which a parked one leaves and is replaced
@@ -123,8 +124,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench() -> Iterator[Bench]:
+def bench(spares: int = SPARES) -> Iterator[Bench]:
     settings = {
+        "RUNTIMED_POOLS_SPARES": str(spares),
         "RUNTIMED_POOLS_KEEP_ALIVE_SECONDS": "0",
         "RUNTIMED_POOLS_PARKED": "0",
         "RUNTIMED_POOLS_LAUNCHES_PER_SECOND": "10000",

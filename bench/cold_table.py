@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from bench import calls, cold_start, measure, tracing
@@ -111,14 +111,30 @@ STEPS = (
     Awaited("first event: handler and its runtime", "environment", "enter", "send"),
     Awaited("answer: dispatcher, client", "client", "exit", "receive"),
 )
-NAMES = [f"{number:2} {one.step}" for number, one in enumerate(STEPS, 1)]
+# The same where a spare is at hand: nobody is forked behind the request. The environment is whoever reads START.
+SPARE_STEPS = (
+    *STEPS[:3],
+    Awaited("launcher: package at hand", "launcher", "enter", "setns"),
+    Awaited("package into the spare, LAUNCHED", "launcher", "enter", "send"),
+    Awaited("dispatcher wakes", "dispatcher", "exit", "wait"),
+    Awaited("START", "dispatcher", "enter", "send"),
+    Awaited("environment wakes", "spare", "exit", "receive"),
+    *STEPS[-5:],
+)
 ZYGOTE = "zygote.py"
+
+
+def names(steps: Sequence[Awaited]) -> list[str]:
+    return [f"{number:2} {one.step}" for number, one in enumerate(steps, 1)]
 
 
 class Steps:
     """Finds cold starts in a trace, and how long each of their steps took, in microseconds."""
 
-    def __init__(self, client: int, dispatcher: int, launcher: int, zygotes: Iterable[int]) -> None:
+    def __init__(
+        self, client: int, dispatcher: int, launcher: int, zygotes: Iterable[int], steps: Sequence[Awaited] = STEPS
+    ) -> None:
+        self._steps = steps
         self._who = {client: "client", dispatcher: "dispatcher", launcher: "launcher"}
         self._who |= dict.fromkeys(zygotes, "zygote")
         self._client = client
@@ -139,13 +155,15 @@ class Steps:
                 self._faults += event.pid == self._environment
             elif self._points[0]:
                 self._take(event)
-                if len(self._points) > len(STEPS):
+                if len(self._points) > len(self._steps):
                     yield [b - a for a, b in zip(self._points, self._points[1:], strict=False)], self._faults
                     self._begin(0.0)
 
     def _take(self, event: Event) -> None:
-        awaited = STEPS[len(self._points) - 1]
+        awaited = self._steps[len(self._points) - 1]
         who = "environment" if event.pid == self._environment else self._who.get(event.pid, "")
+        if awaited.who == "spare" and not who:
+            who = "spare"
         if (who, event.kind, event.call) != (awaited.who, awaited.kind, awaited.call):
             return
         if event.kind == "exit" and event.result < (1 if event.call in ("wait", "receive") else 0):
@@ -156,18 +174,20 @@ class Steps:
         self._seen = 0
         if event.kind == "fork":
             self._environment = event.other
+        elif who == "spare":
+            self._environment = event.pid
         self._points.append(event.time_us)
 
 
-def means(found: list[tuple[list[float], int]]) -> dict[str, float]:
+def means(found: list[tuple[list[float], int]], steps: Sequence[Awaited]) -> dict[str, float]:
     """Of each step, over the calls around the median."""
     if len(found) < FEWEST // 2:
         raise RuntimeError(f"only {len(found)} whole cold starts in the trace")
     found.sort(key=lambda one: sum(one[0]))
     middle = found[len(found) * 3 // 10 : len(found) * 7 // 10]
-    steps = dict(zip(NAMES, map(statistics.fmean, zip(*(one[0] for one in middle), strict=True)), strict=True))
+    columns = zip(*(one[0] for one in middle), strict=True)
     return {
-        **steps,
+        **dict(zip(names(steps), map(statistics.fmean, columns), strict=True)),
         "the whole, traced": statistics.fmean(sum(one[0]) for one in middle),
         "page faults of the environment": statistics.fmean(one[1] for one in middle),
     }
@@ -177,7 +197,9 @@ def zygotes(node: Node) -> list[int]:
     return [process.pid for process in node.processes() if ZYGOTE in process.command and process.name != "spare"]
 
 
-def collect(made: pathlib.Path, one: Bench, node: Node, request: str, gap_ms: int) -> list[tuple[list[float], int]]:
+def collect(
+    made: pathlib.Path, one: Bench, node: Node, request: str, gap_ms: int, steps: Sequence[Awaited]
+) -> list[tuple[list[float], int]]:
     roles, forkers = node.roles(), zygotes(node)
     threads = [int(entry.name) for entry in (PROC / str(roles["dispatch"]) / "task").iterdir()]
     events = [*EVENTS, *([FAULTS] if (made / "events" / FAULTS).is_dir() else [])]
@@ -195,11 +217,11 @@ def collect(made: pathlib.Path, one: Bench, node: Node, request: str, gap_ms: in
             for event in events:
                 (made / "events" / event / "enable").write_text("0")
             client.kill()
-    return list(Steps(client.pid, roles["dispatch"], roles["launcher"], forkers).of(recorded(made)))
+    return list(Steps(client.pid, roles["dispatch"], roles["launcher"], forkers, steps).of(recorded(made)))
 
 
-def run() -> Report:
-    with tracing.instance() as made, cold_start.bench() as one:
+def measured(spares: int, steps: Sequence[Awaited]) -> list[dict[str, float]]:
+    with tracing.instance() as made, cold_start.bench(spares) as one:
         (made / "options" / "event-fork").write_text("1")  # whom they fork is traced too
         calls.deploy(one.client, "hello", calls.HELLO, cold_start.MEMORY_MB)
         request = one.compiled.file("hello", calls.request("hello"))
@@ -209,30 +231,38 @@ def run() -> Report:
             untraced = plain()["p50"]
             found: list[tuple[list[float], int]] = []
             for _ in range(8):
-                found += collect(made, one, one.node, request, cold_start.HOT_GAP_MS)
+                found += collect(made, one, one.node, request, cold_start.HOT_GAP_MS, steps)
                 if len(found) >= FEWEST:
                     break
-            return {**means(found), "p50, not traced": untraced}
+            return {**means(found, steps), "p50, not traced": untraced}
 
-        results = measure.interleave({"cold start": side}, RUNS)
-    units = {name: "" if "faults" in name else "us" for name in results["cold start"][0]}
+        return measure.interleave({"cold start": side}, RUNS)["cold start"]
+
+
+def run() -> Report:
+    results = {"spare": measured(cold_start.SPARES, SPARE_STEPS), "forked": measured(0, STEPS)}
+
+    def units(runs: list[dict[str, float]]) -> dict[str, str]:
+        return {name: "" if "faults" in name else "us" for name in runs[0]}
+
     return Report(
         bench="cold_table",
-        figures=measure.figures("", results["cold start"], units),
+        figures=[figure for name, runs in results.items() for figure in measure.figures(name, runs, units(runs))],
         floor=[],
         ratio={},
         environments=1,
         memory_mb=cold_start.MEMORY_MB,
         cpu_mode="weight",
-        note="hello, from the zygote, a call every ten milliseconds\n\n" + table(results["cold start"]),
-        summary={"p50_us": measure.median(results["cold start"], "p50, not traced")},
+        note="hello, a call every ten milliseconds\n\n"
+        + "\n\n".join(table(name, runs) for name, runs in results.items()),
+        summary={f"{name}_p50_us": measure.median(runs, "p50, not traced") for name, runs in results.items()},
     )
 
 
-def table(runs: list[dict[str, float]]) -> str:
+def table(side: str, runs: list[dict[str, float]]) -> str:
     """For the README: medians of the runs."""
     rows = [f"| {name} | {measure.median(runs, name):.0f} |" for name in runs[0]]
-    return "\n".join(["| us | cold start |", "|---|---|", *rows])
+    return "\n".join([f"| us | {side} |", "|---|---|", *rows])
 
 
 if __name__ == "__main__":
