@@ -260,7 +260,8 @@ class SnapshotSettings(Section, frozen=True, kw_only=True):
 
     memory_mb: Annotated[int, Meta(ge=0, le=16_777_216, description="whole megabytes up to 16777216")] = 0
     """Megabytes of all snapshots together, and as many of those that are being made; beyond it the one that was used
-    longest ago goes, and of those being made the largest is broken off. 0: an eighth of the machine's memory."""
+    longest ago goes, of those that no environment has in its memory, and of those being made the largest is broken off.
+    0: an eighth of the machine's memory."""
     seconds: Annotated[int, Meta(ge=1, le=3600, description="whole seconds from 1 to 3600")] = 60
     """How long writing one may take; one that takes longer is broken off."""
     uses: Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")] = 1000

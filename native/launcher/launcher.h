@@ -64,6 +64,7 @@ struct server {
     struct recycle recycle;
     struct launches launches;
     struct spares spares;
+    uint64_t snapshots_size; /* of all that there are, those too that only environments still have in their memory */
     struct tasks tasks;
 };
 

@@ -78,6 +78,7 @@ void environment_free(struct environment *environment) {
     struct server *server = environment->server;
 
     environment_release(environment);
+    snapshot_let_go(environment);
     table_remove(&server->launches.serials, &environment->serial);
     list_remove(&environment->all);
     server->launches.count--;

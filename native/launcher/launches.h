@@ -72,9 +72,10 @@ struct environment {
     int tmp; /* our hold on the image of its /tmp; -1: none, it goes with the environment */
     uint32_t tmp_mb;
     struct child child;
-    bool child_gone; /* reaped, or there was none */
-    bool restored;   /* from a snapshot */
-    bool killed;     /* by us: a SIGKILL is no sign of an exhausted memory limit */
+    bool child_gone;             /* reaped, or there was none */
+    bool restored;               /* from a snapshot */
+    struct footprint *footprint; /* of that one */
+    bool killed;                 /* by us: a SIGKILL is no sign of an exhausted memory limit */
     int status;
     struct jail_error error;
     uint64_t asked_us;

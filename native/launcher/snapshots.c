@@ -21,6 +21,11 @@ _Static_assert(SNAPSHOT_THREADS == (int)WIRE_SNAPSHOT_REFUSAL_THREADS &&
 
 /* Moved from the pipe into the file in one turn of the loop. */
 #define TURN (1u << 20)
+/* And by so many calls: who writes a byte at a time while it is read would have us stay here for each of them. */
+#define TURN_CALLS 16
+/* A turn that brought less is followed by a rest, in which more gathers. */
+#define LITTLE (64u << 10)
+#define REST_US UINT64_C(1000)
 /* A pipe that holds as much costs the maker fewer waits. */
 #define PIPE_SIZE (1 << 20)
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
@@ -30,14 +35,28 @@ void snapshot_init(struct snapshot *snapshot, struct server *server, struct plan
     snapshot->ready.file = snapshot->making.pipe = snapshot->making.file = snapshot->making.watch.fd = -1;
 }
 
+static void let_go(struct footprint **footprint) {
+    if (*footprint != NULL && --(*footprint)->users == 0) {
+        (*footprint)->server->snapshots_size -= (*footprint)->size;
+        free(*footprint);
+    }
+    *footprint = NULL;
+}
+
+void snapshot_let_go(struct environment *environment) {
+    let_go(&environment->footprint);
+}
+
 static void drop_ready(struct snapshot *snapshot) {
     cleanup_close(&snapshot->ready.file);
+    let_go(&snapshot->ready.footprint);
     snapshot->ready.zygote = NULL;
 }
 
 static void stop_making(struct snapshot *snapshot) {
     loop_unwatch(&snapshot->server->loop, &snapshot->making.watch);
     loop_timer_off(&snapshot->making.limit);
+    loop_timer_off(&snapshot->making.rest);
     cleanup_close(&snapshot->making.pipe);
     cleanup_close(&snapshot->making.file);
     snapshot->making.environment = NULL;
@@ -97,30 +116,36 @@ static uint64_t share(const struct server *server) {
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / SNAPSHOT_SHARE;
 }
 
-/* The one that was used longest ago, and how large all are. */
+/* Of those whose memory is free when they go: the one that was used longest ago, and how large all are. */
 static struct snapshot *oldest(struct server *server, uint64_t *ret_size) {
     struct snapshot *found = NULL;
 
     *ret_size = 0;
     table_for_each(node, &server->plans.table) {
         struct snapshot *snapshot = &table_entry(node, struct plan, node)->snapshot;
-        if (snapshot->ready.file < 0)
+        if (snapshot->ready.file < 0 || snapshot->ready.footprint->users > 1)
             continue;
-        *ret_size += snapshot->ready.size;
+        *ret_size += snapshot->ready.footprint->size;
         if (found == NULL || snapshot->ready.last_us < found->ready.last_us)
             found = snapshot;
     }
     return found;
 }
 
-static void make_room(struct server *server) {
+/* For one of that size; nothing goes in vain. */
+static bool make_room(struct server *server, uint64_t size) {
     const uint64_t most = share(server);
-    uint64_t size;
+    struct snapshot *snapshot;
+    uint64_t idle;
 
-    for (struct snapshot *snapshot; (snapshot = oldest(server, &size)) != NULL && size > most;) {
+    snapshot = oldest(server, &idle);
+    if (server->snapshots_size - idle + size > most)
+        return false;
+    for (; snapshot != NULL && server->snapshots_size + size > most; snapshot = oldest(server, &idle)) {
         drop_ready(snapshot);
         plan_tell(server, snapshot->plan);
     }
+    return true;
 }
 
 /* An init phase that fails, or is ended, is the function's own matter: the next launch makes another attempt. So it does
@@ -130,6 +155,13 @@ static void broke_off(struct snapshot *snapshot) {
         refuse(snapshot, WIRE_SNAPSHOT_REFUSAL_FAILED);
         return;
     }
+    stop_making(snapshot);
+    plan_tell(snapshot->server, snapshot->plan);
+}
+
+/* There is no room for it beside others: it is nobody's failure. */
+static void put_off(struct snapshot *snapshot) {
+    snapshot->making.after_us = snapshot->server->loop.now_us + SNAPSHOT_PAUSE_US;
     stop_making(snapshot);
     plan_tell(snapshot->server, snapshot->plan);
 }
@@ -154,8 +186,7 @@ static struct snapshot *largest(struct server *server, uint64_t *ret_size) {
     return found;
 }
 
-/* However many begin at once, and however much each writes. That there is no room is nobody's failure, but for one that
- * is too large by itself. */
+/* However many begin at once, and however much each writes. */
 static void make_room_in_the_making(struct server *server) {
     const uint64_t most = share(server);
     uint64_t size;
@@ -165,19 +196,19 @@ static void make_room_in_the_making(struct server *server) {
             refuse(snapshot, WIRE_SNAPSHOT_REFUSAL_TOO_LARGE);
             continue;
         }
-        snapshot->making.after_us = server->loop.now_us + SNAPSHOT_PAUSE_US;
-        stop_making(snapshot);
-        plan_tell(server, snapshot->plan);
+        put_off(snapshot);
     }
 }
 
 /* All of it is here, or its writer is gone. */
 static void finish(struct snapshot *snapshot) {
+    struct server *server = snapshot->server;
     struct zygote *zygote = snapshot->making.environment->zygote;
     const uint64_t size = snapshot->making.size;
+    struct footprint *footprint;
     uint64_t end = 0;
 
-    if (size > share(snapshot->server)) {
+    if (size > share(server)) {
         refuse(snapshot, WIRE_SNAPSHOT_REFUSAL_TOO_LARGE);
         return;
     }
@@ -187,19 +218,25 @@ static void finish(struct snapshot *snapshot) {
         broke_off(snapshot);
         return;
     }
+    footprint = make_room(server, size) ? malloc(sizeof(*footprint)) : NULL;
+    if (footprint == NULL) {
+        put_off(snapshot);
+        return;
+    }
     drop_ready(snapshot);
+    *footprint = (struct footprint){.server = server, .size = size, .users = 1};
+    server->snapshots_size += size;
+    snapshot->ready.footprint = footprint;
     snapshot->ready.file = steal_fd(&snapshot->making.file);
     snapshot->ready.zygote = zygote;
     snapshot->ready.incarnation = snapshot->making.environment->incarnation;
     snapshot->ready.used = 0;
     snapshot->failures = 0;
-    snapshot->ready.since_us = snapshot->ready.last_us = snapshot->server->loop.now_us;
-    snapshot->ready.size = size;
+    snapshot->ready.since_us = snapshot->ready.last_us = server->loop.now_us;
     stop_making(snapshot);
     if (!lives(zygote, snapshot->ready.incarnation)) /* it died meanwhile */
         drop_ready(snapshot);
-    plan_tell(snapshot->server, snapshot->plan);
-    make_room(snapshot->server);
+    plan_tell(server, snapshot->plan);
 }
 
 /* A single byte says why there will be none. The writer may still hold the pipe: its children can. */
@@ -214,13 +251,25 @@ static bool take_refusal(struct snapshot *snapshot) {
     return true;
 }
 
+static void rest_fire(void *owner) {
+    struct snapshot *snapshot = owner;
+    (void)loop_rewatch(&snapshot->server->loop, &snapshot->making.watch, EPOLLIN);
+}
+
+/* That nobody writes any more is heard all the same. */
+static void rest(struct snapshot *snapshot) {
+    if (loop_rewatch(&snapshot->server->loop, &snapshot->making.watch, 0) >= 0)
+        loop_timer(&snapshot->server->loop, &snapshot->making.rest, REST_US, rest_fire, snapshot);
+}
+
 static void pipe_ready(void *owner, uint32_t events) {
     struct snapshot *snapshot = owner;
     const uint64_t most = ((uint64_t)snapshot->plan->limits.memory_mb << 20) + SNAPSHOT_EXTRA;
     loff_t at = (loff_t)snapshot->making.size;
+    size_t moved = 0;
     (void)events;
 
-    for (size_t moved = 0; moved < TURN;) {
+    for (unsigned calls = 0; moved < TURN && calls < TURN_CALLS; calls++) {
         ssize_t n = splice(snapshot->making.pipe, NULL, snapshot->making.file, &at, TURN - moved, SPLICE_F_NONBLOCK);
         if (n < 0 && errno == EAGAIN)
             break; /* who writes slowly is counted too */
@@ -244,6 +293,8 @@ static void pipe_ready(void *owner, uint32_t events) {
         if (take_refusal(snapshot))
             return;
     }
+    if (moved < LITTLE)
+        rest(snapshot);
     make_room_in_the_making(snapshot->server);
 }
 
@@ -289,6 +340,8 @@ uint8_t snapshot_launch(struct snapshot *snapshot, struct environment *environme
     snapshot->asked = true;
     if (is_of(snapshot, environment->zygote) && (!is_old(snapshot) || !may_make(snapshot))) {
         snapshot->ready.used++;
+        snapshot->ready.footprint->users++;
+        environment->footprint = snapshot->ready.footprint;
         snapshot->ready.last_us = snapshot->server->loop.now_us;
         environment->restored = true;
         *ret_fd = snapshot->ready.file;

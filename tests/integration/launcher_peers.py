@@ -100,7 +100,7 @@ class Environment:
     """A launched environment, as the dispatcher sees it."""
 
     def __init__(self, id_: int, launched: wire.Launched, fds: list[int]) -> None:
-        self.id, self.uid = id_, launched.uid
+        self.id, self.uid, self.restored = id_, launched.uid, bool(launched.restored)
         order = [flag for flag in wire.LaunchedFlags if launched.descriptors & flag]
         self.fds = dict(zip(order, fds, strict=True))
         self.channel = socket.socket(fileno=self.fds.pop(wire.LaunchedFlags.CHANNEL))
