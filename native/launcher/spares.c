@@ -133,7 +133,7 @@ bool spares_give(struct environment *environment) {
     struct plan *plan = environment->plan;
     struct spare_stock *stock = &plan->runtime->spares;
     const struct shape shape = shape_of(plan);
-    struct environment *spare = spare_may_take(plan) ? spare_find(stock, plan, &shape) : NULL;
+    struct environment *spare = stock->n > 0 && spare_may_take(plan) ? spare_find(stock, plan, &shape) : NULL;
     struct takings t = TAKINGS_INIT;
     int r;
 
