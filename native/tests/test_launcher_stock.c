@@ -58,6 +58,7 @@ static struct scene *open_scene(const char *state) {
     server->zygotes.n = 1;
     scene->runtime.server = server;
     list_init(&scene->runtime.waiting);
+    list_init(&scene->runtime.spares.ready);
     scene->runtime.zygotes[0] = (struct zygote){
         .server = server, .runtime = &scene->runtime, .state = ZYGOTE_READY, .seat = SEAT_TAKEN, .n_cells = 1};
     scene->plan = (struct plan){.runtime = &scene->runtime, .storage_mb = SIZE_MB, .package = "absent"};
