@@ -111,6 +111,8 @@ class Steps:
         """Told of each function of which the dispatcher has learnt a new target, before any route leads there."""
         self.withdrawn: Callable[[Target], None] = lambda target: None
         """Told of each target that is withdrawn, while its row is still there."""
+        self._going: dict[int, asyncio.TimerHandle] = {}
+        """Plans of withdrawn targets, by number, until their time is over."""
 
     async def prepare(self, number: int) -> None:
         """Unpacks and compiles the package, unless that was done for another function or before a restart."""
@@ -140,6 +142,7 @@ class Steps:
             raise
 
     async def grant(self, number: int) -> None:
+        self._stay(number)
         target = await self._functions.target(number)
         runtime = target.definition.runtime
         if self._interpreter(runtime) is None:
@@ -181,7 +184,18 @@ class Steps:
             self.withdrawn(await self._functions.target(number))
         except KeyError:
             pass  # its row went with a former attempt
-        asyncio.get_running_loop().call_later(PLAN_KEPT_SECONDS, self._launcher.delete_plan_soon, number)
+        self._stay(number)
+        self._going[number] = asyncio.get_running_loop().call_later(PLAN_KEPT_SECONDS, self._go, number)
+
+    def _go(self, number: int) -> None:
+        del self._going[number]
+        self._launcher.delete_plan_soon(number)
+
+    def _stay(self, number: int) -> None:
+        """A target that failed and is tried again has the number that was withdrawn."""
+        timer = self._going.pop(number, None)
+        if timer is not None:
+            timer.cancel()
 
     # ---- messages --------------------------------------------------------------------------------------------
 

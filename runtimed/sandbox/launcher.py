@@ -144,7 +144,8 @@ class Launcher:
 
     async def delete_plan(self, plan: int) -> None:
         await self._mirror.delete(wire.PutPlan, wire.DelPlan(), plan, GENERATION_LAST)
-        self._plans.forget(plan)
+        if self._mirror.get(wire.PutPlan, plan) is None:  # else it was put again meanwhile
+            self._plans.forget(plan)
 
     def delete_plan_soon(self, plan: int) -> None:
         """Without waiting for it. A plan that is not put again after a restart goes all the same."""

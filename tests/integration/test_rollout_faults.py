@@ -1,0 +1,62 @@
+"""Rollouts and moves of aliases in the middle of which something fails or comes in between: what serves goes on
+serving, and what the store keeps is what the dispatcher hears."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from runtimed.deployment import deployer as deployer_module
+from runtimed.deployment import steps as steps_module
+from runtimed.model import wire
+from runtimed.model.function import State
+from tests.integration.control_stage import Stage, staged
+from tests.integration.peers import until
+
+
+@pytest_asyncio.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as made:
+        yield made
+
+
+async def test_a_target_that_is_tried_again_keeps_its_plan(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the time is over that plans outlive the withdrawal: it was the failed attempt's."""
+    kept = 0.5
+    monkeypatch.setattr(steps_module, "PLAN_KEPT_SECONDS", kept)
+    monkeypatch.setattr(steps_module, "RECOVER_SECONDS", 0.0)
+    monkeypatch.setattr(deployer_module, "AGAIN_SECONDS", 0.0)
+    stage.launcher_peer.plan_state = wire.PlanState(state=wire.Progress.FAILED, reason="its zygote left with 1")
+    await stage.create()
+    assert (await stage.settled()).state is State.FAILED
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(kept, over.set)  # comes after that of the withdrawal
+    stage.launcher_peer.plan_state = wire.PlanState(state=wire.Progress.READY)
+    await stage.deployer.try_again(1.0)
+    assert (await stage.settled()).state is State.ACTIVE
+    await over.wait()
+    await stage.create("g")  # what was sent before has arrived when this one's plan has
+    await stage.settled("g")
+    assert stage.launcher_peer.objects(wire.PutPlan) == set(stage.routed().values()) == stage.targets()
+
+
+async def test_a_plan_that_goes_does_not_take_the_word_of_the_next_one(stage: Stage) -> None:
+    """Put again while the launcher is being told of its end."""
+    await stage.create()
+    await stage.settled()
+    [number] = stage.targets()
+    plan = stage.steps.plan(await stage.functions.target(number))
+    stage.launcher_peer.silent = True
+    going = asyncio.create_task(stage.launcher.delete_plan(number))
+    await until(lambda: stage.launcher_peer.kinds()[-1] == "DelPlan")
+    coming = asyncio.create_task(stage.launcher.put_plan(number, plan))
+    await until(lambda: stage.launcher_peer.kinds()[-1] == "PutPlan")
+    stage.launcher_peer.silent = False
+    stage.launcher_peer.keep(*stage.launcher_peer.heard[-1])
+    stage.launcher_peer.acknowledge(stage.launcher_peer.heard[-1][0].seq)
+    await asyncio.wait_for(asyncio.gather(going, coming), 30)
+    assert stage.launcher.plan_state(number) is not None
