@@ -189,18 +189,19 @@ class Deployer:
 
     async def recover(self) -> None:
         """At start: goes on with what a crash or a stop interrupted. Launcher and dispatcher were told what is
-        wanted."""
+        wanted. What a caller has begun before this came to it is under way already."""
         await self._functions.forget_strays()
         functions = {function.id: function for function in await self._functions.all()}
         for function in functions.values():
             state, commands = machine.recovered(function.state, function.serving, function.next)
-            if commands:
-                self.rollouts.drive(Rollout(OfFunction(function, self._parts), state), commands)
+            subject = OfFunction(function, self._parts)
+            if commands and self.rollouts.task(subject) is None:
+                self.rollouts.drive(Rollout(subject, state), commands)
         for version in await self._versions.all():
             if (whose := functions.get(version.function)) is None or whose.state is machine.State.DELETING:
                 continue  # goes with it
             state, commands = machine.recovered(version.state, version.serving, version.next)
-            if commands:
+            if commands and self.rollouts.task(self._subject(version)) is None:
                 after = self.rollouts.task(OfFunction(whose, self._parts))
                 self.rollouts.drive(Rollout(self._subject(version), state, after), commands)
 

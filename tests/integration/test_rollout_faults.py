@@ -60,3 +60,23 @@ async def test_a_plan_that_goes_does_not_take_the_word_of_the_next_one(stage: St
     stage.launcher_peer.acknowledge(stage.launcher_peer.heard[-1][0].seq)
     await asyncio.wait_for(asyncio.gather(going, coming), 30)
     assert stage.launcher.plan_state(number) is not None
+
+
+async def test_a_start_leaves_alone_what_a_caller_has_begun(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers are heard before what was interrupted goes on."""
+    began, go_on, prepare, prepared = asyncio.Event(), asyncio.Event(), stage.steps.prepare, list[int]()
+
+    async def late(number: int) -> None:
+        prepared.append(number)
+        began.set()
+        await go_on.wait()
+        await prepare(number)
+
+    monkeypatch.setattr(stage.steps, "prepare", late)
+    await stage.create(publish=True)
+    await began.wait()
+    await stage.deployer.recover()
+    go_on.set()
+    await stage.settled()
+    assert stage.routed().keys() == {"f", "f:1"} and stage.targets() == set(stage.routed().values())
+    assert sorted(prepared) == sorted(stage.targets()), "each once"
