@@ -106,8 +106,10 @@ class AliasDeployer:
 
     async def _told(self, stored: Awaitable[Alias]) -> AliasConfiguration:
         alias = await stored
-        await self._routes.alias(alias.id)
-        await self._deployer.changes.tell(alias.uid)
+        try:
+            await self._routes.alias(alias.id)
+        finally:
+            await self._deployer.changes.tell(alias.uid)
         return self._shown(alias)
 
     def _shown(self, alias: Alias) -> AliasConfiguration:

@@ -11,13 +11,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
+from runtimed.deployment.shield import until_done
 from runtimed.deployment.steps import StepError, Steps
 from runtimed.deployment.subjects import OfFunction, OfVersion
 from runtimed.link.mirror import Unconnected
 from runtimed.machines import deployment as machine
-
-RETRY_SECONDS = 1.0  # before the store is tried again for something that must be kept
 
 log = logging.getLogger(__name__)
 
@@ -170,13 +170,9 @@ class Rollouts:
             return machine.StepFailed("Something failed on the node's side; its log says what.", "InternalError")
 
     async def _apply(self, rollout: Rollout, command: machine.Command) -> machine.Event | None:
-        """Runs a command that has to succeed: again and again, should the store be unable to keep it (a full disk)."""
-        while True:
-            try:
-                return await self._apply_once(rollout.subject, command)
-            except Exception:
-                log.exception("%s: %s failed and will be repeated", rollout.subject.name, command)
-                await asyncio.sleep(RETRY_SECONDS)
+        """Runs a command that has to succeed."""
+        subject = rollout.subject
+        return await until_done(f"{subject.name}: {command}", partial(self._apply_once, subject, command))
 
     async def _apply_once(self, subject: Subject, command: machine.Command) -> machine.Event | None:
         match command:

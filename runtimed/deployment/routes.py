@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 
+from runtimed.deployment.shield import until_done
 from runtimed.deployment.steps import StepError
 from runtimed.dispatch.control import Dispatcher
 from runtimed.link.mirror import Refused
@@ -76,12 +78,11 @@ class Routes:
     # ---- aliases ---------------------------------------------------------------------------------------------
 
     async def alias(self, alias: int) -> None:
-        """As its row has it. Returns when invocations go there. Raises ServiceUnavailable."""
-        async with self._lock:
-            try:
-                await self._tell(alias)
-            except Refused as error:
-                raise errors.ServiceUnavailable(f"The dispatcher refused the alias: {error}.") from None
+        """As its row has it, which is kept already: also when the store fails meanwhile. Returns when invocations go
+        there. Raises ServiceUnavailable."""
+        refused = await until_done(f"telling alias {alias}", partial(self._follow, alias))
+        if refused is not None:
+            raise errors.ServiceUnavailable(f"The dispatcher refused the alias: {refused}.")
 
     async def forget_alias(self, alias: Alias) -> None:
         """Whose row is gone."""
@@ -95,6 +96,15 @@ class Routes:
                     await self._tell(alias.id)
                 except Refused as error:  # the version is there all the same
                     log.error("%s:%s leads where it led before: %s", alias.name, alias.alias, error)
+
+    async def _follow(self, alias: int) -> Refused | None:
+        """One alias, as its row has it; what the dispatcher has against it."""
+        async with self._lock:
+            try:
+                await self._tell(alias)
+            except Refused as error:
+                return error
+        return None
 
     async def _tell(self, alias: int) -> None:
         lead = await self._aliases.lead_again(alias)

@@ -11,17 +11,58 @@ import pytest
 import pytest_asyncio
 
 from runtimed.deployment import deployer as deployer_module
+from runtimed.deployment import shield as shield_module
 from runtimed.deployment import steps as steps_module
-from runtimed.model import wire
+from runtimed.model import errors, wire
+from runtimed.model.alias import AliasConfiguration, CreateAliasRequest, UpdateAliasRequest
 from runtimed.model.function import State
+from runtimed.model.version import PublishVersionRequest
+from runtimed.store.aliases import Lead
 from tests.integration.control_stage import Stage, staged
 from tests.integration.peers import until
+from tests.integration.zips import build, plain
+
+NEW = build(plain(content=b"def handler(event, context):\n    return 'new'\n"))
 
 
 @pytest_asyncio.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with staged(tmp_path) as made:
         yield made
+
+
+async def led(stage: Stage, version: str) -> AliasConfiguration:
+    """An alias of a function with two versions."""
+    await stage.create(publish=True)
+    await stage.settled()
+    await stage.update("f", NEW)
+    await stage.settled()
+    await stage.deployer.publish(PublishVersionRequest(function_name="f"))
+    return await stage.aliases.create(CreateAliasRequest(function_name="f", name="a", function_version=version))
+
+
+async def move(stage: Stage, version: str) -> AliasConfiguration:
+    return await stage.aliases.update(UpdateAliasRequest(function_name="f", name="a", function_version=version))
+
+
+def fail(stage: Stage, monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """The store cannot keep an alias' generation so often; the aliases it was asked for."""
+    asked: list[int] = []
+    lead_again = stage.routes._aliases.lead_again
+
+    async def failing(number: int) -> Lead | None:
+        asked.append(number)
+        if len(asked) <= times:
+            raise OSError("disk full")
+        return await lead_again(number)
+
+    monkeypatch.setattr(shield_module, "RETRY_SECONDS", 0.0, raising=False)
+    monkeypatch.setattr(stage.routes._aliases, "lead_again", failing)
+    return asked
+
+
+def refuse_alias(message: wire.Message) -> str:
+    return "target" if isinstance(message, wire.PutRoute) and message.qualifier == "a" else ""
 
 
 async def test_a_target_that_is_tried_again_keeps_its_plan(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +121,28 @@ async def test_a_start_leaves_alone_what_a_caller_has_begun(stage: Stage, monkey
     await stage.settled()
     assert stage.routed().keys() == {"f", "f:1"} and stage.targets() == set(stage.routed().values())
     assert sorted(prepared) == sorted(stage.targets()), "each once"
+
+
+# ---- aliases -------------------------------------------------------------------------------------------------
+
+
+async def test_an_alias_that_moved_is_told_in_the_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await led(stage, "1")
+    asked = fail(stage, monkeypatch, 2)
+    assert (await move(stage, "2")).function_version == "2"
+    assert len(asked) == 3
+    assert stage.routed()["f:a"] == stage.routed()["f:2"]
+
+
+async def test_who_depends_on_aliases_hears_also_of_one_that_was_refused(stage: Stage) -> None:
+    await led(stage, "1")
+    heard: list[bytes] = []
+
+    async def hear(uid: bytes) -> None:
+        heard.append(uid)
+
+    stage.deployer.changes.heard = hear
+    stage.dispatch_peer.refuse = refuse_alias
+    with pytest.raises(errors.ServiceUnavailable, match="refused the alias"):
+        await move(stage, "2")
+    assert len(heard) == 1
