@@ -52,17 +52,17 @@ class Routes:
             raise StepError("The function is gone.", "InternalError")
         try:
             await self._dispatcher.put(latest_route(function, target), function.id, generation)
-            await self._naming(function.id, LATEST)
         except Refused as error:
             raise StepError(f"The dispatcher refused the function: {error}.", "InternalError") from None
+        await self._naming(function.id, LATEST)
 
     async def version(self, version: Version) -> None:
         """And the aliases that lead to it. Raises StepError."""
         try:
             await self._dispatcher.put(version_route(version), VERSION | version.id, 1)
-            await self._naming(version.function, str(version.number))
         except Refused as error:
             raise StepError(f"The dispatcher refused the version: {error}.", "InternalError") from None
+        await self._naming(version.function, str(version.number))
 
     async def forget_function(self, function: Function, versions: Iterable[Version]) -> None:
         async with self._lock:
@@ -90,12 +90,13 @@ class Routes:
             await self._dispatcher.delete_route(ALIAS | alias.id)
 
     async def _naming(self, function: int, version: str) -> None:
-        async with self._lock:
-            for alias in await self._aliases.naming(function, version):
-                try:
-                    await self._tell(alias.id)
-                except Refused as error:  # the version is there all the same
-                    log.error("%s:%s leads where it led before: %s", alias.name, alias.alias, error)
+        """Invocations reach the version already: nothing that fails here may fail the rollout, which would take the
+        target away."""
+        what = f"telling the aliases of version {version}"
+        for alias in await until_done(what, partial(self._aliases.naming, function, version)):
+            refused = await until_done(what, partial(self._follow, alias.id))
+            if refused is not None:
+                log.error("%s:%s leads where it led before: %s", alias.name, alias.alias, refused)
 
     async def _follow(self, alias: int) -> Refused | None:
         """One alias, as its row has it; what the dispatcher has against it."""

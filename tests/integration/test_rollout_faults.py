@@ -15,7 +15,7 @@ from runtimed.deployment import shield as shield_module
 from runtimed.deployment import steps as steps_module
 from runtimed.model import errors, wire
 from runtimed.model.alias import AliasConfiguration, CreateAliasRequest, UpdateAliasRequest
-from runtimed.model.function import State
+from runtimed.model.function import LastUpdateStatus, State
 from runtimed.model.version import PublishVersionRequest
 from runtimed.store.aliases import Lead
 from tests.integration.control_stage import Stage, staged
@@ -146,3 +146,29 @@ async def test_who_depends_on_aliases_hears_also_of_one_that_was_refused(stage: 
     with pytest.raises(errors.ServiceUnavailable, match="refused the alias"):
         await move(stage, "2")
     assert len(heard) == 1
+
+
+async def test_an_update_that_serves_does_not_fail_for_an_alias(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await led(stage, "$LATEST")
+    before = stage.routed()["f"]
+    fail(stage, monkeypatch, 2)
+    await stage.update("f", build(plain(content=b"def handler(event, context):\n    return 'newest'\n")))
+    shown = await stage.settled()
+    assert (shown.state, shown.last_update_status) == (State.ACTIVE, LastUpdateStatus.SUCCESSFUL)
+    assert stage.routed()["f:a"] == stage.routed()["f"] != before
+    assert stage.targets() == set(stage.routed().values())
+
+
+async def test_a_version_that_serves_does_not_fail_for_an_alias(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await led(stage, "1")
+    target = await stage.functions.target(stage.routed()["f:1"])
+    await stage.stop()
+    stage.code.remove_tree(target.package)
+    await stage.start()
+    fail(stage, monkeypatch, 2)
+    await stage.deployer.recover()
+    await stage.deployer.settle()
+    shown = await stage.versions.get("f", 1)
+    assert shown is not None and shown.state is State.ACTIVE
+    assert stage.routed()["f:a"] == stage.routed()["f:1"] == target.id
+    assert stage.targets() == set(stage.routed().values())
