@@ -7,7 +7,8 @@ whole copy is sent between SYNC_BEGIN and SYNC_END; what is not in it the other 
 connected, changes wait for the next synchronisation.
 
 At most WINDOW messages are unacknowledged at a time. ACK is cumulative; NACK refuses one message, which then leaves the
-copy again: it would be refused the next time too.
+copy again: it would be refused the next time too. What it should have replaced the other side still has, and so has the
+copy.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ class Unconnected(Exception):
 
 
 class _Item(Struct):
-    """One object of one table."""
+    """One object of one table. `former`: what it replaced, until the other side has taken it."""
 
     message: wire.Message
     generation: int
+    former: _Item | None = None
+    refused: bool = False
 
 
 class _Sent(Struct):
@@ -86,14 +89,14 @@ class Mirror:
         """Returns when the other side has it; raises Refused. Without a connection, waits for one; Unconnected when
         there will be none."""
         table = self._tables[type(message)]
-        item = _Item(message, generation)
+        item = _Item(message, generation, table.get(object))
         table[object] = item
         try:
             await self._tell(message, object, generation)
         except Refused:
-            if table.get(object) is item:
-                del table[object]
+            _take_back(table, object, item)
             raise
+        item.former = None
 
     async def delete(self, kind: type[wire.Message], message: wire.Message, object: int, generation: int) -> None:
         """`message`: the DEL that belongs to `kind`. Returns when the other side has forgotten the object."""
@@ -144,20 +147,23 @@ class Mirror:
 
     async def synchronise(self) -> list[Refused]:
         """Tells everything, after HELLO. Raises Unconnected when the connection breaks meanwhile. What the other side
-        refuses is dropped from the copy and returned; the rest goes on."""
+        refuses is dropped from the copy and returned, and what it replaced is told instead; the rest goes on."""
         refused: list[Refused] = []
         await self._send(wire.SyncBegin(), 0, 0)
         for kind in self._order:
             rows = list(self._tables[kind].items())
-            sends = [self._send(item.message, object, item.generation) for object, item in rows]
-            results = await asyncio.gather(*sends, return_exceptions=True)
-            for (object, item), result in zip(rows, results, strict=True):
-                if isinstance(result, Refused):
-                    refused.append(result)
-                    if self._tables[kind].get(object) is item:
-                        del self._tables[kind][object]
-                elif isinstance(result, BaseException):
-                    raise result
+            while rows:
+                sends = [self._send(item.message, object, item.generation) for object, item in rows]
+                results = await asyncio.gather(*sends, return_exceptions=True)
+                instead: list[tuple[int, _Item]] = []
+                for (object, item), result in zip(rows, results, strict=True):
+                    if isinstance(result, Refused):
+                        refused.append(result)
+                        former = _take_back(self._tables[kind], object, item)
+                        instead += [] if former is None else [(object, former)]
+                    elif isinstance(result, BaseException):
+                        raise result
+                rows = instead
         await self._send(wire.SyncEnd(), 0, 0)
         self._synced.set()
         return refused
@@ -194,3 +200,18 @@ class Mirror:
             sent.done.set_result(None)
         else:
             sent.done.set_exception(error)
+
+
+def _take_back(table: dict[int, _Item], object: int, item: _Item) -> _Item | None:
+    """One that was refused, unless something newer has replaced it. What is there instead."""
+    item.refused = True
+    if table.get(object) is not item:
+        return None
+    former = item.former
+    while former is not None and former.refused:
+        former = former.former
+    if former is None:
+        del table[object]
+    else:
+        table[object] = former
+    return former

@@ -222,6 +222,52 @@ async def test_a_refusal_reaches_its_caller_and_is_not_repeated() -> None:
     side.close()
 
 
+def refuse_bad(message: wire.Message) -> str:
+    return "function_name" if isinstance(message, wire.PutTarget) and message.function_name.startswith("bad") else ""
+
+
+async def test_what_was_to_be_replaced_by_what_is_refused_stays() -> None:
+    """At this peer and in the copy: the next one is told of it, too. Whatever else is under way."""
+    side = Side()
+    first = side.connect()
+    first.refuse = refuse_bad
+    await side.mirror.synchronise()
+    names = {1: ["old", "bad"], 2: ["old", "bad", "bad too"], 3: ["old", "bad", "good"], 4: ["old", "good", "bad"]}
+    last = {1: "old", 2: "old", 3: "good", 4: "good"}
+    puts = [
+        side.mirror.put(wire.PutTarget(function_name=name), number, generation)
+        for number, row in names.items()
+        for generation, name in enumerate(row, 1)
+    ]
+    outcomes = await asyncio.gather(*puts, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes if outcome is not None] == [Refused] * 5
+    with pytest.raises(Refused):
+        await side.mirror.put(wire.PutTarget(function_name="bad"), 5, 1)
+    assert {n: target.function_name for n, target in side.mirror.items(wire.PutTarget).items()} == last
+    first.connection.close()
+    await until(lambda: not side.mirror.synced)
+    second = side.connect()
+    assert await side.mirror.synchronise() == []
+    assert second.held == {(wire.PutTarget, n): wire.PutTarget(function_name=name) for n, name in last.items()}
+    side.close()
+
+
+async def test_what_was_to_be_replaced_is_told_where_its_successor_is_refused() -> None:
+    """The change came while nobody was connected."""
+    side = Side()
+    side.mirror.preload(wire.PutTarget(function_name="old"), 1, 1)
+    waiting = asyncio.create_task(side.mirror.put(wire.PutTarget(function_name="bad"), 1, 2))
+    await until(lambda: side.mirror.items(wire.PutTarget)[1].function_name == "bad")
+    peer = side.connect()
+    peer.refuse = refuse_bad
+    assert len(await side.mirror.synchronise()) == 1
+    with pytest.raises(Refused):
+        await waiting
+    assert peer.held == {(wire.PutTarget, 1): wire.PutTarget(function_name="old")}
+    assert side.mirror.get(wire.PutTarget, 1) == wire.PutTarget(function_name="old")
+    side.close()
+
+
 async def test_the_window_bounds_what_is_unacknowledged() -> None:
     side = Side()
     peer = side.connect()
