@@ -50,11 +50,14 @@ class Routes:
         generation = await self._functions.next_generation(function.uid)
         if generation is None:
             raise StepError("The function is gone.", "InternalError")
+        former = self._dispatcher.route(function.id)
         try:
             await self._dispatcher.put(latest_route(function, target), function.id, generation)
         except Refused as error:
             raise StepError(f"The dispatcher refused the function: {error}.", "InternalError") from None
         await self._naming(function.id, LATEST)
+        if former is not None:
+            await until_done(f"{function.name}: telling aliases", partial(self.leave, former.target))
 
     async def version(self, version: Version) -> None:
         """And the aliases that lead to it. Raises StepError."""
@@ -88,6 +91,17 @@ class Routes:
         """Whose row is gone."""
         async with self._lock:
             await self._dispatcher.delete_route(ALIAS | alias.id)
+
+    async def leave(self, target: int) -> None:
+        """One that is about to be withdrawn: aliases whose rows lead elsewhere, and of which the dispatcher has not
+        heard yet, are told first."""
+        async with self._lock:
+            for number, route in self._dispatcher.routes().items():
+                if number & ALIAS and target in (route.target, route.alternate):
+                    try:
+                        await self._tell(number & ~ALIAS)
+                    except Refused as error:
+                        log.error("%s:%s leads to what goes: %s", route.name, route.qualifier, error)
 
     async def _naming(self, function: int, version: str) -> None:
         """Invocations reach the version already: nothing that fails here may fail the rollout, which would take the

@@ -99,6 +99,7 @@ class OfVersion:
     async def retire(self, targets: tuple[int, ...]) -> None:
         await self._parts.routes.forget_version(self._version)
         for target in targets:
+            await self._parts.routes.leave(target)
             await self._parts.steps.withdraw(target)
         await self._parts.versions.forget(self._version)
         await self._changes.tell(self._version.uid)

@@ -117,6 +117,10 @@ class Dispatcher:
         """Whether there is such a target."""
         return self.target(target) is not None
 
+    def routes(self) -> dict[int, wire.PutRoute]:
+        """Those that there are."""
+        return self._mirror.items(wire.PutRoute)
+
     def route(self, route: int) -> wire.PutRoute | None:
         """What was put last."""
         found = self._mirror.get(wire.PutRoute, route)

@@ -172,3 +172,64 @@ async def test_a_version_that_serves_does_not_fail_for_an_alias(stage: Stage, mo
     assert shown is not None and shown.state is State.ACTIVE
     assert stage.routed()["f:a"] == stage.routed()["f:1"] == target.id
     assert stage.targets() == set(stage.routed().values())
+
+
+def check_never_astray(stage: Stage) -> None:
+    """At no moment did the alias lead to a target that the dispatcher did not know."""
+    targets: set[int] = set()
+    leads = 0
+    for header, message in stage.dispatch_peer.heard:
+        if isinstance(message, wire.PutTarget):
+            targets.add(header.object)
+        elif isinstance(message, wire.DelTarget):
+            targets.discard(header.object)
+        elif isinstance(message, wire.PutRoute) and message.qualifier == "a":
+            leads = message.target
+        assert not leads or leads in targets
+
+
+async def test_a_version_is_deleted_after_an_alias_has_left_it(stage: Stage) -> None:
+    """Whose move the store has, and the dispatcher has not yet."""
+    await led(stage, "1")
+    routed = stage.routed()
+    async with stage.routes._lock:
+        moving = asyncio.create_task(move(stage, "2"))
+        async with asyncio.timeout(30):
+            while (found := await stage.aliases.get("f", "a")).function_version != "2":
+                await asyncio.sleep(0)
+        deleting = asyncio.create_task(stage.deployer.delete_version("f", 1))
+        await until(lambda: "f:1" not in stage.routed())
+        for _ in range(20):  # what is next of it: on the store's thread, and at the dispatcher
+            await stage.functions.count()
+            await asyncio.sleep(0.001)
+        assert routed["f:1"] in stage.targets()
+    await asyncio.wait_for(asyncio.gather(moving, deleting), 30)
+    assert found.function_version == "2" and stage.routed()["f:a"] == routed["f:2"]
+    assert stage.targets() == set(stage.routed().values())
+    check_never_astray(stage)
+
+
+@pytest.mark.parametrize("former", ["1", "$LATEST"])
+async def test_what_an_alias_leads_to_that_should_not_is_left_before_it_goes(stage: Stage, former: str) -> None:
+    """Its move was refused, when there was no memory for it; a moment later there is."""
+    await led(stage, former)
+    stage.dispatch_peer.refuse = refuse_alias
+    with pytest.raises(errors.ServiceUnavailable):
+        await move(stage, "2")
+    stage.dispatch_peer.refuse = lambda message: ""
+    if former == "1":
+        await stage.deployer.delete_version("f", 1)
+    else:
+        await stage.update("f", build(plain()))
+        await stage.settled()
+    assert stage.routed()["f:a"] == stage.routed()["f:2"]
+    assert stage.targets() == set(stage.routed().values())
+
+
+async def test_an_alias_that_is_refused_for_good_keeps_no_version(stage: Stage) -> None:
+    await led(stage, "1")
+    stage.dispatch_peer.refuse = refuse_alias
+    with pytest.raises(errors.ServiceUnavailable):
+        await move(stage, "2")
+    await asyncio.wait_for(stage.deployer.delete_version("f", 1), 30)
+    assert await stage.versions.get("f", 1) is None
