@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,8 +59,8 @@ class ConcurrencyKeeper:
         self._tell = tell
         self._tell_pools = tell if tell_pools is None else tell_pools
         self._settings: dict[bytes, dict[str, Setting]] = {}
-        self._ahead: dict[tuple[bytes, str], int] = {}
-        """Of versions that an alias is about to move to."""
+        self._ahead: Counter[tuple[bytes, str, str]] = Counter()
+        """Aliases' ways to a version that are under way, by the function's uid, that version and the alias."""
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -78,10 +79,13 @@ class ConcurrencyKeeper:
         return None if setting is None else setting.executions
 
     def provision_of(self, uid: bytes, version: str) -> int:
-        """Of one version of a function, under its number and the aliases that name it, now or soon."""
-        settings = self._settings.get(uid, {})
-        kept = sum(one.executions for one in settings.values() if one.qualifier and one.version == version)
-        return kept + self._ahead.get((uid, version), 0)
+        """Of one version of a function, under its number and the aliases that name it, now or soon. One that has moved
+        there while its way still counts is counted once."""
+        return sum(
+            one.executions
+            for one in self._settings.get(uid, {}).values()
+            if one.qualifier and (one.version == version or self._ahead[uid, version, one.qualifier])
+        )
 
     def executions(self, uid: bytes, qualifier: str) -> int:
         """Provisioned under one qualifier of a function."""
@@ -174,13 +178,13 @@ class ConcurrencyKeeper:
         if found is None or found.version == version or not self._dispatcher.targets_of(found.uid, version):
             yield  # nothing to wait for; or the version is missing, which is for others to say
             return
-        key = found.uid, version
-        self._ahead[key] = self._ahead.get(key, 0) + found.executions
+        key = found.uid, version, alias
+        self._ahead[key] += 1
         try:
-            await self._await_ready(*key)
+            await self._await_ready(found.uid, version)
             yield
         finally:
-            self._ahead[key] -= found.executions
+            self._ahead[key] -= 1
             if not self._ahead[key]:
                 del self._ahead[key]
             await self.qualifiers_changed(found.uid)

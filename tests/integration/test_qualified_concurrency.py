@@ -202,7 +202,25 @@ async def test_an_alias_takes_it_along_when_it_is_ready(stage: Stage) -> None:
     await stage.there("2", 2)
     await task
     assert stage.told[-1] == {"2": 2}
+    assert all(count <= 2 for told in stage.told for count in told.values()), "never more of a version than is wanted"
     assert await stage.shown() == {"live": (Status.READY, 2)}
+
+
+async def test_what_is_changed_on_the_way_counts(stage: Stage) -> None:
+    """Under the alias that moves, and while it moves twice at once."""
+    await stage.alias("live", "1")
+    await stage.keeper.provision(NAME, "live", 2)
+    await stage.there("2", 9)
+    async with stage.keeper.moving(NAME, "live", "2"):
+        assert stage.told[-1] == {"1": 2, "2": 2}
+        await stage.keeper.provision(NAME, "live", 3)
+        assert stage.told[-1] == {"1": 3, "2": 3}
+        async with stage.keeper.moving(NAME, "live", "2"):
+            assert stage.told[-1] == {"1": 3, "2": 3}
+        assert stage.told[-1] == {"1": 3, "2": 3}, "one is still under way"
+        assert await stage.keeper.unprovision(NAME, "live")
+        assert stage.told[-1] == {}
+    assert stage.told[-1] == {}
 
 
 @pytest.mark.parametrize("how", ["late", "failed", "broken off"])
