@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runtimed.machines import concurrency as rules
 from runtimed.machines.concurrency import Share
 from runtimed.model import errors
+from runtimed.model.arn import LATEST
 from runtimed.model.concurrency import ProvisionedConcurrency, ProvisionedConcurrencyStatus
 from runtimed.model.shape import UNSET
 from runtimed.store.concurrency import RESERVED, ConcurrencyStore, Setting
@@ -219,6 +220,9 @@ class ConcurrencyKeeper:
         status, reason = ProvisionedConcurrencyStatus.IN_PROGRESS, ""
         if ready == setting.executions:
             status = ProvisionedConcurrencyStatus.READY
+        elif setting.failed is not None:
+            status = ProvisionedConcurrencyStatus.FAILED
+            reason = f"Version {setting.version} could not be made: {setting.failed or 'its state is Failed'}"
         elif failures >= FAILURES:
             status = ProvisionedConcurrencyStatus.FAILED
             reason = (
@@ -237,7 +241,13 @@ class ConcurrencyKeeper:
 
 def check_meant(name: str, qualifier: str, found: Meant) -> None:
     """Raises InvalidParameterValue where Lambda provisions nothing: for an alias with weights, and where SnapStart is
-    on, whose environments are copies."""
+    on, whose environments are copies. Raises ResourceConflict for a published version that could not be made; $LATEST
+    may work with its next update."""
+    if found.failed is not None and found.version != LATEST:
+        raise errors.ResourceConflict(
+            f"The operation cannot be performed at this time: version {found.version} of {name} is Failed: "
+            f"{found.failed or 'it could not be made'}. Publish another one, or try again if it becomes Active."
+        )
     if found.alternate:
         raise errors.InvalidParameterValue(
             f"Qualifier: an alias with weights can not be used with provisioned concurrency; {name}:{qualifier} leads "

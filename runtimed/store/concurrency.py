@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from runtimed.machines.deployment import State
 from runtimed.model.arn import LATEST
 from runtimed.store.database import Database
 from runtimed.store.qualifiers import Meant, function_of
@@ -28,6 +29,8 @@ class Setting(Struct, frozen=True, kw_only=True):
     """What the qualifier stands for now: $LATEST or a number; RESERVED: nothing does."""
     executions: int
     modified_ms: int
+    failed: str | None = None
+    """Why the version could not be made; None: it works, or may yet."""
 
     @property
     def last_modified(self) -> str:
@@ -36,9 +39,13 @@ class Setting(Struct, frozen=True, kw_only=True):
 
 
 _ROWS = (
-    "SELECT f.uid, f.name, c.qualifier, COALESCE(a.version, c.qualifier), c.executions, c.modified_ms "
+    "SELECT f.uid, f.name, c.qualifier, COALESCE(a.version, c.qualifier), c.executions, c.modified_ms, "
+    f"CASE WHEN v.state = '{State.FAILED.value}' THEN v.reason "
+    f"WHEN f.state = '{State.FAILED.value}' AND COALESCE(a.version, c.qualifier) = '{LATEST}' THEN f.reason END "
     "FROM concurrency c JOIN functions f ON f.id = c.function "
-    "LEFT JOIN aliases a ON a.function = c.function AND a.name = c.qualifier"
+    "LEFT JOIN aliases a ON a.function = c.function AND a.name = c.qualifier "
+    "LEFT JOIN versions v ON v.function = c.function "
+    "AND v.number = CAST(COALESCE(a.version, c.qualifier) AS INTEGER)"
 )
 
 Check = Callable[[bytes, Meant, list[Setting]], None]
@@ -93,8 +100,14 @@ def _all(c: sqlite3.Connection) -> list[Setting]:
     return [_setting(row) for row in c.execute(_ROWS).fetchall()]
 
 
-def _setting(row: tuple[bytes, str, str, str, int, int]) -> Setting:
-    uid, name, qualifier, version, executions, modified = row
+def _setting(row: tuple[bytes, str, str, str, int, int, str | None]) -> Setting:
+    uid, name, qualifier, version, executions, modified, failed = row
     return Setting(
-        uid=uid, name=name, qualifier=qualifier, version=version, executions=executions, modified_ms=modified
+        uid=uid,
+        name=name,
+        qualifier=qualifier,
+        version=version,
+        executions=executions,
+        modified_ms=modified,
+        failed=failed,
     )

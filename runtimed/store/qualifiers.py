@@ -22,14 +22,16 @@ class Meant(Struct, frozen=True, kw_only=True):
     """The version that gets a part of the invocations; empty: none does."""
     snap_start: bool = False
     """The version's environments are copies of a snapshot."""
+    failed: str | None = None
+    """Why the version could not be made; None: it works, or may yet."""
 
 
 _VERSION = (
-    "SELECT json_extract(CAST(t.definition AS TEXT), '$.snap_start.ApplyOn') FROM versions v "
+    "SELECT json_extract(CAST(t.definition AS TEXT), '$.snap_start.ApplyOn'), v.state, v.reason FROM versions v "
     "LEFT JOIN targets t ON t.id = v.target WHERE v.function = ? AND v.number = ? AND v.state <> ?"
 )
 _LATEST = (
-    "SELECT json_extract(CAST(t.definition AS TEXT), '$.snap_start.ApplyOn') FROM functions f "
+    "SELECT json_extract(CAST(t.definition AS TEXT), '$.snap_start.ApplyOn'), f.state, f.reason FROM functions f "
     "LEFT JOIN targets t ON t.id = COALESCE(f.next, f.serving) WHERE f.id = ?"
 )
 
@@ -49,7 +51,13 @@ def meant(c: sqlite3.Connection, function: int, qualifier: str) -> Meant | None:
         row = c.execute(_VERSION, (function, number_of(version), State.DELETING.value)).fetchone()
     if row is None:
         return None
-    return Meant(version=version, alternate=alternate, snap_start=row[0] not in (None, "None"))
+    apply_on, state, reason = row
+    return Meant(
+        version=version,
+        alternate=alternate,
+        snap_start=apply_on not in (None, "None"),
+        failed=reason if state == State.FAILED.value else None,
+    )
 
 
 def function_of(c: sqlite3.Connection, name: str, qualifier: str) -> tuple[int, bytes, Meant]:

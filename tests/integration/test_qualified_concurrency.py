@@ -168,6 +168,37 @@ async def test_what_lambda_refuses(stage: Stage) -> None:
             await stage.keeper.unprovision(NAME, qualifier)
 
 
+async def test_a_version_that_failed_has_none(stage: Stage) -> None:
+    """Neither does it look as if it might have soon."""
+
+    async def state(now: str, reason: str = "") -> None:
+        values = (now, reason)
+        await stage.database.run(
+            lambda c: c.execute("UPDATE versions SET state = ?, reason = ? WHERE number = 1", values)
+        )
+
+    async def said(qualifier: str) -> tuple[Status, object]:
+        found = (await stage.keeper.provisioned(NAME))[qualifier]
+        return found.status, found.status_reason
+
+    await state("failed", "there is no room")
+    with pytest.raises(errors.ResourceConflict, match="version 1 of work is Failed: there is no room"):
+        await stage.keeper.provision(NAME, "1", 1)
+    assert await stage.shown() == {}
+    await state("preparing")
+    await stage.keeper.provision(NAME, "1", 1)
+    assert (await said("1"))[0] is Status.IN_PROGRESS
+    await state("failed", "there is no room")
+    assert await said("1") == (Status.FAILED, "Version 1 could not be made: there is no room")
+    await stage.keeper.provision(NAME, LATEST, 1)
+    await stage.database.run(lambda c: c.execute("UPDATE functions SET state = 'failed', reason = 'no runtime'"))
+    assert await said(LATEST) == (Status.FAILED, "Version $LATEST could not be made: no runtime")
+    await state("active")
+    assert (await said("1"))[0] is Status.IN_PROGRESS, "whatever became of $LATEST"
+    await stage.there("1", 1)
+    assert (await said("1"))[0] is Status.READY
+
+
 async def test_all_versions_together_are_bounded(stage: Stage) -> None:
     await stage.alias("live", "2")
     await stage.keeper.provision(NAME, "1", 50)
