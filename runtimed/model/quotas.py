@@ -59,9 +59,10 @@ HANDLER_CHARACTERS = 128
 LOG_GROUP_CHARACTERS = 512
 LAYERS = 5
 ALIAS_CHARACTERS = 128
-VERSIONS = 12_000
-"""Published versions on a node (ours): the dispatcher counts for 16,384 targets, functions and what is being rolled out
-among them."""
+TARGETS = 12_000
+"""Functions and published versions on a node, with what is being rolled out (ours). Only what is new is refused; what
+is above is for updates. The dispatcher counts for 16,384 targets, and the launcher's link takes as many packets at
+once, one for each launch plan, those included that are kept a while longer than their targets."""
 ALIASES = 12_000
 """Aliases on a node (ours)."""
 

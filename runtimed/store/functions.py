@@ -20,7 +20,7 @@ from runtimed.model.arn import Identity
 from runtimed.model.function import FunctionConfiguration
 from runtimed.store.database import Database
 from runtimed.store.secrets import Secrets
-from runtimed.store.targets import Definition, Deployed, Target, TargetRows
+from runtimed.store.targets import Definition, Deployed, Target, TargetRows, check_room
 
 
 class Function(Struct, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ class FunctionStore:
     async def create(
         self, name: str, definition: Definition, environment: dict[str, str], now_ms: int, also: Also | None = None
     ) -> Function:
-        """A new function with its first target as `next`. Raises ResourceExists."""
+        """A new function with its first target as `next`. Raises ResourceExists, LimitExceeded."""
         uid, revision = uuid.uuid4().bytes, str(uuid.uuid4())
 
         def work(c: sqlite3.Connection) -> Function:
@@ -122,6 +122,7 @@ class FunctionStore:
                 raise errors.ResourceExists(
                     f"Function already exists: {name}. Update its code or configuration, or choose another name."
                 ) from None
+            check_room(c)
             target = self.rows.insert(c, cursor.lastrowid or 0, uid, definition, environment)
             c.execute("UPDATE functions SET next = ? WHERE id = ?", (target, cursor.lastrowid))
             if also is not None:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from runtimed.machines.deployment import PUBLIC, State
+from runtimed.model import errors, quotas
 from runtimed.model.arn import LATEST, Identity
 from runtimed.model.function import (
     Environment,
@@ -178,6 +179,15 @@ class TargetRows:
             last_update_status=status,
             last_update_status_reason=reason if reason and failed_update else UNSET,
             last_update_status_reason_code=code if code and failed_update else UNSET,
+        )
+
+
+def check_room(c: sqlite3.Connection) -> None:
+    """Whether there is room for a new function or version, in the transaction that makes it. Raises LimitExceeded."""
+    if c.execute("SELECT count(*) FROM targets").fetchone()[0] >= quotas.TARGETS:
+        raise errors.LimitExceeded(
+            f"The node has {quotas.TARGETS} functions and published versions, as many as it keeps. Delete some that "
+            "are not needed any more."
         )
 
 

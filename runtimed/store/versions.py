@@ -15,11 +15,11 @@ import msgspec
 from msgspec import Struct
 
 from runtimed.machines.deployment import State
-from runtimed.model import errors, quotas
+from runtimed.model import errors
 from runtimed.model.function import FunctionConfiguration
 from runtimed.store.database import Database
 from runtimed.store.functions import check_revision, check_settled
-from runtimed.store.targets import Deployed, Target, TargetRows, base64_of
+from runtimed.store.targets import Deployed, Target, TargetRows, base64_of, check_room
 
 USABLE = (State.PREPARING, State.ACTIVE)
 """In the rows of versions that serve, or soon will."""
@@ -231,11 +231,7 @@ class VersionStore:
             was, had = self._rows.decode(uid, row[_N + 1], row[_N + 2])
             if was.unpublished() == defined and had == variables:
                 return last, False
-        if c.execute("SELECT count(*) FROM versions").fetchone()[0] >= quotas.VERSIONS:
-            raise errors.LimitExceeded(
-                f"The node has {quotas.VERSIONS} published versions, as many as it keeps. Delete some that are not "
-                "needed any more."
-            )
+        check_room(c)
         number = published + 1
         target = self._rows.insert(c, function, uid, defined.published(number, wish.description), variables)
         c.execute("UPDATE functions SET published = ? WHERE id = ?", (number, function))

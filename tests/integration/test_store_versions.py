@@ -143,13 +143,26 @@ async def test_publishing_has_conditions(registry: Registry) -> None:
 
 
 async def test_a_node_keeps_only_so_many(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions and versions together, but no update is refused."""
     await registry.function()
-    monkeypatch.setattr(quotas, "VERSIONS", 1)
+    monkeypatch.setattr(quotas, "TARGETS", 2)
     monkeypatch.setattr(quotas, "ALIASES", 1)
     await registry.published()
     await registry.update(timeout=9)
-    with pytest.raises(errors.LimitExceeded, match="1 published versions"):
+    with pytest.raises(errors.LimitExceeded, match="2 functions and published versions"):
         await registry.versions.publish("f", Wish(), 1)
+    with pytest.raises(errors.LimitExceeded, match="2 functions and published versions"):
+        await registry.function("g")
+    assert await registry.functions.find("g") is None
+    with pytest.raises(errors.ResourceExists):
+        await registry.function("f")
+    await registry.functions.forget_strays()  # what the update left behind
+    monkeypatch.setattr(quotas, "TARGETS", 3)
+    also = registry.versions.along(Wish(), 1, lambda version, new: None)
+    with pytest.raises(errors.LimitExceeded):
+        await registry.functions.create("g", definition(), VARIABLES, 1, also)
+    assert await registry.functions.find("g") is None, "there is room for the function, not for its version"
+    await registry.function("g")
     await registry.aliases.create("f", "one", Change(version="1"), 1)
     with pytest.raises(errors.LimitExceeded, match="1 aliases"):
         await registry.aliases.create("f", "two", Change(version="1"), 1)
