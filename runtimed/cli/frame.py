@@ -14,7 +14,7 @@ from runtimed.model.node import StatisticsOrder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtimed.model.node import FunctionStatistics, ProcessStatus, Statistics
+    from runtimed.model.node import EnvironmentCounts, FunctionStatistics, ProcessStatus, Statistics
 
 NAME_NARROWEST = 12
 """Columns that names keep before another column is left out."""
@@ -63,6 +63,11 @@ def _rate(count: int, seconds: float) -> str:
     return "0" if not count else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
+def _provisioned(there: EnvironmentCounts) -> str:
+    """Those in use, and all."""
+    return f"{there.provisioned_in_use}/{there.provisioned}" if there.provisioned else "0"
+
+
 COLUMNS = (
     Column("INV/s", "invocations", 99, lambda row, s: _rate(row.invocations, s)),
     Column("RUN", "running", 90, lambda row, s: str(row.in_flight)),
@@ -74,6 +79,8 @@ COLUMNS = (
     Column("IDLE", "environments", 55, lambda row, s: str(row.environments.idle)),
     Column("START", "", 30, lambda row, s: str(row.environments.starting)),
     Column("FROZEN", "", 25, lambda row, s: str(row.environments.frozen)),
+    Column("PARKED", "", 22, lambda row, s: str(row.environments.parked)),
+    Column("PROV", "", 24, lambda row, s: _provisioned(row.environments)),
     Column("P50", "p50", 80, lambda row, s: output.milliseconds(row.duration_p50_us)),
     Column("P99", "p99", 85, lambda row, s: output.milliseconds(row.duration_p99_us)),
     Column("MEMORY", "memory", 50, lambda row, s: f"{row.memory_peak_bytes / (1 << 20):.0f}/{row.memory_size} MB"),
@@ -118,7 +125,7 @@ def header(told: Statistics, before: Statistics | None) -> list[str]:
         f"runtimed  {told.time.astimezone():%H:%M:%S}  over {seconds:.1f} s{state}",
         "   ".join(machine),
         "   ".join(did),
-        f"environments {there.busy} busy, {there.idle} idle ({there.frozen} frozen), {there.starting} starting",
+        f"environments {output.environments(there)}",
         *_processes(told, before),
     ]
 

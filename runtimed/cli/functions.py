@@ -12,6 +12,7 @@ from runtimed.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
     from runtimed.model.function import FunctionConfiguration
+    from runtimed.model.node import EnvironmentCounts
 
 
 @click.group(
@@ -65,10 +66,14 @@ def get_command(session: Session, name: str, qualifier: str | None) -> None:
     """Show the configuration and the state of the function NAME."""
     with session.client() as client:
         function = client.get_function(name, qualifier or "")
+        there = None
+        if not session.as_json and function.version == "$LATEST":
+            rows = client.statistics(function.function_name, limit=1).functions
+            there = next((row.environments for row in rows if row.function_name == function.function_name), None)
     if session.as_json:
         output.as_json(function)
     else:
-        output.fields(_described(function))
+        output.fields(_described(function, there))
 
 
 @command.command("delete", examples=(("runtimectl functions delete hello", "Versions, aliases and logs go too:"),))
@@ -118,7 +123,8 @@ def _named(function: FunctionConfiguration) -> str:
     return name if version == "$LATEST" else f"{name}:{version}"
 
 
-def _described(function: FunctionConfiguration) -> list[tuple[str, str]]:
+def _described(function: FunctionConfiguration, there: EnvironmentCounts | None) -> list[tuple[str, str]]:
+    """`there`: environments of all versions together."""
     logging = function.logging_config
     pairs = [
         ("Name", function.function_name),
@@ -138,6 +144,8 @@ def _described(function: FunctionConfiguration) -> list[tuple[str, str]]:
         ("Revision", function.revision_id),
         ("Modified", output.when(function.last_modified)),
     ]
+    if there is not None:
+        pairs.append(("Now", f"environments: {output.environments(there)}"))
     variables = sorted(function.environment.variables.items())
     return pairs + [("Environment" if not index else "", f"{k}={v}") for index, (k, v) in enumerate(variables)]
 

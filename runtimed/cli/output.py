@@ -14,6 +14,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from runtimed.model.node import EnvironmentCounts
+
 NARROWEST = 8
 """Columns to which a column of a table is cut at least."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -117,6 +119,16 @@ def size(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError("the last unit takes everything")
+
+
+def environments(counts: EnvironmentCounts) -> str:
+    """What there is of them; kinds that there are none of are left out."""
+    kinds = [f"{count} {kind}" for count, kind in ((counts.frozen, "frozen"), (counts.parked, "parked")) if count]
+    idle = f"{counts.idle} idle ({', '.join(kinds)})" if kinds else f"{counts.idle} idle"
+    text = f"{counts.busy} busy, {idle}, {counts.starting} starting"
+    if counts.provisioned:
+        text += f"; {counts.provisioned} provisioned, {counts.provisioned_in_use} of them in use"
+    return text
 
 
 def milliseconds(microseconds: int) -> str:

@@ -12,7 +12,7 @@ from runtimed.cli.options import Session, common
 from runtimed.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from runtimed.model.node import EnvironmentCounts, NodeStatus
+    from runtimed.model.node import NodeStatus
 
 
 @click.command(
@@ -45,7 +45,7 @@ def _described(status: NodeStatus) -> list[tuple[str, str]]:
         ("Started", output.when(status.started_at)),
         ("Account", f"{status.account_id}, {status.region}"),
         ("Functions", str(status.functions)),
-        ("Environments", _environments(environments)),
+        ("Environments", output.environments(environments)),
         (
             "Invocations",
             ", ".join(
@@ -87,8 +87,3 @@ def _described(status: NodeStatus) -> list[tuple[str, str]]:
         text = f"{runtime.name} {runtime.version} at {runtime.path}, {runtime.state.value}{spares}{reason}"
         pairs.append(("Runtimes" if not index else "", text))
     return pairs
-
-
-def _environments(counts: EnvironmentCounts) -> str:
-    frozen = f" ({counts.frozen} frozen)" if counts.frozen else ""
-    return f"{counts.busy} busy, {counts.idle} idle{frozen}, {counts.starting} starting"

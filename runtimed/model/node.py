@@ -31,6 +31,12 @@ class EnvironmentCounts(Shape, frozen=True, kw_only=True):
     """Frozen ones among them."""
     busy: int = 0
     frozen: int = 0
+    parked: int = 0
+    """Idle ones that were made ahead of demand and have served nobody."""
+    provisioned: int = 0
+    """Through their init phase, idle or busy."""
+    provisioned_in_use: int = 0
+    """Those of them that are at work."""
 
 
 class InvocationCounts(Shape, frozen=True, kw_only=True):

@@ -250,7 +250,8 @@ def test_functions_are_listed_shown_and_deleted(echo: Runtimectl) -> None:
     assert echo("functions", "list")[0] == echo("functions")[0]
     names = [function["FunctionName"] for function in json.loads(echo("functions", "--json")[0])["Functions"]]
     assert names == ["echo"]
-    assert "Handler      app.handler" in echo("functions", "get", "echo")[0]
+    shown = echo("functions", "get", "echo")[0]
+    assert "Handler      app.handler" in shown and "\nNow          environments: 0 busy, 2 idle (1 frozen)" in shown
     assert echo("functions", "delete", "echo")[0] == "echo is deleted\n"
     out, err = echo("functions", "list")
     assert (out, "deploy" in err) == ("", True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from runtimed.cli import frame, top
+from runtimed.cli import frame, output, top
 from runtimed.model.node import (
     EnvironmentCounts,
     FunctionStatistics,
@@ -43,6 +43,7 @@ def statistics(functions: int = 3, **changes: object) -> Statistics:
                 duration_p50_us=1234,
                 memory_size=128,
                 memory_peak_bytes=20 << 20,
+                environments=EnvironmentCounts(idle=3, parked=4, provisioned=5, provisioned_in_use=2),
             )
             for n in range(functions)
         ],
@@ -57,6 +58,8 @@ def test_rates_are_by_the_second() -> None:
     assert first.split()[:5] == ["function-with-a-long-name-0", "150", "0", "0", "2.0"]
     assert "1.23 ms" in first
     assert "20/128 MB" in first
+    shown = dict(zip(heading.split(), first.split(), strict=False))
+    assert (shown["IDLE"], shown["PARKED"], shown["PROV"]) == ("3", "4", "2/5")
 
 
 def test_the_header_tells_processes_with_uptime_and_cpu() -> None:
@@ -87,6 +90,13 @@ def test_narrow_terminals_lose_the_least_interesting_columns() -> None:
     narrow = frame.rows(statistics(), 30)
     assert narrow[0].split() == ["NAME", "INV/s", "ERR/s"]
     assert narrow[1].startswith("function-wi")
+
+
+def test_environments_in_words() -> None:
+    assert output.environments(EnvironmentCounts(busy=1)) == "1 busy, 0 idle, 0 starting"
+    some = EnvironmentCounts(busy=2, idle=9, frozen=3, parked=4, provisioned=5, provisioned_in_use=2)
+    said = "2 busy, 9 idle (3 frozen, 4 parked), 0 starting; 5 provisioned, 2 of them in use"
+    assert output.environments(some) == said
 
 
 def test_names_cannot_steer_the_terminal() -> None:

@@ -59,11 +59,16 @@ def test_differences_of_counts_and_durations() -> None:
 
 
 def test_targets_of_one_function_are_summed() -> None:
+    ahead = {"environments_parked": 5, "provisioned_in_use": 6}
     before = look(slot(1, A, {1: 10}, calls=10))
-    after = look(slot(1, A, {1: 12}, calls=12), slot(9, A, {7: 3}, calls=3, environments_frozen=1), slot(4, C, calls=5))
+    after = look(
+        slot(1, A, {1: 12}, calls=12, **ahead),
+        slot(9, A, {7: 3}, calls=3, environments_frozen=1, **ahead),
+        slot(4, C, calls=5),
+    )
     demands = {
-        1: wire.Demand(waiting=1, busy=2, idle=3, starting=4),
-        9: wire.Demand(waiting=10, busy=20, idle=30, starting=40),
+        1: wire.Demand(waiting=1, busy=2, idle=3, starting=4, provisioned=6),
+        9: wire.Demand(waiting=10, busy=20, idle=30, starting=40, provisioned=7),
         77: wire.Demand(busy=1),
     }
     [row] = ranked(before, after, demands)
@@ -71,6 +76,7 @@ def test_targets_of_one_function_are_summed() -> None:
     assert (row.waiting, row.in_flight) == (11, 22)
     there = row.environments
     assert (there.starting, there.idle, there.busy, there.frozen) == (44, 33, 22, 1)
+    assert (there.parked, there.provisioned, there.provisioned_in_use) == (10, 13, 12)
 
 
 def test_a_dispatcher_that_was_restarted_counts_from_zero() -> None:

@@ -119,16 +119,22 @@ class ProcessStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., pid: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., cpu_ms: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EnvironmentCounts(_message.Message):
-    __slots__ = ("starting", "idle", "busy", "frozen")
+    __slots__ = ("starting", "idle", "busy", "frozen", "parked", "provisioned", "provisioned_in_use")
     STARTING_FIELD_NUMBER: _ClassVar[int]
     IDLE_FIELD_NUMBER: _ClassVar[int]
     BUSY_FIELD_NUMBER: _ClassVar[int]
     FROZEN_FIELD_NUMBER: _ClassVar[int]
+    PARKED_FIELD_NUMBER: _ClassVar[int]
+    PROVISIONED_FIELD_NUMBER: _ClassVar[int]
+    PROVISIONED_IN_USE_FIELD_NUMBER: _ClassVar[int]
     starting: int
     idle: int
     busy: int
     frozen: int
-    def __init__(self, starting: _Optional[int] = ..., idle: _Optional[int] = ..., busy: _Optional[int] = ..., frozen: _Optional[int] = ...) -> None: ...
+    parked: int
+    provisioned: int
+    provisioned_in_use: int
+    def __init__(self, starting: _Optional[int] = ..., idle: _Optional[int] = ..., busy: _Optional[int] = ..., frozen: _Optional[int] = ..., parked: _Optional[int] = ..., provisioned: _Optional[int] = ..., provisioned_in_use: _Optional[int] = ...) -> None: ...
 
 class InvocationCounts(_message.Message):
     __slots__ = ("total", "function_errors", "throttles", "cold_starts", "in_flight", "waiting", "latency_p50_us", "latency_p99_us")
