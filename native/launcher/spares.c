@@ -315,7 +315,7 @@ bool spare_make(struct runtime *runtime) {
         return false;
     struct environment *spare = environment_new(server);
     if (spare == NULL) {
-        takings_done(&t);
+        pools_give_back_tmp(server, runtime->spares.shape.storage_mb, steal_fd(&t.tmp));
         return false;
     }
     spare->told = true;
@@ -323,8 +323,9 @@ bool spare_make(struct runtime *runtime) {
     spare->bound = bound;
     r = forking_prepare(spare, &spare->shape, &t);
     if (r < 0) {
+        spare->phase = ENVIRONMENT_DYING; /* it waits in no queue */
         environment_free(spare);
-        takings_done(&t);
+        pools_give_back_tmp(server, runtime->spares.shape.storage_mb, steal_fd(&t.tmp));
         return false;
     }
     spare->spare = SPARE_MAKING;
