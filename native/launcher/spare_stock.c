@@ -86,7 +86,7 @@ static enum step look(struct runtime *runtime, unsigned percent) {
         spare_end(list_entry(stock->ready.next, struct environment, queue));
         return STEP_NOTHING; /* one a tick */
     }
-    if (wanted == 0 || percent < SCARCE_PERCENT)
+    if (wanted == 0 || percent < SCARCE_PERCENT || server->loop.now_us < stock->not_before_us)
         return STEP_NOTHING;
     if (stock->n == wanted && spare_find(stock, stock->plan, &stock->shape) == NULL)
         spare_end(
@@ -134,5 +134,11 @@ static void refill_fire(void *owner) {
         enum step its = look(&server->zygotes.runtimes[i], percent);
         step = its != STEP_NOTHING ? its : step;
     }
-    spares_soon(server, step == STEP_NOTHING ? TICK_US : RETRY_US);
+    uint64_t after = step == STEP_NOTHING ? TICK_US : RETRY_US;
+    for (unsigned i = 0; i < server->zygotes.n; i++) {
+        const uint64_t due = server->zygotes.runtimes[i].spares.not_before_us, now = server->loop.now_us;
+        if (due > now)
+            after = MIN(after, due - now);
+    }
+    spares_soon(server, after);
 }

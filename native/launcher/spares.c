@@ -19,7 +19,7 @@
 #define READY_LIMIT_US UINT64_C(10000000)
 /* Shells that were left clean and wait, from which on the only spare may stand in one, too. */
 #define CELLS_WAITING_MAX 16
-/* After one that failed; doubled with each in a row. */
+/* After one that failed; doubled with each until one is taken. */
 #define FAILED_US UINT64_C(100000)
 #define FAILED_MAX_US UINT64_C(10000000)
 int spares_init(struct server *server) {
@@ -61,6 +61,22 @@ struct environment *spare_find(const struct spare_stock *stock, const struct pla
             found = spare;
     }
     return found;
+}
+
+/* No other of the runtime for a while, whoever starts something meanwhile. */
+static void failed(struct runtime *runtime, const char *step, int error) {
+    struct spare_stock *stock = &runtime->spares;
+    uint64_t pause = FAILED_US;
+
+    if (stock->failures == 0)
+        say("a spare of %s failed: %s: %s", runtime->name, step, strerror(-error));
+    for (unsigned i = 0; i < stock->failures && pause < FAILED_MAX_US; i++)
+        pause *= 2;
+    stock->failures++;
+    stock->failed++;
+    stock->told = false;
+    stock->not_before_us = runtime->server->loop.now_us + MIN(pause, FAILED_MAX_US);
+    spares_soon(runtime->server, SPARES_NEXT_US);
 }
 
 /* ---- taking one -------------------------------------------------------------------------------------------------- */
@@ -147,14 +163,13 @@ bool spares_give(struct environment *environment) {
     r = put_code(spare, &t);
     takings_done(&t);
     if (r < 0) {
-        if (r != -ESRCH)
-            say("a spare of %s could not be given its code: %s", plan->runtime->name, strerror(-r));
-        stock->failed++;
+        failed(plan->runtime, "code", r);
         spare_end(spare);
         return false;
     }
     take_out(spare);
     stock->taken++;
+    stock->failures = 0;
     change_places(environment, spare);
     r = leaf_set_limits(server, &spare->leaf, &plan->limits);
     if (r < 0)
@@ -165,36 +180,16 @@ bool spares_give(struct environment *environment) {
 
 /* ---- making one -------------------------------------------------------------------------------------------------- */
 
-static void failed(struct environment *spare, const char *step, int error) {
-    struct server *server = spare->server;
-    struct runtime *runtime = spare->zygote->runtime;
-    uint64_t pause = FAILED_US;
-
-    if (server->spares.failures == 0)
-        say("a spare of %s failed: %s: %s", runtime->name, step, strerror(-error));
-    for (unsigned i = 0; i < server->spares.failures && pause < FAILED_MAX_US; i++)
-        pause *= 2;
-    server->spares.failures++;
-    runtime->spares.failed++;
-    spares_soon(server, MIN(pause, FAILED_MAX_US));
-}
-
 void spares_forget(struct environment *environment) {
-    const bool making = environment->server->spares.making == environment;
-
     if (environment->spare == SPARE_NONE)
         return;
     take_out(environment);
     if (environment->server->phase != PHASE_RUNNING || environment->zygote->state != ZYGOTE_READY ||
         environment->zygote->incarnation != environment->incarnation)
         return;
-    if (making) {
-        const bool known = environment->error.error != 0;
-        failed(environment, known ? environment->error.step : "ended", known ? -environment->error.error : -ECHILD);
-        return;
-    }
-    environment->zygote->runtime->spares.failed++;
-    spares_soon(environment->server, SPARES_NEXT_US);
+    const bool known = environment->error.error != 0;
+    failed(environment->zygote->runtime, known ? environment->error.step : "ended",
+        known ? -environment->error.error : -ECHILD);
 }
 
 void spares_zygote_gone(struct zygote *zygote) {
@@ -223,7 +218,6 @@ static void become_ready(struct environment *spare) {
         return;
     }
     server->spares.making = NULL;
-    server->spares.failures = 0;
     loop_timer_off(&server->spares.limit);
     spare->spare = SPARE_READY;
     list_push_back(&stock->ready, &spare->queue);

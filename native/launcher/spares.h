@@ -13,7 +13,8 @@
  * Only the launcher moves the code in, with two moves in the spare's mount namespace, which it leaves at once. There every
  * path is ours: nothing from outside has run in a spare. A spare has no privilege of which to be relieved later.
  *
- * What does not fit, cannot be entered any more, or is not there, goes the ordinary way; a spare that failed is killed.
+ * What does not fit, cannot be entered any more, or is not there, goes the ordinary way; a spare that failed is killed,
+ * and the next one of that runtime waits, for longer with each until one is taken.
  * All but one may stand in shells that environments of the last plan left clean (recycle.h), which spares the making of
  * shells while one function is started again and again; these are for that plan alone.
  * Plans with snapshots go the ordinary way always. Spares are environments without an owner (launches.all): they are
@@ -46,7 +47,9 @@ struct spare_stock {
     struct plan *plan;  /* of the last launch that could have taken one, while it is there */
     struct shape shape; /* of the last launch that could have taken one; storage_mb 0: none yet */
     uint64_t made, taken, failed;
-    bool told; /* the control plane knows these numbers */
+    bool told;              /* the control plane knows these numbers */
+    unsigned failures;      /* since one was taken last */
+    uint64_t not_before_us; /* the pause after the last of them */
 };
 
 struct spares {
@@ -54,8 +57,7 @@ struct spares {
     struct watch watch;         /* its channel */
     bool answered;              /* READY was read, FORKED was not yet */
     struct timer limit, refill;
-    unsigned failures; /* in a row */
-    unsigned n;        /* of all runtimes */
+    unsigned n; /* of all runtimes */
     int own_mounts, own_root;
 };
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "jail/image.h"
 #include "launcher.h"
 
 #define CHECK(condition)                                                                                               \
@@ -26,7 +27,22 @@ struct scene {
     struct runtime runtime;
     struct plan plan;
     int zygote_end, imager_end; /* of their sockets */
+    uint64_t due_us;
 };
+
+/* /proc/meminfo; nothing else is read here. */
+int __wrap_read_file_at(int directory, const char *path, char *buffer, size_t size);
+int __wrap_read_file_at(int directory, const char *path, char *buffer, size_t size) {
+    (void)directory;
+    CHECK(strcmp(path, "/proc/meminfo") == 0);
+    return snprintf(buffer, size, "MemTotal: 100 kB\nMemFree: 50 kB\nMemAvailable: 50 kB\n");
+}
+
+int __wrap_image_give(const struct image *image, uid_t uid, gid_t gid);
+int __wrap_image_give(const struct image *image, uid_t uid, gid_t gid) {
+    CHECK(fcntl(image->tree, F_GETFD) >= 0 && uid == gid);
+    return 0;
+}
 
 static int file(void) {
     int fd = memfd_create("spares", MFD_CLOEXEC);
@@ -40,8 +56,7 @@ static struct cell *add_cell(struct zygote *zygote) {
     CHECK(cell != NULL);
     cell->shell = (struct shell)SHELL_INIT;
     cell->shell.anchor_pidfd = file();
-    cell->channel[0] = cell->channel[1] = cell->log[0] = cell->log[1] = -1;
-    CHECK(socketpair_seqpacket(cell->channel, 1) == 0);
+    CHECK(socketpair_seqpacket(cell->channel, 1) == 0 && pipe2(cell->log, O_CLOEXEC) == 0);
     cell->zygote = zygote;
     cell->stocked = true;
     list_init(&cell->of_plan);
@@ -152,7 +167,78 @@ static void test_one_that_finds_no_id_is_given_back(void) {
     close_scene(scene);
 }
 
+/* ---- how soon the next one is tried --------------------------------------------------------------------------------- */
+
+static void end_when_looked(void *owner) {
+    struct scene *scene = owner;
+    scene->server.loop.stop = scene->server.spares.refill.due_us != scene->due_us;
+}
+
+/* Until it was looked whether a spare is to be made. */
+static void await_look(struct scene *scene) {
+    CHECK(loop_timer_on(&scene->server.spares.refill));
+    scene->due_us = scene->server.spares.refill.due_us;
+    scene->server.loop.stop = false;
+    CHECK(loop_run(&scene->server.loop, end_when_looked, scene) == 0);
+}
+
+static struct environment *launch_and_look(struct scene *scene) {
+    spares_launched(&scene->plan);
+    await_look(scene);
+    return scene->server.spares.making;
+}
+
+/* As if it had answered. */
+static struct environment *make_ready(struct scene *scene) {
+    struct environment *spare = launch_and_look(scene);
+    CHECK(spare != NULL && spare->spare == SPARE_MAKING);
+    scene->server.spares.making = NULL;
+    loop_unwatch(&scene->server.loop, &scene->server.spares.watch);
+    loop_timer_off(&scene->server.spares.limit);
+    spare->spare = SPARE_READY;
+    list_push_back(&scene->runtime.spares.ready, &spare->queue);
+    return spare;
+}
+
+static void add_stock(struct scene *scene) {
+    put_image(scene);
+    add_cell(&scene->runtime.zygotes[0]);
+    scene->runtime.zygotes[0].seat = SEAT_TAKEN;
+}
+
+/* One that failed, or ended when it was ready: no launch shortens the pause, and nothing but a spare's use ends the row. */
+static void test_launches_do_not_shorten_the_pause(void) {
+    struct scene *scene = open_scene();
+    struct spare_stock *stock = &scene->runtime.spares;
+    const uint64_t *now_us = &scene->server.loop.now_us;
+
+    add_stock(scene);
+    struct environment *spare = launch_and_look(scene);
+    CHECK(spare != NULL);
+    environment_fail(spare, "planted", -EIO);
+    CHECK(stock->failures == 1 && stock->failed == 1 && stock->not_before_us > *now_us);
+    const uint64_t first = stock->not_before_us - *now_us;
+
+    stock->not_before_us = UINT64_MAX;
+    add_stock(scene);
+    for (unsigned i = 0; i < 3; i++)
+        CHECK(launch_and_look(scene) == NULL);
+    CHECK(stock->n == 0);
+
+    stock->not_before_us = 0;
+    spare = make_ready(scene);
+    CHECK(stock->failures == 1 && stock->n == 1);
+    spares_forget(spare); /* it was killed */
+    CHECK(stock->n == 0 && stock->failures == 2 && stock->failed == 2);
+    CHECK(stock->not_before_us - *now_us == 2 * first);
+    stock->not_before_us = UINT64_MAX;
+    add_stock(scene);
+    CHECK(launch_and_look(scene) == NULL);
+    close_scene(scene);
+}
+
 int main(void) {
     test_one_that_finds_no_id_is_given_back();
+    test_launches_do_not_shorten_the_pause();
     return 0;
 }
