@@ -205,7 +205,7 @@ static void wait_in_line(struct environment *environment) {
 }
 
 /* An environment may fill its /tmp, which is a sparse file: that must not take what the database and the logs need. */
-static bool disk_has_room(const struct server *server) {
+bool launches_disk_has_room(const struct server *server) {
     struct statvfs disk;
     uint64_t reserve = (uint64_t)server->boot.disk_reserve_mb << 20;
 
@@ -233,7 +233,7 @@ static void take_launch(struct service *service, uint64_t id, uint64_t plan_id) 
         send_failed(service, id, -EAGAIN, "plan", "too many launches wait");
         return;
     }
-    if (!disk_has_room(server)) {
+    if (!launches_disk_has_room(server)) {
         pools_clear(server);
         send_failed(
             service, id, -ENOSPC, "disk", "the node's disk is nearly full; make room below its state directory");

@@ -98,6 +98,8 @@ struct launches {
 };
 
 int launches_init(struct server *server);
+/* False: the node's disk is nearly full, nothing is to be begun. */
+bool launches_disk_has_room(const struct server *server);
 /* LAUNCH, ARENA and END. 0, or -EBADMSG. */
 int launches_message(struct service *service, const struct wire_header *header, const struct packet *packet);
 /* ARENA: a fresh one for that environment, or none (arenas.c). */

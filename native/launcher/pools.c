@@ -146,6 +146,21 @@ int pools_take_tmp(struct server *server, uint32_t size_mb) {
     return -EAGAIN;
 }
 
+int pools_take_spare_tmp(struct server *server, uint32_t size_mb) {
+    struct pools *pools = &server->pools;
+    struct tmp_pool *tmp = find_tmp(pools, size_mb);
+
+    if (tmp == NULL) {
+        pools_expect_tmp(server, size_mb);
+        return -EAGAIN;
+    }
+    tmp->used_us = server->loop.now_us;
+    pools_taken(server, false);
+    if (tmp->n == 0)
+        return pools->error != 0 ? pools->error : -EAGAIN;
+    return tmp->stock[--tmp->n];
+}
+
 void pools_forget_waiting(struct server *server) {
     for (unsigned i = 0; i < POOL_SIZES; i++)
         server->pools.tmp[i].awaited = false;

@@ -45,6 +45,9 @@ void pools_stop(struct server *server);
 /* A detached tree of that size: its descriptor, or -EAGAIN (asked for, or to be asked for when one of the sizes that others
  * wait for is there; launches_retry comes then), or why images cannot be made. */
 int pools_take_tmp(struct server *server, uint32_t size_mb);
+/* The same for what nobody waits for: from stock, or -EAGAIN, or why images cannot be made, which stays to be told to the
+ * next launch. Stock of that size is filled as after a launch. */
+int pools_take_spare_tmp(struct server *server, uint32_t size_mb);
 /* Whoever still waits will take again: the places of sizes that nobody waits for any more are free. */
 void pools_forget_waiting(struct server *server);
 /* A tree that is not used any more: back to stock when nothing was left in it. Launches that wait are looked at later in

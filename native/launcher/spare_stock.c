@@ -88,6 +88,8 @@ static enum step look(struct runtime *runtime, unsigned percent) {
     }
     if (wanted == 0 || percent < SCARCE_PERCENT || server->loop.now_us < stock->not_before_us)
         return STEP_NOTHING;
+    if (!launches_disk_has_room(server) || !spare_has_zygote(runtime))
+        return STEP_NOTHING;
     if (stock->n == wanted && spare_find(stock, stock->plan, &stock->shape) == NULL)
         spare_end(
             list_entry(stock->ready.next, struct environment, queue)); /* none is of the kind that is asked for now */

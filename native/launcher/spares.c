@@ -282,12 +282,30 @@ static struct plan *bound_to(struct runtime *runtime) {
         : NULL;
 }
 
+/* A process that it was asked for and has not told of, of an environment that ended: it hangs, and would collect them. */
+static bool owes(const struct zygote *zygote) {
+    list_for_each(node, &zygote->server->launches.all) {
+        const struct environment *environment = list_entry(node, struct environment, all);
+        if (environment->killed && environment->zygote == zygote && environment->incarnation == zygote->incarnation &&
+            environment->child.pid == 0 && !environment->child_gone)
+            return true;
+    }
+    return false;
+}
+
+bool spare_has_zygote(const struct runtime *runtime) {
+    for (unsigned k = 0; k < runtime->server->boot.zygotes_per_runtime; k++)
+        if (runtime->zygotes[k].state == ZYGOTE_READY && !owes(&runtime->zygotes[k]))
+            return true;
+    return false;
+}
+
 static struct zygote *choose(struct runtime *runtime, const struct plan *bound) {
     const unsigned n = runtime->server->boot.zygotes_per_runtime;
     for (unsigned i = 0; i < n; i++) {
         struct zygote *zygote = &runtime->zygotes[(runtime->turn + i) % n];
         if (zygote->state == ZYGOTE_READY && zygote->seat == SEAT_TAKEN &&
-            (bound == NULL ? zygote->n_cells > 0 : recycle_has(bound, zygote)))
+            (bound == NULL ? zygote->n_cells > 0 : recycle_has(bound, zygote)) && !owes(zygote))
             return zygote;
     }
     return NULL;
@@ -304,9 +322,12 @@ bool spare_make(struct runtime *runtime) {
         t.zygote = choose(runtime, bound = NULL);
     if (t.zygote == NULL)
         return false;
-    t.tmp = pools_take_tmp(server, runtime->spares.shape.storage_mb);
-    if (t.tmp < 0)
+    t.tmp = pools_take_spare_tmp(server, runtime->spares.shape.storage_mb);
+    if (t.tmp < 0) {
+        if (t.tmp != -EAGAIN)
+            failed(runtime, server->pools.step, t.tmp);
         return false;
+    }
     struct environment *spare = environment_new(server);
     if (spare == NULL) {
         pools_give_back_tmp(server, runtime->spares.shape.storage_mb, steal_fd(&t.tmp));

@@ -33,6 +33,9 @@
 #include "loop.h"
 #include "spare_demand.h"
 
+/* Between two in the making. */
+#define SPARES_NEXT_US 1000
+
 struct environment;
 struct plan;
 struct runtime;
@@ -76,22 +79,21 @@ void spares_born(struct environment *environment, int pidfd);
 void spares_forget(struct environment *environment);
 /* Those that were forked from the zygote's process end. */
 void spares_zygote_gone(struct zygote *zygote);
+/* Looks whether one is to be made, or to end. */
+void spares_soon(struct server *server, uint64_t after_us);
 /* SPARES to the control plane, of all runtimes. */
 void spares_tell(struct server *server);
 
 /* Between spares.c and spare_stock.c. */
-
-/* Between two in the making. */
-#define SPARES_NEXT_US 1000
 
 /* Is its environment one that can have been a spare? Not the maker of a snapshot, nor what is restored from one. */
 bool spare_may_take(const struct plan *plan);
 /* One that is ready for that shape and plan (NULL: for any), or NULL. First those that are for the plan alone, then those
  * with the same limits, which need not be written. */
 struct environment *spare_find(const struct spare_stock *stock, const struct plan *plan, const struct shape *shape);
+/* There is a zygote that forks: one that owes the process of a spare that was given up does not. */
+bool spare_has_zygote(const struct runtime *runtime);
 /* Begins one. False: something is not at hand. */
 bool spare_make(struct runtime *runtime);
 /* It is wanted no more. */
 void spare_end(struct environment *spare);
-/* Looks whether one is to be made, or to end. */
-void spares_soon(struct server *server, uint64_t after_us);

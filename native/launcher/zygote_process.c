@@ -160,6 +160,7 @@ static int become_ready(struct zygote *zygote) {
     give_seat(zygote);
     zygote_refill(zygote);
     runtime_changed(zygote->runtime);
+    spares_soon(server, SPARES_NEXT_US);
     return 0;
 }
 

@@ -216,6 +216,7 @@ static void test_launches_do_not_shorten_the_pause(void) {
     struct environment *spare = launch_and_look(scene);
     CHECK(spare != NULL);
     environment_fail(spare, "planted", -EIO);
+    spare->child_gone = true; /* the zygote told of it */
     CHECK(stock->failures == 1 && stock->failed == 1 && stock->not_before_us > *now_us);
     const uint64_t first = stock->not_before_us - *now_us;
 
@@ -237,8 +238,92 @@ static void test_launches_do_not_shorten_the_pause(void) {
     close_scene(scene);
 }
 
+/* ---- what is not at hand -------------------------------------------------------------------------------------------- */
+
+/* The last look found nothing to do: the next one is no sooner than ever. */
+static bool looks_seldom(const struct scene *scene) {
+    return scene->server.spares.refill.due_us >= scene->server.loop.now_us + 1000000;
+}
+
+/* Nobody waits for a spare: it takes what is there, and stock is filled as after a launch. */
+static void test_only_what_is_in_stock_is_taken(void) {
+    struct scene *scene = open_scene();
+    struct tmp_pool *tmp = &scene->server.pools.tmp[0];
+
+    add_cell(&scene->runtime.zygotes[0]);
+    CHECK(!spare_make(&scene->runtime));
+    CHECK(tmp->asked == 0 && !tmp->awaited && !scene->server.pools.crowded);
+    CHECK(loop_timer_on(&scene->server.pools.refill));
+    CHECK(scene->runtime.spares.failures == 0);
+    put_image(scene);
+    CHECK(spare_make(&scene->runtime) && tmp->n == 0);
+    close_scene(scene);
+}
+
+/* It is the next launch that is told; spares pause for longer each time. */
+static void test_no_images_can_be_made(void) {
+    struct scene *scene = open_scene();
+    struct spare_stock *stock = &scene->runtime.spares;
+
+    add_cell(&scene->runtime.zygotes[0]);
+    for (unsigned i = 1; i <= 3; i++) {
+        stock->not_before_us = 0;
+        scene->server.pools.error = -ENOSPC;
+        CHECK(launch_and_look(scene) == NULL && stock->failures == i);
+        CHECK(stock->not_before_us > scene->server.loop.now_us && scene->server.pools.error == -ENOSPC);
+    }
+    close_scene(scene);
+}
+
+static void test_nothing_is_begun_while_the_disk_is_short(void) {
+    struct scene *scene = open_scene();
+
+    add_stock(scene);
+    scene->server.boot.disk_reserve_mb = UINT32_MAX;
+    CHECK(launch_and_look(scene) == NULL && looks_seldom(scene));
+    CHECK(scene->server.pools.tmp[0].n == 1 && scene->runtime.spares.failures == 0);
+    scene->server.boot.disk_reserve_mb = 1;
+    CHECK(launch_and_look(scene) != NULL);
+    close_scene(scene);
+}
+
+static void test_nothing_is_begun_without_a_zygote(void) {
+    struct scene *scene = open_scene();
+
+    add_stock(scene);
+    scene->runtime.zygotes[0].state = ZYGOTE_STARTING;
+    CHECK(launch_and_look(scene) == NULL && looks_seldom(scene));
+    scene->runtime.zygotes[0].state = ZYGOTE_READY;
+    CHECK(launch_and_look(scene) != NULL);
+    close_scene(scene);
+}
+
+/* One that hangs has one unfinished spare, however long. */
+static void test_a_zygote_that_owes_a_process_is_asked_for_no_other(void) {
+    struct scene *scene = open_scene();
+    struct timer *limit = &scene->server.spares.limit;
+
+    add_stock(scene);
+    struct environment *spare = launch_and_look(scene);
+    CHECK(spare != NULL && loop_timer_on(limit));
+    limit->fire(limit->owner);
+    CHECK(scene->server.spares.making == NULL && scene->server.launches.count == 1);
+    scene->runtime.spares.not_before_us = 0;
+    add_stock(scene);
+    CHECK(launch_and_look(scene) == NULL && looks_seldom(scene));
+    CHECK(!spare_make(&scene->runtime) && scene->server.launches.count == 1);
+    spare->child_gone = true; /* it answers, late */
+    CHECK(launch_and_look(scene) != NULL);
+    close_scene(scene);
+}
+
 int main(void) {
     test_one_that_finds_no_id_is_given_back();
     test_launches_do_not_shorten_the_pause();
+    test_only_what_is_in_stock_is_taken();
+    test_no_images_can_be_made();
+    test_nothing_is_begun_while_the_disk_is_short();
+    test_nothing_is_begun_without_a_zygote();
+    test_a_zygote_that_owes_a_process_is_asked_for_no_other();
     return 0;
 }
