@@ -213,18 +213,15 @@ static bool is_quiet(const struct loops *loops) {
     return true;
 }
 
-/* Nobody is about to bring an event to this loop: what calls there are have ended, and the next requests of connections are
- * for the other dispatcher. The first says so when that holds for all. */
+/* Nobody is about to bring an event to this loop: what calls there are have ended, and the connections whose next requests
+ * could bring some are the other dispatcher's. The first says so when that holds for all. */
 static void give_events(struct dispatch *dispatch) {
     struct handover *handover = &dispatch->handover;
+    bool quiet = is_settled(dispatch) && !http_brings_more(&dispatch->http, handover->keeping) &&
+        atomic_load_explicit(&dispatch->counters.node->calls_open, memory_order_relaxed) == 0;
 
-    if (!atomic_load_explicit(&handover->events_quiet, memory_order_relaxed) && is_settled(dispatch) &&
-        !http_brings_more(&dispatch->http) &&
-        atomic_load_explicit(&dispatch->counters.node->calls_open, memory_order_relaxed) == 0) {
-        atomic_store(&handover->events_quiet, true);
-        if (dispatch->number != 0)
-            levels_wake(dispatch->loops->each[0]);
-    }
+    if (atomic_exchange(&handover->events_quiet, quiet) != quiet && quiet && dispatch->number != 0)
+        levels_wake(dispatch->loops->each[0]);
     if (dispatch->number == 0 && !handover->gave_events && is_quiet(dispatch->loops)) {
         handover->gave_events = true;
         events_give(dispatch, true);
@@ -237,10 +234,10 @@ void handover_step(struct dispatch *dispatch) {
 
     if (!handover->giving || dispatch->launcher.writing)
         return;
-    give_events(dispatch);
-    if (give_transport(dispatch) < 0 || handover->keeping)
+    if (give_transport(dispatch) < 0 || (!handover->keeping && give_http(dispatch) < 0))
         return;
-    if (give_http(dispatch) < 0 || !is_settled(dispatch))
+    give_events(dispatch);
+    if (handover->keeping || !is_settled(dispatch))
         return;
     do
         r = give_environments(dispatch);

@@ -47,9 +47,16 @@ void http_read_on(struct http *http) {
     }
 }
 
-bool http_brings_more(const struct http *http) {
+static bool brings_more(const struct http_connection *connection, bool keeping) {
+    if (connection->input_size > WIRE_CONNECTION_HANDED_INPUT_MAX)
+        return true;
+    return connection->h2 == NULL && connection->state == HTTP_HEAD && !connection->close &&
+        (!keeping || connection->input_size > 0);
+}
+
+bool http_brings_more(const struct http *http, bool keeping) {
     for (const struct list *node = http->connections.next; node != &http->connections; node = node->next)
-        if (list_entry(node, struct http_connection, node)->input_size > WIRE_CONNECTION_HANDED_INPUT_MAX)
+        if (brings_more(list_entry(node, struct http_connection, node), keeping))
             return true;
     return false;
 }

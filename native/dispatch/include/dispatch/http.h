@@ -138,8 +138,9 @@ void http_drain(struct http *http);
 bool http_settled(const struct http *http);
 /* Nobody takes connections any more: what was kept for whom they were to go to is read here. */
 void http_read_on(struct http *http);
-/* Some connection has more of its next requests than could go with it: they are read here. */
-bool http_brings_more(const struct http *http);
+/* The next requests of some connection may be read here: it has more of them than could go with it, or could not go yet.
+ * keeping: none goes, and what counts is what was read of them. */
+bool http_brings_more(const struct http *http, bool keeping);
 /* A connection that another dispatcher accepted, with what it had read of the next request. 0 or a negative errno. */
 int http_take(struct http *http, int fd, bool is_tcp, struct wire_slice input);
 /* To another loop, if it can go now: between two requests, and not moved lately. True: it is gone. */
