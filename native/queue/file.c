@@ -162,7 +162,8 @@ int files_write_zeros(struct files *files, int file, uint64_t size, uint64_t off
 }
 
 static bool moves(int directory) {
-    static const uint32_t these[] = {BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, NILFS_SUPER_MAGIC, ZFS_MAGIC, BCACHEFS_MAGIC};
+    static const uint32_t these[] = {BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, NILFS_SUPER_MAGIC, ZFS_MAGIC, BCACHEFS_MAGIC,
+        FUSE_SUPER_MAGIC /* unknown what is below, which may tell at the sync */};
     struct statfs status;
     if (fstatfs(directory, &status) < 0)
         return true;

@@ -167,7 +167,8 @@ static int put_all_states(struct log *log, const struct batch *batch) {
 /* The first write to a block that was only allocated costs its sync a change of the file's map, and often a commit of the
  * file system's journal. Where groups are small, zeros go along to the blocks of the next ones: they are overwritten then,
  * and most syncs have nothing but data to write. To a reader zeros are what was there before. Not where an overwritten
- * block goes elsewhere: it would need room that is not there on a full disk. */
+ * block goes elsewhere: it would need room that is not there on a full disk. Not all that do so are known: that there is none
+ * fails no group, which is written by then. */
 static int write_ahead(struct log *log, size_t group, uint64_t end) {
     struct writer *w = &log->writer;
     if (log->files->moves || end <= w->written)
@@ -175,7 +176,8 @@ static int write_ahead(struct log *log, size_t group, uint64_t end) {
     uint64_t size = group > AHEAD_GROUP ? 0 : MIN(MAX(AHEAD_GROUPS * group, AHEAD_LEAST), AHEAD_MOST);
     size = MIN(size, MIN(w->header.size - end, w->header.size / AHEAD_SHARE / SECTOR * SECTOR));
     w->written = end + size;
-    return files_write_zeros(log->files, w->file, size, end);
+    int r = files_write_zeros(log->files, w->file, size, end);
+    return r == -ENOSPC ? 0 : r;
 }
 
 static int write_group(struct log *log, struct batch *batch, uint64_t now_ms) {

@@ -233,8 +233,35 @@ static void test_writing_ahead(void) {
     end();
 }
 
+static int no_room_for_zeros(struct files *f, int file, const void *data, size_t size, uint64_t offset) {
+    uint64_t before = n_zeros;
+    int r = count_zeros(f, file, data, size, offset);
+    return n_zeros > before ? -ENOSPC : r;
+}
+
+/* As on a file system that puts elsewhere what is written anew, and is not known for it. */
+static void test_no_room_ahead(void) {
+    struct file_operations full;
+    begin(0);
+    below = memory.files.operations;
+    full = *below;
+    full.write = no_room_for_zeros;
+    memory.files.operations = &full;
+    n_zeros = n_accepted = n_refused = 0;
+    for (uint32_t i = 0; i < 20; i++) {
+        CHECK(accept_one(1, i, 400, 0) == 0);
+        turn();
+    }
+    CHECK(n_zeros > 0 && n_refused == 0 && n_accepted == 20);
+    memory.files.operations = below;
+    restart();
+    CHECK(report.waiting == 20);
+    end();
+}
+
 int main(void) {
     test_writing_ahead();
+    test_no_room_ahead();
     test_full_disk();
     test_no_room_at_all();
     test_failing_sync();
