@@ -144,7 +144,7 @@ class PoolSettings(Section, frozen=True, kw_only=True):
     """Environments of one function, at most, that are started and initialised ahead of demand while more and more of
     its invocations come at once, or while it is called at all and takes long to start; 0: none. All together take at
     most an eighth of what the node may have."""
-    spares: Annotated[int, Meta(ge=0, le=64, description="a whole number up to 64")] = 0
+    spares: Annotated[int, Meta(ge=0, le=64, description="a whole number up to 64")] = 2
     """Sandboxes of one runtime, at most, that are made ahead of demand for whichever of its functions is called next:
     complete but for the function's code. As many as environments were started in the last seconds, and one; each takes
     about a megabyte. A runtime without functions, or of which none was started for an hour, has none, nor has any while
