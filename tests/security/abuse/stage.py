@@ -100,6 +100,14 @@ def resident_kb(pid: int) -> int:
     raise ValueError(f"process {pid} has no memory of its own")
 
 
+def in_leaves(pid: int, cgroup: str) -> int:
+    """In how many directories below the node's own the process is; 0 when it has gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        return sum(f"/{cgroup}/" in line for line in lines)
+    return 0
+
+
 class Stage:
     """One node, its neighbour function, and a hostile one at a time."""
 
@@ -176,6 +184,9 @@ class Stage:
     def census(self) -> Census:
         processes = self.node.processes()
         roles = {role: pid for role, pid in self.node.roles().items() if role in ROLES}
+        # Spares come and go with the launches of the last seconds, and each has a leaf; the rest of them is kept, too.
+        spares = [p.pid for p in processes if p.name == "spare"]
+        processes = [p for p in processes if p.name != "spare"]
         watched = dict(roles)
         watched |= {f"zygote {p.pid}": p.pid for p in processes if kind(p, self.node.launcher.pid) == "zygote"}
         descriptors = {}
@@ -183,6 +194,7 @@ class Stage:
             with contextlib.suppress(FileNotFoundError):
                 descriptors[role] = len(os.listdir(f"/proc/{pid}/fd"))
         leaves = sum(path.parent.name == self.node.cgroup for top in cgroups(self.node.cgroup) for path in below(top))
+        leaves -= sum(in_leaves(pid, self.node.cgroup) for pid in spares)
         names = Counter(f"{p.name} {p.command.split(' --')[0]}" for p in processes)
         return Census(roles, dict(names), leaves, len(loop_devices(self.node.directory)), descriptors)
 
