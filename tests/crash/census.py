@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from bench.node import PROC, Node, Process, below, cgroups, loop_devices
+from bench.node import PROC, Node, Process, await_true, below, cgroups, loop_devices
 from runtimed.dispatch.counters import CounterPage
 
 NAMES = {
@@ -83,6 +83,21 @@ def counters(node: Node, dispatch: int) -> dict[str, int]:
                 finally:
                     page.close()
     raise LookupError(f"process {dispatch} of {node.directory} has no counters page")
+
+
+def environments(node: Node, unknown: int = 0) -> set[int]:
+    """Process ids of the environments while none begins or ends, once there are as many as the dispatcher counts: a
+    spare in the making, which has not its name yet, looks like one. `unknown`: how many are of no kind known here."""
+    found: set[int] = set()
+
+    def as_counted() -> bool:
+        kinds = by_kind(node)
+        found.clear()
+        found.update(kinds.get("environment", []))
+        return counters(node, min(kinds["dispatch"]))["environments"] == len(found) + unknown
+
+    await_true(as_counted, 60, "as many environments as are counted")
+    return found
 
 
 def consistent(node: Node) -> str:

@@ -48,7 +48,7 @@ def await_counter(node: Node, name: str, least: int) -> None:
 @contextlib.contextmanager
 def held(node: Node, name: str) -> Iterator[Future[object]]:
     """A call that takes until the block ends: the environment that it is in is stopped. It is the only one there is."""
-    stopped = census.by_kind(node)["environment"]
+    stopped = census.environments(node)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     with Client(node.address, timeout=4 * SECONDS) as client, ThreadPoolExecutor(1) as one:

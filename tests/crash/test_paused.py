@@ -57,9 +57,9 @@ def test_an_environment(shared: Node, outcome: Outcome) -> None:
     with Client(shared.address) as client:
         client.deploy("brief", load.source("brief"), runtime="python3.11", handler="app.handler", timeout=2)
         with load.Caller(shared) as caller:
-            before = set(census.by_kind(shared).get("environment", []))
+            before = census.environments(shared)
             caller.call("brief", {"nonce": 1})
-            (pid,) = set(census.by_kind(shared)["environment"]) - before
+            (pid,) = census.environments(shared) - before
             os.kill(pid, signal.SIGSTOP)
             answer, body = caller.call("brief", {"nonce": 2})
             assert answer.outcome == wire.Outcome.FUNCTION_ERROR and b"timed out" in body, body

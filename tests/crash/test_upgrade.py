@@ -63,7 +63,7 @@ def await_service(pressure: steady.Steady) -> None:
 def test_nobody_notices(node: Node, outcome: Outcome) -> None:
     with steady.Steady(node) as pressure:
         await_service(pressure)
-        before = set(census.by_kind(node)["environment"])
+        before = census.environments(node)
         for _ in range(3):
             replace(node)
             await_service(pressure)

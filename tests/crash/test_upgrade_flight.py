@@ -106,11 +106,8 @@ def in_flight(node: Node) -> int:
     return census.counters(node, min(dispatchers(node)))["invocations_in_flight"]
 
 
-def environments(node: Node) -> set[int]:
-    """Of handlers, and of runtimes of functions' own."""
-    return {process.pid for process in node.processes() if "/var/task/bootstrap" in process.command} | set(
-        census.by_kind(node)["environment"]
-    )
+def own_runtimes(node: Node) -> set[int]:
+    return {process.pid for process in node.processes() if "/var/task/bootstrap" in process.command}
 
 
 @pytest.mark.case("crash", "the dispatcher is replaced while h2load's calls and three streams are in flight")
@@ -133,7 +130,7 @@ def test_what_is_in_flight_ends_rightly(node: Node, tmp_path: Path, outcome: Out
             data += next(stream).payload_chunk
         load = within.enter_context(h2load(node, tmp_path, event, "-n", "8", "-c", "2", "-m", "4"))
         await_true(lambda: in_flight(node) == 11 or load.poll() is not None, SECONDS, "all to be in flight")
-        before = environments(node)
+        before = census.environments(node, unknown=1) | own_runtimes(node)
         [old] = dispatchers(node)
         begin(node, listener)
         await_true(lambda: listener.heard("has handed over what was idle") > 0, SECONDS, "the new one serves")
@@ -151,7 +148,8 @@ def test_what_is_in_flight_ends_rightly(node: Node, tmp_path: Path, outcome: Out
     assert received[0] == received[1] == b"".join(number.to_bytes(8, "big") * 8192 for number in range(PARTS))
     assert received[2] == b"".join(b"%08d" % number * 8192 for number in range(PARTS))
     await_true(lambda: len(dispatchers(node)) == 1 and old not in dispatchers(node), SECONDS, "the old one to leave")
-    assert before <= environments(node), "environments ended"
+    after = {*census.by_kind(node)["environment"]} | own_runtimes(node)
+    assert before <= after, f"environments that ended: {before - after}"
     with Client(node.address) as client:
         assert client.invoke(steady.NAME, {"nonce": 2}).value["nonce"] == 2
         with client.invoke_stream("custom", {"parts": 1}) as stream:
