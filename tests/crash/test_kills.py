@@ -111,6 +111,12 @@ def test_environments(shared: Node, outcome: Outcome) -> None:
     )
 
 
+def test_spares(shared: Node) -> None:
+    """Who would have taken one has another, or is forked."""
+    _, pressure = survive(shared, ("spare",) * ROUNDS)
+    assert not pressure.told["dispatch: lost"]
+
+
 @pytest.mark.case("crash", "kill -9 of the launcher's side processes (seater, imager, shellmaker)")
 def test_side_processes(shared: Node, outcome: Outcome) -> None:
     before = census.take(shared)

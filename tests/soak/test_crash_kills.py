@@ -22,7 +22,7 @@ from tests.crash import census, load
 from tests.crash.load import FUNCTIONS
 from tests.crash.test_kills import SECONDS
 
-KINDS = ("control", "dispatch", "zygote", "environment", "anchor", "seater", "imager", "shellmaker", "task")
+KINDS = ("control", "dispatch", "zygote", "spare", "environment", "anchor", "seater", "imager", "shellmaker", "task")
 SLACK_KB = 12_000  # of resident memory: allocators and caches, not a leak
 SLACK_DESCRIPTORS = 12
 
