@@ -282,12 +282,12 @@ static struct plan *bound_to(struct runtime *runtime) {
         : NULL;
 }
 
-/* A process that it was asked for and has not told of, of an environment that ended: it hangs, and would collect them. */
+/* The process of a spare that was given up, which it has not told of: it hangs, and would collect them. */
 static bool owes(const struct zygote *zygote) {
     list_for_each(node, &zygote->server->launches.all) {
         const struct environment *environment = list_entry(node, struct environment, all);
-        if (environment->killed && environment->zygote == zygote && environment->incarnation == zygote->incarnation &&
-            environment->child.pid == 0 && !environment->child_gone)
+        if (environment->owner == NULL && environment->killed && environment->zygote == zygote &&
+            environment->incarnation == zygote->incarnation && environment->child.pid == 0 && !environment->child_gone)
             return true;
     }
     return false;
