@@ -40,7 +40,7 @@ void http_read_on(struct http *http) {
     list_for_each(node, &http->connections) {
         struct http_connection *connection = list_entry(node, struct http_connection, node);
         if (connection->h2 != NULL || connection->state != HTTP_HEAD || connection->input_size == 0 ||
-            connection->closed)
+            !connection->sniffed || connection->closed)
             continue;
         list_remove(&connection->kept);
         list_push_back(&http->kept, &connection->kept);

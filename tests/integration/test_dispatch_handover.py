@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -251,6 +254,33 @@ def test_a_body_that_is_coming_is_read_by_who_began(pair: Pair) -> None:
         another.serve(b'"large"')
         assert answer(caller) == b'"large"'
         served_by(pair, environment)
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes of ours that the peer has not read."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def test_a_preface_that_is_coming_is_not_taken_for_a_request(pair: Pair) -> None:
+    """To one that reads nothing nothing is given: what was read is looked at once more."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    invoker = pair.old.invoker()
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(60)
+        caller.connect(str(pair.old.http_path))
+        caller.sendall(preface[:20])
+        await_true(lambda: unread(caller) == 0, "it is read")
+        environment = pair.old.warm(invoker)
+        number = invoker.call()
+        invoke, _ = environment.invoke()
+        pair.begin(0)
+        pair.old.launcher.send(wire.Beat(), seq=1)
+        pair.old.launcher.expect(wire.Beat)
+        caller.sendall(preface[20:])
+        assert caller.recv(9)[3] == 4, "SETTINGS"
+        environment.result(invoke.id, b'"mine"')
+        assert invoker.answer(number)[1] == b'"mine"'
+    assert counters(pair.their).node()["http_malformed"] == 0
 
 
 @pytest.mark.parametrize("version", [0])
